@@ -1,0 +1,68 @@
+"""LSTM, GRU and RNN layers that take the place of ``torch.nn``'s, on an engine of their own.
+
+Everything is imported when it is first touched. So ``import fastrnn`` costs nothing and needs no
+torch, and torch, once touched, is loaded before the engine, which then shares torch's pool of
+threads.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import functional, isa, reference
+    from .conversion import convert, patch, revert
+    from .modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+
+    __version__: str
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "__version__",
+    "convert",
+    "functional",
+    "isa",
+    "patch",
+    "reference",
+    "revert",
+]
+
+_SUBMODULES = ("functional", "isa", "reference")
+_HOME = {
+    **dict.fromkeys(("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"), "modules"),
+    **dict.fromkeys(("convert", "patch", "revert"), "conversion"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = _load(name)
+    return value
+
+
+def _load(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
+    try:
+        if name in _SUBMODULES:
+            return import_module(f".{name}", __name__)
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(
+            f"{__name__}.{name} needs PyTorch, which is not installed: pip install 'fastrnn[torch]'"
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

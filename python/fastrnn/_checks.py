@@ -1,0 +1,320 @@
+"""Every check of an argument and every message about one, for the layers and the cells.
+
+What reaches the engine is read through raw addresses, so nothing may pass here whose shape, dtype
+or device the engine would have to trust. The type of each exception is the one that ``torch.nn``
+raises for the same mistake. The good path is a few attribute reads and tuple comparisons;
+whatever needs a loop or a string to explain itself happens only after a comparison has failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, NoReturn
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from .ops import Spec
+
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+DTYPES = (torch.float32, torch.float64)
+REDUCED = (torch.bfloat16, torch.float16)
+CELL_WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
+
+
+class Plan(NamedTuple):
+    """What one set of options asks of the weights; computed once for each set."""
+
+    spec: Spec
+    shapes: tuple[tuple[int, ...], ...]
+    names: tuple[str, ...]
+
+
+@lru_cache(maxsize=1024)
+def layer_plan(
+    cell: str,
+    input_size: int,
+    hidden_size: int,
+    proj_size: int,
+    num_layers: int,
+    bias: bool,
+    bidirectional: bool,
+    dropout: float,
+) -> Plan:
+    """The plan of a stack of layers.
+
+    Raises
+    ------
+    ValueError
+        A size is out of range.
+    RuntimeError
+        ``dropout`` is no probability.
+    """
+    for name, size in (
+        ("input_size", input_size),
+        ("hidden_size", hidden_size),
+        ("num_layers", num_layers),
+    ):
+        if size <= 0:
+            raise ValueError(f"{name} must be greater than zero, got {size}")
+    if not 0 <= proj_size < hidden_size:
+        raise ValueError(
+            f"proj_size must be at least 0 and smaller than hidden_size = {hidden_size}, "
+            f"got {proj_size}"
+        )
+    if not 0 <= dropout <= 1:
+        raise RuntimeError(f"dropout: expected a probability between 0 and 1, got {dropout}")
+    spec = Spec(
+        cell=cell,
+        input_size=input_size,
+        hidden_size=hidden_size,
+        proj_size=proj_size,
+        num_layers=num_layers,
+        bidirectional=bool(bidirectional),
+        bias=bool(bias),
+        dropout=float(dropout),
+    )
+    shapes: list[tuple[int, ...]] = []
+    names: list[str] = []
+    suffixes = ("", "_reverse") if bidirectional else ("",)
+    outputs = proj_size or hidden_size
+    for layer in range(num_layers):
+        inputs = outputs * len(suffixes) if layer else input_size
+        for suffix in suffixes:
+            for kind, shape in _weight_shapes(spec, inputs):
+                shapes.append(shape)
+                names.append(f"weights[{len(names)}] ({kind}_l{layer}{suffix})")
+    return Plan(spec, tuple(shapes), tuple(names))
+
+
+@lru_cache(maxsize=256)
+def cell_plan(cell: str, input_size: int, hidden_size: int, bias: bool) -> Plan:
+    """The plan of a single step; its weights go by the names of the cell functions' arguments."""
+    plan = layer_plan(cell, input_size, hidden_size, 0, 1, bias, False, 0.0)
+    return plan._replace(names=CELL_WEIGHTS[: len(plan.shapes)])
+
+
+def _weight_shapes(spec: Spec, inputs: int) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of one direction of a layer, in the order of torch's ``_flat_weights``."""
+    rows = GATES[spec.cell] * spec.hidden_size
+    shapes: list[tuple[str, tuple[int, ...]]] = [
+        ("weight_ih", (rows, inputs)),
+        ("weight_hh", (rows, spec.proj_size or spec.hidden_size)),
+    ]
+    if spec.bias:
+        shapes += [("bias_ih", (rows,)), ("bias_hh", (rows,))]
+    if spec.proj_size:
+        shapes += [("weight_hr", (spec.proj_size, spec.hidden_size))]
+    return shapes
+
+
+def sizes_of(cell: str, w_ih: Any, name: str) -> tuple[int, int]:
+    """(input_size, hidden_size) as the shape of the first weight tells them."""
+    shape = _tensor(w_ih, name, TypeError).shape
+    gates = GATES[cell]
+    if len(shape) != 2 or shape[0] % gates:
+        raise RuntimeError(
+            f"{name}: expected shape ({gates} * hidden_size, input_size), got {tuple(shape)}"
+        )
+    return shape[1], shape[0] // gates
+
+
+def check_weights(plan: Plan, weights: Sequence[Tensor], like: Tensor) -> None:
+    """All weights there, of the plan's shapes, and of the dtype and device of ``like``.
+
+    Raises
+    ------
+    TypeError
+        A weight is None or no Tensor.
+    RuntimeError
+        The count, a shape, a dtype or a device is wrong.
+    """
+    dtype = like.dtype
+    try:
+        for weight, shape in zip(weights, plan.shapes, strict=True):
+            if weight.shape != shape or weight.dtype is not dtype or not weight.is_cpu:
+                break
+        else:
+            return
+    except (AttributeError, ValueError):
+        pass
+    _explain_weights(plan, weights, like)
+
+
+def _explain_weights(plan: Plan, weights: Sequence[Any], like: Tensor) -> NoReturn:
+    if len(weights) != len(plan.shapes):
+        raise RuntimeError(
+            f"weights: expected {len(plan.shapes)} Tensors for {plan.spec}, got {len(weights)}"
+        )
+    for weight, shape, name in zip(weights, plan.shapes, plan.names, strict=True):
+        _tensor(weight, name, TypeError)
+        if weight.shape != shape:
+            raise RuntimeError(f"{name}: expected shape {shape}, got {tuple(weight.shape)}")
+        _same_device(weight, name, like)
+        if weight.dtype is not like.dtype:
+            raise RuntimeError(f"{name}: expected {like.dtype} as input has, got {weight.dtype}")
+    raise AssertionError("check_weights and _explain_weights disagree")
+
+
+def check_input(
+    data: Tensor, plan: Plan, weights: Sequence[Any], mismatch: type[Exception]
+) -> Tensor:
+    """``data`` with the features, dtype and device that the first weight asks for.
+
+    Under autocast a bfloat16 or float16 input is raised to the weights' dtype, in which the layer
+    computes; anywhere else another dtype is an error of type ``mismatch``.
+
+    Raises
+    ------
+    NotImplementedError
+        The engine has no kernels for this dtype or device.
+    RuntimeError
+        Wrong number of features, or tensors on several devices.
+    """
+    weight = _tensor(weights[0], plan.names[0], TypeError)
+    if data.shape[-1] != plan.spec.input_size:
+        raise RuntimeError(
+            f"input.size(-1) must be equal to input_size: "
+            f"expected {plan.spec.input_size}, got {data.shape[-1]}"
+        )
+    if data.dtype is not weight.dtype:
+        data = _raised(data, "input", weight.dtype, mismatch)
+    if not data.is_cpu or not weight.is_cpu:
+        _same_device(weight, plan.names[0], data)
+        raise NotImplementedError(
+            f"input: this build of fastrnn computes on the CPU, got a Tensor on {data.device}"
+        )
+    if data.dtype not in DTYPES:
+        raise NotImplementedError(
+            f"input: expected torch.float32 or torch.float64, got {data.dtype}"
+        )
+    return data
+
+
+def check_state(state: Any, name: str, shape: tuple[int, ...], data: Tensor) -> Tensor:
+    """A state of exactly this shape with the dtype and device of ``data``; RuntimeError if not."""
+    if state.shape != shape:
+        raise RuntimeError(f"{name}: expected size {shape}, got {list(state.shape)}")
+    _same_device(state, name, data)
+    if state.dtype is not data.dtype:
+        state = _raised(state, name, data.dtype, RuntimeError)
+    return state
+
+
+def layer_state_pair(hx: Any, rank: int | None) -> tuple[Any, Any]:
+    """The LSTM layer's (h_0, c_0) out of ``hx``, for an input of ``rank`` (None if packed).
+
+    torch takes ``hx[0]`` and ``hx[1]`` of whatever it is given. So one Tensor stacked from both
+    states works there for an unbatched input, and works here; anything else that is no pair fails
+    there in a way that depends on its length, and raises the same types here.
+    """
+    if isinstance(hx, (tuple, list)):
+        if len(hx) == 2:
+            return hx[0], hx[1]
+        error: type[Exception] = IndexError if len(hx) < 2 else RuntimeError
+    elif not isinstance(hx, Tensor) or rank is None:
+        error = TypeError
+    elif hx.dim() == 0 or len(hx) < 2:
+        error = IndexError
+    elif hx.dim() != rank + 1:
+        error = RuntimeError
+    elif rank == 2 and len(hx) == 2:
+        return hx[0], hx[1]
+    else:
+        error = TypeError
+    raise error(f"hx: expected a tuple (h_0, c_0) of two Tensors, got {_describe(hx)}")
+
+
+def cell_state_pair(hx: Any, rank: int) -> tuple[Any, Any]:
+    """The same for the LSTM cell, where other types fail in other ways."""
+    if isinstance(hx, (tuple, list)):
+        if len(hx) == 2:
+            return hx[0], hx[1]
+        error: type[Exception] = RuntimeError
+    elif not isinstance(hx, Tensor):
+        error = TypeError
+    elif hx.dim() not in (2, 3):
+        error = ValueError
+    elif rank == 1 and hx.dim() == 2 and len(hx) == 2:
+        return hx[0], hx[1]
+    else:
+        error = TypeError
+    raise error(f"hx: expected a tuple (h, c) of two Tensors, got {_describe(hx)}")
+
+
+def rank_of(value: Any, name: str) -> int:
+    """``value.dim()``; AttributeError, as torch's own call of it raises, for what is no Tensor."""
+    return _tensor(value, name, AttributeError).dim()
+
+
+def check_packed(packed: PackedSequence) -> int:
+    """The number of sequences in a packed batch whose indices are safe to follow.
+
+    torch's own packing always makes such batches, but a PackedSequence is a tuple that anyone can
+    fill, and the engine follows its numbers through memory.
+
+    Raises
+    ------
+    RuntimeError
+        The parts contradict each other.
+    """
+    data, batch_sizes, sorted_indices, _ = packed
+    if data.dim() != 2:
+        raise RuntimeError(f"input: expected packed data of 2 dimensions, got {data.dim()}")
+    _check_index(batch_sizes, "input.batch_sizes")
+    sizes = batch_sizes.tolist()
+    if not sizes:
+        raise RuntimeError("input: expected a sequence length larger than 0, got 0")
+    if sizes[-1] < 1 or sizes != sorted(sizes, reverse=True) or sum(sizes) != len(data):
+        raise RuntimeError(
+            f"input.batch_sizes: expected positive sizes that never rise and add up to the "
+            f"{len(data)} rows of input.data, got {sizes}"
+        )
+    if sorted_indices is not None:
+        _check_index(sorted_indices, "input.sorted_indices")
+        order = sorted_indices.tolist()
+        if sorted(order) != list(range(sizes[0])):
+            raise RuntimeError(
+                f"input.sorted_indices: expected a permutation of {sizes[0]} sequences, got {order}"
+            )
+    return sizes[0]
+
+
+def _check_index(index: Tensor, name: str) -> None:
+    if index.dtype is not torch.int64 or index.dim() != 1 or not index.is_cpu:
+        raise RuntimeError(
+            f"{name}: expected a one-dimensional torch.int64 Tensor on the CPU, "
+            f"got {_describe(index)} of {index.dtype} on {index.device}"
+        )
+
+
+def _tensor(value: Any, name: str, error: type[Exception]) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    raise error(f"{name}: expected a Tensor, got {_describe(value)}")
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a Tensor of shape {tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of length {len(value)}"
+    return type(value).__name__
+
+
+def _raised(value: Tensor, name: str, dtype: torch.dtype, error: type[Exception]) -> Tensor:
+    if value.dtype in REDUCED and torch.is_autocast_enabled("cpu"):
+        return value.to(dtype)
+    raise error(
+        f"{name}: expected {dtype} as the weights have, got {value.dtype}; "
+        f"convert it with .to({dtype}) or the module with .to({value.dtype})"
+    )
+
+
+def _same_device(value: Tensor, name: str, data: Tensor) -> None:
+    if value.device != data.device:
+        raise RuntimeError(
+            f"{name}: expected a Tensor on {data.device} as input is, got one on {value.device}"
+        )

@@ -1,0 +1,177 @@
+"""Turn ``torch.nn``'s recurrent layers into fastrnn's and back, in a model or while one is built.
+
+A layer is turned by giving the very same object the other class. Its parameters, buffers, hooks,
+flags, parametrizations and every reference to it stay what they were, because nothing is made
+anew. The two classes differ in methods alone, which is what makes this sound.
+
+(This module is not called ``convert``: Python binds an imported submodule to its name on the
+package, where it would hide the function.)
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from contextlib import ContextDecorator
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, TypeVar
+
+import torch
+from torch.nn.utils.parametrize import is_parametrized
+
+from . import modules
+
+__all__ = ["convert", "patch", "revert"]
+
+ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
+
+_FAST_OF: dict[type, type] = {
+    torch.nn.LSTM: modules.LSTM,
+    torch.nn.GRU: modules.GRU,
+    torch.nn.RNN: modules.RNN,
+    torch.nn.LSTMCell: modules.LSTMCell,
+    torch.nn.GRUCell: modules.GRUCell,
+    torch.nn.RNNCell: modules.RNNCell,
+}
+_TORCH_OF: dict[type, type] = {fast: plain for plain, fast in _FAST_OF.items()}
+
+
+def convert(model: ModuleT) -> ModuleT:
+    """Make every recurrent layer of torch's inside ``model`` compute with fastrnn.
+
+    Layers are changed in place and stay the same objects: parameters are shared by identity with
+    optimizers and with whoever else holds them, hooks, flags, dtype and device are kept. To keep
+    the original as well, convert ``copy.deepcopy(model)``.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        May itself be a layer. Turned are LSTM, GRU, RNN and their cells of ``torch.nn``,
+        parametrized ones included. Subclasses of them are left alone: their own code may depend
+        on torch's.
+
+    Returns
+    -------
+    torch.nn.Module
+        ``model`` itself.
+    """
+    return _turn_all(model, _FAST_OF)
+
+
+def revert(model: ModuleT) -> ModuleT:
+    """Undo `convert`: make every fastrnn layer inside ``model`` one of torch's again, in place.
+
+    Subclasses of fastrnn's layers are left alone.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        May itself be a layer.
+
+    Returns
+    -------
+    torch.nn.Module
+        ``model`` itself.
+    """
+    return _turn_all(model, _TORCH_OF)
+
+
+def _turn_all(model: ModuleT, target_of: dict[type, type]) -> ModuleT:
+    for module in model.modules():
+        own = type(module)
+        if own in target_of:
+            _turn(module, target_of[own])
+        elif is_parametrized(module) and own.__bases__[0] in target_of:
+            _turn(module, _parametrized_like(own, target_of[own.__bases__[0]]))
+    return model
+
+
+def _turn(module: torch.nn.Module, target: type) -> None:
+    module.__class__ = target
+    if isinstance(module, torch.nn.RNNBase):
+        # torch's layer keeps a list of its weights in the instance, fastrnn's has a property.
+        module.__dict__.pop("_flat_weights", None)
+        module._init_flat_weights()
+
+
+def _parametrized_like(own: type, base: type) -> type:
+    """The class that ``torch.nn.utils.parametrize`` would have made, had the layer been a ``base``.
+
+    It makes a class of properties for each parametrized layer; ``own``'s are copied on top of
+    ``base``, and ``own`` is left as it is because deep copies of the layer share it.
+    """
+    members = {k: v for k, v in vars(own).items() if k not in ("__dict__", "__weakref__")}
+    return type(f"Parametrized{base.__name__}", (base,), members)
+
+
+class patch(ContextDecorator):  # noqa: N801 - reads as a function, like contextlib's own
+    """Inside ``with fastrnn.patch():``, constructing a recurrent layer of torch's gives fastrnn's.
+
+    For code that says ``torch.nn.LSTM(...)`` and cannot be changed, wherever it imported the
+    class from. The class itself stays torch's own, so ``isinstance``, subclassing and ``super()``
+    mean what they always mean, and subclasses are built as they always are. Also a decorator.
+
+    May be nested and used again, and holds for the thread or asyncio task that entered it and for
+    no other. An exception in the body passes through and ends it as the end of the body does.
+
+    Examples
+    --------
+    >>> with fastrnn.patch():
+    ...     model = build_model()
+    """
+
+    def __enter__(self) -> patch:
+        _hold_hooks()
+        _patched.set(_patched.get() + 1)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _patched.set(_patched.get() - 1)
+        _release_hooks()
+
+
+_patched: ContextVar[int] = ContextVar("fastrnn_patched", default=0)
+_hook_lock = threading.Lock()
+_hook_holders = 0
+_original_inits: dict[type, Callable[..., None]] = {}
+
+
+def _hold_hooks() -> None:
+    """Hook torch's constructors when the first of all threads enters a `patch`."""
+    global _hook_holders
+    with _hook_lock:
+        _hook_holders += 1
+        if _hook_holders == 1:
+            for plain, fast in _FAST_OF.items():
+                _original_inits[plain] = vars(plain)["__init__"]
+                plain.__init__ = _hooked(plain, fast)  # type: ignore[misc]
+
+
+def _release_hooks() -> None:
+    """Take the hooks away when the last of all threads leaves."""
+    global _hook_holders
+    with _hook_lock:
+        _hook_holders -= 1
+        if _hook_holders == 0:
+            for plain, original in _original_inits.items():
+                plain.__init__ = original  # type: ignore[misc]
+            _original_inits.clear()
+
+
+def _hooked(plain: type, fast: type) -> Callable[..., None]:
+    original = _original_inits[plain]
+
+    @functools.wraps(original)
+    def __init__(self: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if _patched.get() and type(self) is plain:
+            _turn(self, fast)
+
+    return __init__

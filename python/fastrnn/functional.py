@@ -1,0 +1,367 @@
+"""Stateless LSTM, GRU and RNN layers and cells: arguments in torch's form, checked, then computed.
+
+The layers take what the layers of ``torch.nn`` take, with the weights as one flat sequence. The
+modules of `fastrnn.modules` are thin callers of what is here.
+
+Symbols in shapes: T steps, B sequences, I input features, H ``hidden_size``, K = ``proj_size`` or
+H, L layers, D = 2 if bidirectional else 1, N rows of a packed batch, G gates (LSTM 4, GRU 3, RNN
+1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from . import _checks, ops
+
+__all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
+
+
+def lstm(
+    input: Tensor | PackedSequence,
+    hx: tuple[Tensor, Tensor] | None = None,
+    weights: Sequence[Tensor] = (),
+    *,
+    bias: bool = True,
+    num_layers: int = 1,
+    dropout: float = 0.0,
+    training: bool = False,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    proj_size: int = 0,
+) -> tuple[Any, tuple[Tensor, Tensor]]:
+    """Long short-term memory over whole sequences; equations in `fastrnn.reference.lstm_step`.
+
+    Parameters
+    ----------
+    input : Tensor or PackedSequence
+        [T, B, I], [B, T, I] with ``batch_first``, or [T, I] for one sequence; float32 or float64.
+    hx : (Tensor, Tensor), optional
+        h_0 [L*D, B, K] and c_0 [L*D, B, H], without B for one sequence; zeros if not given. For a
+        PackedSequence in the order of the batch before it was packed, as are h_n and c_n.
+    weights : sequence of Tensor
+        For each layer and in it for each direction: w_ih [4H, I or D*K], w_hh [4H, K], then
+        b_ih [4H] and b_hh [4H] if ``bias``, then w_hr [K, H] if ``proj_size``; gates i, f, g, o.
+    bias, num_layers, bidirectional, batch_first, proj_size
+        As in ``torch.nn.LSTM``.
+    dropout : float
+        Probability of a zero in the outputs between layers; applies only when ``training``.
+
+    Returns
+    -------
+    output : Tensor or PackedSequence
+        Like ``input``, with D*K features.
+    (h_n, c_n) : (Tensor, Tensor)
+        Final states, shaped like ``hx``.
+
+    Raises
+    ------
+    ValueError
+        ``input`` has the wrong number of dimensions or another dtype than the weights, or a size is
+        out of range.
+    RuntimeError
+        Any other shape, dtype or device is wrong. NotImplementedError, which is one, if all agree
+        on a dtype or device that this build has no kernels for.
+    AttributeError, TypeError, IndexError
+        An argument is of the wrong kind.
+    """
+    return _from_weights(
+        "lstm",
+        input,
+        hx,
+        weights,
+        proj_size,
+        num_layers,
+        bias,
+        bidirectional,
+        batch_first,
+        dropout if training else 0.0,
+    )
+
+
+def gru(
+    input: Tensor | PackedSequence,
+    hx: Tensor | None = None,
+    weights: Sequence[Tensor] = (),
+    *,
+    bias: bool = True,
+    num_layers: int = 1,
+    dropout: float = 0.0,
+    training: bool = False,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+) -> tuple[Any, Tensor]:
+    """Gated recurrent units over whole sequences; equations in `fastrnn.reference.gru_step`.
+
+    Parameters, results and exceptions are those of `lstm`, with gates r, z, n, with one state
+    ``hx`` [L*D, B, H], and with no ``proj_size``.
+    """
+    return _from_weights(
+        "gru",
+        input,
+        hx,
+        weights,
+        0,
+        num_layers,
+        bias,
+        bidirectional,
+        batch_first,
+        dropout if training else 0.0,
+    )
+
+
+def rnn(
+    input: Tensor | PackedSequence,
+    hx: Tensor | None = None,
+    weights: Sequence[Tensor] = (),
+    *,
+    nonlinearity: str = "tanh",
+    bias: bool = True,
+    num_layers: int = 1,
+    dropout: float = 0.0,
+    training: bool = False,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+) -> tuple[Any, Tensor]:
+    """Simple recurrent layers over whole sequences; equations in `fastrnn.reference.rnn_step`.
+
+    Parameters, results and exceptions are those of `gru`, with one gate and with ``nonlinearity``
+    "tanh" or "relu"; ValueError for another.
+    """
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+    return _from_weights(
+        f"rnn_{nonlinearity}",
+        input,
+        hx,
+        weights,
+        0,
+        num_layers,
+        bias,
+        bidirectional,
+        batch_first,
+        dropout if training else 0.0,
+    )
+
+
+def lstm_cell(
+    input: Tensor,
+    hx: tuple[Tensor, Tensor] | None,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One step of a long short-term memory cell; equations in `fastrnn.reference.lstm_step`.
+
+    Parameters
+    ----------
+    input : Tensor
+        [B, I], or [I] for one sequence; float32 or float64.
+    hx : (Tensor, Tensor), optional
+        h and c, both [B, H], or [H] for one sequence; zeros if None.
+    w_ih, w_hh : Tensor [4H, I], [4H, H]
+        Gates i, f, g, o.
+    b_ih, b_hh : Tensor [4H], optional
+
+    Returns
+    -------
+    (h', c') : (Tensor, Tensor)
+        The next states, shaped like ``hx``.
+
+    Raises
+    ------
+    ValueError
+        A Tensor has the wrong number of dimensions.
+    RuntimeError, AttributeError, TypeError
+        As for `lstm`; a wrong dtype of ``input`` is a RuntimeError here, as it is in torch.
+    """
+    return _run_cell("lstm", input, hx, w_ih, w_hh, b_ih, b_hh)
+
+
+def gru_cell(
+    input: Tensor,
+    hx: Tensor | None,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> Tensor:
+    """One step of a gated recurrent unit; equations in `fastrnn.reference.gru_step`.
+
+    Parameters, results and exceptions are those of `lstm_cell`, with gates r, z, n and with one
+    state ``hx`` [B, H] or [H].
+    """
+    return _run_cell("gru", input, hx, w_ih, w_hh, b_ih, b_hh)
+
+
+def rnn_cell(
+    input: Tensor,
+    hx: Tensor | None,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+    nonlinearity: str = "tanh",
+) -> Tensor:
+    """One step of a simple recurrent cell; equations in `fastrnn.reference.rnn_step`.
+
+    Parameters, results and exceptions are those of `gru_cell`, with one gate and with
+    ``nonlinearity`` "tanh" or "relu"; RuntimeError for another.
+    """
+    if nonlinearity not in ("tanh", "relu"):
+        raise RuntimeError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+    return _run_cell(f"rnn_{nonlinearity}", input, hx, w_ih, w_hh, b_ih, b_hh)
+
+
+def run_layer(
+    cell: str,
+    input: Any,
+    hx: Any,
+    weights: Sequence[Any],
+    input_size: int,
+    hidden_size: int,
+    proj_size: int,
+    num_layers: int,
+    bias: bool,
+    bidirectional: bool,
+    batch_first: bool,
+    dropout: float,
+) -> tuple[Any, Any]:
+    """What `lstm`, `gru` and `rnn` do, for callers that know what sizes the weights ought to have.
+
+    ``cell`` is "lstm", "gru", "rnn_tanh" or "rnn_relu", ``dropout`` is 0 when not training; the
+    other parameters, the results and the exceptions are those of `lstm`.
+    """
+    plan = _checks.layer_plan(
+        cell, input_size, hidden_size, proj_size, num_layers, bias, bidirectional, dropout
+    )
+    if isinstance(input, PackedSequence):
+        return _run_packed(plan, input, hx, weights)
+    rank = _checks.rank_of(input, "input")
+    if rank == 2:
+        data, batch_first = input.unsqueeze(1), False
+    elif rank == 3:
+        data = input
+    else:
+        raise ValueError(f"input: expected 2 or 3 dimensions, got {rank}")
+    steps, batch = data.shape[1::-1] if batch_first else data.shape[:2]
+    if steps == 0:
+        raise RuntimeError("input: expected a sequence length larger than 0, got 0")
+    data = _checks.check_input(data, plan, weights, ValueError)
+    _checks.check_weights(plan, weights, data)
+    h, c = _layer_states(plan, hx, batch, data, rank)
+    y, h_n, c_n = ops.run(plan.spec, data, h, c, weights, batch_first=batch_first)
+    if rank == 2:
+        y, h_n = y.squeeze(1), h_n.squeeze(1)
+        c_n = None if c_n is None else c_n.squeeze(1)
+    return y, h_n if c_n is None else (h_n, c_n)
+
+
+def _from_weights(cell: str, input: Any, hx: Any, weights: Sequence[Any], *options: Any) -> Any:
+    """`run_layer` with the sizes that the first weight tells."""
+    if not weights:
+        raise RuntimeError("weights: expected the Tensors of at least one layer, got none")
+    input_size, hidden_size = _checks.sizes_of(cell, weights[0], "weights[0] (weight_ih_l0)")
+    return run_layer(cell, input, hx, weights, input_size, hidden_size, *options)
+
+
+def _run_packed(
+    plan: _checks.Plan, packed: PackedSequence, hx: Any, weights: Sequence[Any]
+) -> tuple[PackedSequence, Any]:
+    data, batch_sizes, sorted_indices, unsorted_indices = packed
+    batch = _checks.check_packed(packed)
+    # torch's LSTM does not look at the dtype of a packed input before a matrix product fails.
+    mismatch = RuntimeError if plan.spec.cell == "lstm" else ValueError
+    data = _checks.check_input(data, plan, weights, mismatch)
+    _checks.check_weights(plan, weights, data)
+    h, c = _layer_states(plan, hx, batch, data, None)
+    y, h_n, c_n = ops.run(
+        plan.spec, data, h, c, weights, batch_sizes=batch_sizes, row_index=sorted_indices
+    )
+    output = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
+    return output, h_n if c_n is None else (h_n, c_n)
+
+
+def _layer_states(
+    plan: _checks.Plan, hx: Any, batch: int, data: Tensor, rank: int | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """h_0 [L*D, B, K] and c_0 [L*D, B, H] out of ``hx``; the input's ``rank`` is None if packed."""
+    if hx is None:
+        return None, None
+    spec = plan.spec
+    count = spec.num_layers * (2 if spec.bidirectional else 1)
+    size = (count, batch, spec.proj_size or spec.hidden_size)
+    if spec.cell != "lstm":
+        return _layer_state(hx, "hx", size, data, rank), None
+    h, c = _checks.layer_state_pair(hx, rank)
+    return (
+        _layer_state(h, "hx[0]", size, data, rank),
+        _layer_state(c, "hx[1]", (count, batch, spec.hidden_size), data, rank),
+    )
+
+
+def _layer_state(
+    state: Any, name: str, size: tuple[int, int, int], data: Tensor, rank: int | None
+) -> Tensor:
+    expected = 2 if rank == 2 else 3
+    if _checks.rank_of(state, name) != expected:
+        raise RuntimeError(
+            f"{name}: expected {expected} dimensions for this input, got {state.dim()}"
+        )
+    return _checks.check_state(state.unsqueeze(1) if rank == 2 else state, name, size, data)
+
+
+def _run_cell(cell: str, input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> Any:
+    """One step as a sequence of length one, and one sequence as a batch of one."""
+    weights = _cell_weights(w_ih, w_hh, b_ih, b_hh)
+    plan = _checks.cell_plan(cell, *_checks.sizes_of(cell, w_ih, "w_ih"), len(weights) == 4)
+    rank = _checks.rank_of(input, "input")
+    if rank not in (1, 2):
+        raise ValueError(f"input: expected 1 or 2 dimensions, got {rank}")
+    data = _checks.check_input(input, plan, weights, RuntimeError)
+    _checks.check_weights(plan, weights, data)
+    # Indexing is the cheapest of torch's views, and views are most of what a cell call costs here.
+    add, drop = (None, 0) if rank == 2 else ((None, None), (0, 0))
+    h, c = _cell_states(plan, hx, data, add)
+    _, h_n, c_n = ops.run(plan.spec, data[add], h, c, weights)
+    return h_n[drop] if c_n is None else (h_n[drop], c_n[drop])
+
+
+def _cell_weights(w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[Any, ...]:
+    """The weights of a layer that does the same; torch's cells may lack one bias of two."""
+    if b_ih is None and b_hh is None:
+        return w_ih, w_hh
+    if b_ih is None:
+        return w_ih, w_hh, torch.zeros_like(b_hh), b_hh
+    if b_hh is None:
+        return w_ih, w_hh, b_ih, torch.zeros_like(b_ih)
+    return w_ih, w_hh, b_ih, b_hh
+
+
+def _cell_states(
+    plan: _checks.Plan, hx: Any, data: Tensor, add: Any
+) -> tuple[Tensor | None, Tensor | None]:
+    """h and c as [1, B, H] out of ``hx``; the index ``add`` gives them the dimensions they lack."""
+    if hx is None:
+        return None, None
+    size = (*data.shape[:-1], plan.spec.hidden_size)
+    if plan.spec.cell != "lstm":
+        return _cell_state(hx, "hx", size, data)[add], None
+    h, c = _checks.cell_state_pair(hx, len(size))
+    return (
+        _cell_state(h, "hx[0]", size, data)[add],
+        _cell_state(c, "hx[1]", size, data)[add],
+    )
+
+
+def _cell_state(state: Any, name: str, size: tuple[int, ...], data: Tensor) -> Tensor:
+    rank = _checks.rank_of(state, name)
+    if rank not in (1, 2):
+        raise ValueError(f"{name}: expected 1 or 2 dimensions, got {rank}")
+    return _checks.check_state(state, name, size, data)

@@ -1,0 +1,189 @@
+"""`LSTM`, `GRU`, `RNN` and their cells: subclasses of ``torch.nn``'s that compute with the engine.
+
+Constructors, attributes, parameters, ``state_dict``, ``repr`` and helper methods are the
+inherited ones. Only ``forward`` is new, and with it where the weights come from: they are read by
+name at every call, so a change by whatever road (``.data``, parametrization, either
+``weight_norm``, pruning, ``functional_call``, plain assignment) is seen by the very next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from . import functional
+
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
+
+_CELL_OF_MODE = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
+
+
+_CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def _by_name(module: torch.nn.Module, names: Sequence[str]) -> list[Any]:
+    """The weights as they are now, from the dict that holds them unless one lives elsewhere."""
+    parameters = module._parameters
+    try:
+        return [parameters[name] for name in names]
+    except KeyError:  # parametrized, pruned, weight-normed or replicated: an attribute then
+        return [getattr(module, name) for name in names]
+
+
+class _Layer(torch.nn.RNNBase):
+    """What the three layers share."""
+
+    @property
+    def _flat_weights(self) -> list[Any]:
+        """The weights in torch's order, None for one that is missing.
+
+        torch keeps this list and repairs it where it can; here nothing is kept, so nothing that
+        reads it (torch's own helpers, subclasses) ever sees a stale weight.
+        """
+        return [getattr(self, name, None) for name in self._flat_weights_names]
+
+    @_flat_weights.setter
+    def _flat_weights(self, weights: list[Any]) -> None:
+        """Accepts and drops what the inherited code stores."""
+
+    def flatten_parameters(self) -> None:
+        """Do nothing.
+
+        ``torch.nn`` uses it to lay all weights out in one block as cuDNN wants them. The engine
+        reads each weight where it lies, so there is nothing to lay out, and calling this is free.
+        """
+
+    def _forward(self, input: Any, hx: Any) -> tuple[Any, Any]:
+        return functional.run_layer(
+            _CELL_OF_MODE[self.mode],
+            input,
+            hx,
+            _by_name(self, self._flat_weights_names),
+            self.input_size,
+            self.hidden_size,
+            self.proj_size,
+            self.num_layers,
+            self.bias,
+            self.bidirectional,
+            self.batch_first,
+            self.dropout if self.training else 0.0,
+        )
+
+
+class LSTM(_Layer, torch.nn.LSTM):
+    """A stack of long short-term memory layers; takes the place of ``torch.nn.LSTM``.
+
+    Constructor arguments, attributes and parameters are those of ``torch.nn.LSTM``; see there. The
+    equations are in `fastrnn.reference.lstm_step`.
+    """
+
+    def forward(
+        self, input: Tensor | PackedSequence, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Any, tuple[Tensor, Tensor]]:
+        """Run the layers over whole sequences.
+
+        Parameters
+        ----------
+        input : Tensor or PackedSequence
+            [T, B, I], [B, T, I] with ``batch_first``, or [T, I] for one sequence.
+        hx : (Tensor, Tensor), optional
+            h_0 [L*D, B, K] and c_0 [L*D, B, H], without B for one sequence; zeros if not given.
+
+        Returns
+        -------
+        output : Tensor or PackedSequence
+            Like ``input``, with D*K features.
+        (h_n, c_n) : (Tensor, Tensor)
+            Final states, shaped like ``hx``.
+
+        Raises
+        ------
+        ValueError, RuntimeError, AttributeError, TypeError, IndexError
+            As `fastrnn.functional.lstm`.
+        """
+        return self._forward(input, hx)
+
+
+class GRU(_Layer, torch.nn.GRU):
+    """A stack of gated recurrent units; takes the place of ``torch.nn.GRU``.
+
+    Constructor arguments, attributes and parameters are those of ``torch.nn.GRU``; see there. The
+    equations are in `fastrnn.reference.gru_step`.
+    """
+
+    def forward(
+        self, input: Tensor | PackedSequence, hx: Tensor | None = None
+    ) -> tuple[Any, Tensor]:
+        """Run the layers over whole sequences, as `LSTM.forward` with one state [L*D, B, H]."""
+        return self._forward(input, hx)
+
+
+class RNN(_Layer, torch.nn.RNN):
+    """A stack of simple recurrent layers; takes the place of ``torch.nn.RNN``.
+
+    Constructor arguments, attributes and parameters are those of ``torch.nn.RNN``; see there. The
+    equations are in `fastrnn.reference.rnn_step`.
+    """
+
+    def forward(
+        self, input: Tensor | PackedSequence, hx: Tensor | None = None
+    ) -> tuple[Any, Tensor]:
+        """Run the layers over whole sequences, as `LSTM.forward` with one state [L*D, B, H]."""
+        return self._forward(input, hx)
+
+
+class LSTMCell(torch.nn.LSTMCell):
+    """One step of long short-term memory; takes the place of ``torch.nn.LSTMCell``.
+
+    The equations are in `fastrnn.reference.lstm_step`.
+    """
+
+    def forward(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run one step.
+
+        Parameters
+        ----------
+        input : Tensor
+            [B, I], or [I] for one sequence.
+        hx : (Tensor, Tensor), optional
+            h and c, both [B, H], or [H] for one sequence; zeros if not given.
+
+        Returns
+        -------
+        (h', c') : (Tensor, Tensor)
+            The next states.
+
+        Raises
+        ------
+        ValueError, RuntimeError, AttributeError, TypeError
+            As `fastrnn.functional.lstm_cell`.
+        """
+        return functional.lstm_cell(input, hx, *_by_name(self, _CELL_WEIGHTS))
+
+
+class GRUCell(torch.nn.GRUCell):
+    """One step of a gated recurrent unit; takes the place of ``torch.nn.GRUCell``.
+
+    The equations are in `fastrnn.reference.gru_step`.
+    """
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Run one step, as `LSTMCell.forward` with one state [B, H] or [H]."""
+        return functional.gru_cell(input, hx, *_by_name(self, _CELL_WEIGHTS))
+
+
+class RNNCell(torch.nn.RNNCell):
+    """One step of a simple recurrent cell; takes the place of ``torch.nn.RNNCell``.
+
+    The equations are in `fastrnn.reference.rnn_step`.
+    """
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Run one step, as `LSTMCell.forward` with one state [B, H] or [H]."""
+        return functional.rnn_cell(input, hx, *_by_name(self, _CELL_WEIGHTS), self.nonlinearity)

@@ -1,0 +1,312 @@
+"""The equations of every cell and layer in plain differentiable torch ops: the oracle of the tests.
+
+Nothing here is fast and nothing here is clever. It runs in any dtype and on any device, supports
+double backward, and shares no code with the engine.
+
+Symbols: ``x`` the input of a step, ``h`` the hidden state, ``c`` the cell state, a prime the next
+one, ``W_i`` and ``W_h`` the rows of ``w_ih`` and ``w_hh`` that belong to one gate, ``b_i`` and
+``b_h`` those of the biases, ``*`` elementwise, ``@`` a matrix product. Dimensions: T steps, B
+sequences, I input features, H hidden units, P outputs of a projection, K = P or H, L layers, D =
+2 directions or 1, N rows of a packed batch.
+
+A dense batch is a packed batch in which every sequence is active at every step, so that one loop
+serves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .ops import Spec
+
+__all__ = ["dropout_mask", "gru_step", "lstm_step", "rnn", "rnn_step"]
+
+
+def lstm_step(
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+    w_hr: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One step of a long short-term memory cell.
+
+    With a = x @ W_i^T + b_i + h @ W_h^T + b_h, split into four gates in torch's order i, f, g, o::
+
+        i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o)
+        g       = tanh(a_g)
+        c'      = f * c + i * g
+        h'      = o * tanh(c')            (o * tanh(c')) @ W_hr^T with a projection
+
+    Parameters
+    ----------
+    x : Tensor [B, I]
+    h : Tensor [B, K]
+    c : Tensor [B, H]
+    w_ih, w_hh : Tensor [4H, I], [4H, K]
+    b_ih, b_hh : Tensor [4H], optional
+    w_hr : Tensor [P, H], optional
+        The projection; K is P with it and H without it.
+
+    Returns
+    -------
+    (h', c') : Tensor [B, K], Tensor [B, H]
+
+    References
+    ----------
+    Hochreiter and Schmidhuber (1997); the forget gate is from Gers, Schmidhuber and Cummins (2000),
+    the projection from Sak, Senior and Beaufays (2014), arXiv:1402.1128.
+    """
+    i, f, g, o = (_affine(x, w_ih, b_ih) + _affine(h, w_hh, b_hh)).chunk(4, dim=-1)
+    c_next = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    h_next = torch.sigmoid(o) * torch.tanh(c_next)
+    return (h_next if w_hr is None else h_next @ w_hr.t()), c_next
+
+
+def gru_step(
+    x: Tensor,
+    h: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> Tensor:
+    """One step of a gated recurrent unit, the reset gate applied *after* the recurrent product.
+
+    Gates in torch's order r, z, n::
+
+        r  = sigmoid(x @ W_ir^T + b_ir + h @ W_hr^T + b_hr)
+        z  = sigmoid(x @ W_iz^T + b_iz + h @ W_hz^T + b_hz)
+        n  = tanh(x @ W_in^T + b_in + r * (h @ W_hn^T + b_hn))
+        h' = (1 - z) * n + z * h
+
+    Parameters
+    ----------
+    x : Tensor [B, I]
+    h : Tensor [B, H]
+    w_ih, w_hh : Tensor [3H, I], [3H, H]
+    b_ih, b_hh : Tensor [3H], optional
+
+    Returns
+    -------
+    Tensor [B, H]
+
+    References
+    ----------
+    Cho et al. (2014), arXiv:1406.1078, whose reset gate acts before the product and whose z is this
+    1 - z. The form used here is torch's and cuDNN's.
+    """
+    i_r, i_z, i_n = _affine(x, w_ih, b_ih).chunk(3, dim=-1)
+    h_r, h_z, h_n = _affine(h, w_hh, b_hh).chunk(3, dim=-1)
+    r = torch.sigmoid(i_r + h_r)
+    z = torch.sigmoid(i_z + h_z)
+    n = torch.tanh(i_n + r * h_n)
+    return (1 - z) * n + z * h
+
+
+def rnn_step(
+    x: Tensor,
+    h: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+    nonlinearity: str = "tanh",
+) -> Tensor:
+    """One step of a simple recurrent cell: ``h' = act(x @ W_i^T + b_i + h @ W_h^T + b_h)``.
+
+    Parameters
+    ----------
+    x : Tensor [B, I]
+    h : Tensor [B, H]
+    w_ih, w_hh : Tensor [H, I], [H, H]
+    b_ih, b_hh : Tensor [H], optional
+    nonlinearity : {"tanh", "relu"}
+
+    Returns
+    -------
+    Tensor [B, H]
+
+    References
+    ----------
+    Elman (1990).
+    """
+    a = _affine(x, w_ih, b_ih) + _affine(h, w_hh, b_hh)
+    return torch.tanh(a) if nonlinearity == "tanh" else torch.relu(a)
+
+
+def dropout_mask(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
+    """The mask that ``torch.nn`` multiplies one layer's output by, drawn from torch's generator.
+
+    The generator is left where torch leaves it, so that equal seeds give equal masks; for ``p = 1``
+    torch draws nothing, and nor does this.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        (T, B, D*K), or (N, D*K) for a packed batch.
+    p : float
+        Probability of a zero.
+    like : Tensor
+        Gives dtype and device.
+
+    Returns
+    -------
+    Tensor of that shape
+        0 with probability p, else 1 / (1 - p).
+    """
+    mask = torch.empty(shape, dtype=like.dtype, device=like.device)
+    return mask.zero_() if p == 1 else mask.bernoulli_(1 - p).div_(1 - p)
+
+
+def rnn(
+    spec: Spec,
+    data: Tensor,
+    hx: Tensor | None,
+    cx: Tensor | None,
+    weights: Sequence[Tensor],
+    *,
+    batch_first: bool = False,
+    batch_sizes: Tensor | None = None,
+    row_index: Tensor | None = None,
+    masks: Sequence[Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A stack of layers over whole sequences; the contract of ``ops.run``.
+
+    Parameters
+    ----------
+    spec : Spec
+        Cell, sizes and options.
+    data : Tensor
+        [T, B, I]; [B, T, I] with ``batch_first``; [N, I] with ``batch_sizes``.
+    hx, cx : Tensor [L*D, B, K], Tensor [L*D, B, H], optional
+        Initial states, zeros if None; ``cx`` only for the LSTM.
+    weights : sequence of Tensor
+        Flat, per layer and direction: w_ih, w_hh, [b_ih, b_hh], [w_hr].
+    batch_sizes : Tensor [T] int64, optional
+        Makes ``data`` a packed batch: the number of rows active at each step.
+    row_index : Tensor [B] int64, optional
+        Packed row r is sequence ``row_index[r]`` of ``hx``, ``cx``, ``h_n`` and ``c_n``.
+    masks : sequence of Tensor, optional
+        One dropout mask for each layer but the last, as `dropout_mask` gives it; drawn if None.
+
+    Returns
+    -------
+    (y, h_n, c_n)
+        ``y`` is shaped like ``data`` with D*K features, ``h_n`` and ``c_n`` like ``hx`` and ``cx``;
+        ``c_n`` is None for other cells than the LSTM.
+    """
+    rows, sizes = _as_rows(data, batch_first, batch_sizes)
+    num_directions = 2 if spec.bidirectional else 1
+    states = _initial_states(spec, rows, sizes[0], hx, cx, row_index)
+    per_direction = len(weights) // (spec.num_layers * num_directions)
+    finals = []
+    for layer in range(spec.num_layers):
+        outputs = []
+        for direction in range(num_directions):
+            k = layer * num_directions + direction
+            own = weights[k * per_direction : (k + 1) * per_direction]
+            state = tuple(s[k] for s in states)
+            output, final = _one_direction(spec, rows, sizes, state, own, reverse=direction == 1)
+            outputs.append(output)
+            finals.append(final)
+        rows = torch.cat(outputs, dim=-1)
+        if spec.dropout and layer < spec.num_layers - 1:
+            mask = masks[layer] if masks else dropout_mask(rows.shape, spec.dropout, rows)
+            rows = rows * mask.reshape(rows.shape)
+    ends = [_in_sequence_order(torch.stack(end), row_index) for end in zip(*finals, strict=True)]
+    return _like_data(rows, data, batch_first), ends[0], ends[1] if len(ends) > 1 else None
+
+
+def _affine(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+    product = x @ w.t()
+    return product if b is None else product + b
+
+
+def _as_rows(
+    data: Tensor, batch_first: bool, batch_sizes: Tensor | None
+) -> tuple[Tensor, list[int]]:
+    """``data`` as packed rows [N, I] in order of time, and the number of rows of each step."""
+    if batch_sizes is not None:
+        return data, batch_sizes.tolist()
+    steps = data.transpose(0, 1) if batch_first else data
+    return steps.reshape(-1, data.shape[-1]), [steps.shape[1]] * steps.shape[0]
+
+
+def _like_data(rows: Tensor, data: Tensor, batch_first: bool) -> Tensor:
+    """The inverse of `_as_rows` for the outputs."""
+    if data.dim() == 2:
+        return rows
+    if batch_first:
+        return rows.view(data.shape[1], data.shape[0], rows.shape[-1]).transpose(0, 1)
+    return rows.view(*data.shape[:2], rows.shape[-1])
+
+
+def _initial_states(
+    spec: Spec,
+    rows: Tensor,
+    batch: int,
+    hx: Tensor | None,
+    cx: Tensor | None,
+    row_index: Tensor | None,
+) -> list[Tensor]:
+    """h [L*D, B, K] and, for the LSTM, c [L*D, B, H], in the order of the packed rows."""
+    given = [hx, cx] if spec.cell == "lstm" else [hx]
+    widths = [spec.proj_size or spec.hidden_size, spec.hidden_size]
+    count = spec.num_layers * (2 if spec.bidirectional else 1)
+    states = []
+    for state, width in zip(given, widths, strict=False):
+        if state is None:
+            states.append(rows.new_zeros(count, batch, width))
+        else:
+            states.append(state if row_index is None else state.index_select(1, row_index))
+    return states
+
+
+def _in_sequence_order(state: Tensor, row_index: Tensor | None) -> Tensor:
+    return state if row_index is None else state.index_select(1, torch.argsort(row_index))
+
+
+def _one_direction(
+    spec: Spec,
+    rows: Tensor,
+    sizes: list[int],
+    state: tuple[Tensor, ...],
+    weights: Sequence[Tensor],
+    *,
+    reverse: bool,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """One layer in one direction: outputs [N, K] in order of time, and the final states.
+
+    The rows active at a step are the first n. A row that has ended, or whose reverse pass has not
+    begun, keeps its state, and so holds its own final state when the loop is over.
+    """
+    steps = torch.split(rows, sizes)
+    outputs: list[Tensor] = []
+    for x in reversed(steps) if reverse else steps:
+        n = x.shape[0]
+        new = _step(spec, x, tuple(s[:n] for s in state), weights)
+        state = tuple(torch.cat([a, s[n:]]) for a, s in zip(new, state, strict=True))
+        outputs.append(new[0])
+    return torch.cat(outputs[::-1] if reverse else outputs), state
+
+
+def _step(
+    spec: Spec, x: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    h, (w_ih, w_hh) = state[0], weights[:2]
+    b_ih, b_hh = weights[2:4] if spec.bias else (None, None)
+    if spec.cell == "lstm":
+        w_hr = weights[-1] if spec.proj_size else None
+        return lstm_step(x, h, state[1], w_ih, w_hh, b_ih, b_hh, w_hr)
+    if spec.cell == "gru":
+        return (gru_step(x, h, w_ih, w_hh, b_ih, b_hh),)
+    return (rnn_step(x, h, w_ih, w_hh, b_ih, b_hh, spec.cell.removeprefix("rnn_")),)
