@@ -1,15 +1,112 @@
-"""The compiled engine. It knows no torch: addresses are ints, 0 stands for absent."""
+"""The compiled engine. It knows no torch: addresses are ints, 0 stands for absent.
 
-from typing import Any
+Sizes and strides are in elements. Letters: T steps, B rows at the widest step, I, H and P features
+of the input, the hidden state and the projection (0 without one).
+"""
 
-kernels: Any
-"""Entry points of single kernels, for the tests."""
+from collections.abc import Sequence
+from enum import Enum
+from types import ModuleType
+
+class Cell(Enum):
+    lstm = ...
+    gru = ...
+    rnn_tanh = ...
+    rnn_relu = ...
+
+class DType(Enum):
+    float32 = ...
+    float64 = ...
 
 class Plan:
-    """The sizes of one call; see `fastrnn.ops`."""
+    """The geometry of one call: sizes, active rows, how much memory it needs, threads.
+
+    A plan belongs to the instruction set that was active when it was made.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        dtype: DType,
+        T: int,
+        B: int,
+        I: int,  # noqa: E741
+        H: int,
+        P: int,
+        layers: int,
+        directions: int,
+        bias: bool,
+        save: bool,
+        dropout: bool,
+        threads: int,
+        packed: bool,
+        batch_sizes: int,
+        row_index: int,
+        /,
+    ) -> None:
+        """``batch_sizes``: [T] int64, active rows at each step, not increasing; 0 for all at all.
+
+        ``row_index``: [B] int64, the entry of the states that each row has; 0 for its own.
+        """
+
+    @property
+    def saved_bytes(self) -> int:
+        """What forward keeps for backward; 0 without ``save``."""
+
+    @property
+    def forward_bytes(self) -> int:
+        """Workspace of `forward`."""
+
+    @property
+    def backward_bytes(self) -> int:
+        """Workspace of `backward`."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that the call is worth, at the most those offered."""
+
+    def forward(
+        self,
+        x: tuple[int, int, int],
+        y: tuple[int, int, int],
+        h0: int,
+        c0: int,
+        h_n: int,
+        c_n: int,
+        weights: Sequence[int],
+        masks: Sequence[int],
+        saved: int,
+        workspace: int,
+        /,
+    ) -> None:
+        """Strided tensors are (address, stride of steps, stride of rows); states contiguous."""
+
+    def backward(
+        self,
+        x: tuple[int, int, int],
+        y: tuple[int, int, int],
+        h0: int,
+        c0: int,
+        weights: Sequence[int],
+        masks: Sequence[int],
+        d_y: tuple[int, int, int],
+        d_h_n: int,
+        d_c_n: int,
+        d_x: tuple[int, int, int],
+        d_h0: int,
+        d_c0: int,
+        d_weights: Sequence[int],
+        saved: int,
+        workspace: int,
+        /,
+    ) -> None:
+        """A gradient that comes in as 0 is zero; one that goes out as 0 is not computed."""
 
 def isa_built() -> list[str]: ...
 def isa_available() -> list[str]: ...
 def isa_active() -> str: ...
-def isa_force(name: str | None) -> None: ...
+def isa_force(name: str | None, /) -> None: ...
 def build_info() -> dict[str, object]: ...
+
+kernels: ModuleType
+"""Single kernels on plain matrices, for tests/test_kernels.py."""

@@ -1,0 +1,94 @@
+// One call of a recurrent layer as plain data: sizes, strides in elements, addresses. Shared by every back end.
+#pragma once
+
+#include <stdint.h>
+
+namespace fastrnn {
+
+enum class Cell { kLstm, kGru, kRnnTanh, kRnnRelu };
+constexpr int kCells = 4;
+
+enum class DType { kFloat32, kFloat64 };
+
+// The sizes of a call. Letters are torch's: T steps, B rows at the widest step, I input features, H hidden units.
+struct Shape {
+  Cell cell = Cell::kLstm;
+  DType dtype = DType::kFloat32;
+  int64_t T = 0;
+  int64_t B = 0;
+  int64_t I = 0;
+  int64_t H = 0;
+  int64_t P = 0;  // proj_size; 0: no projection
+  int64_t layers = 1;
+  int64_t directions = 1;
+  bool bias = true;
+
+  int64_t out() const { return P > 0 ? P : H; }                         // features of one direction's output
+  int64_t in(int64_t layer) const { return layer == 0 ? I : directions * out(); }
+};
+
+// Where the feature vector of row r at step t lies. Features are contiguous.
+//   dense:  base + t * step + order[r] * row       (order null: r itself)
+//   packed: base + (start[t] + r) * row            (start: [T + 1] first packed row of each step)
+template <class Real>
+struct View {
+  Real* base = nullptr;
+  int64_t step = 0;
+  int64_t row = 0;
+  const int64_t* start = nullptr;
+  const int64_t* order = nullptr;
+
+  explicit operator bool() const { return base != nullptr; }
+  Real* at(int64_t t, int64_t r) const {
+    if (start) return base + (start[t] + r) * row;
+    return base + t * step + (order ? order[r] : r) * row;
+  }
+};
+
+// The parameters of one (layer, direction), or their gradients, in torch's own layout. Absent ones are null.
+template <class Real>
+struct Weights {
+  Real* w_ih = nullptr;  // [G * H, I]
+  Real* w_hh = nullptr;  // [G * H, H_out]
+  Real* b_ih = nullptr;  // [G * H]
+  Real* b_hh = nullptr;  // [G * H]
+  Real* w_hr = nullptr;  // [P, H]
+};
+constexpr int kWeightsPerDirection = 5;
+
+// States are [layers * directions, B, H_out] (h) and [layers * directions, B, H] (c), contiguous. Row r of the call is batch
+// entry order[r]. A null initial state is zero; a null gradient is zero (incoming) or not wanted (outgoing).
+template <class Real>
+struct ForwardArgs {
+  View<const Real> x;
+  View<Real> y;
+  const Real* h0 = nullptr;
+  const Real* c0 = nullptr;
+  Real* h_n = nullptr;
+  Real* c_n = nullptr;
+  const Weights<const Real>* weights = nullptr;  // [layers * directions]
+  const Real* const* masks = nullptr;            // [layers - 1] scaled dropout masks, flat rows of D * H_out; or null
+  char* saved = nullptr;                         // kept for backward; null: inference
+  char* workspace = nullptr;
+};
+
+template <class Real>
+struct BackwardArgs {
+  View<const Real> x;
+  View<const Real> y;
+  View<const Real> d_y;
+  View<Real> d_x;
+  const Real* h0 = nullptr;
+  const Real* c0 = nullptr;
+  const Real* d_h_n = nullptr;
+  const Real* d_c_n = nullptr;
+  Real* d_h0 = nullptr;
+  Real* d_c0 = nullptr;
+  const Weights<const Real>* weights = nullptr;  // [layers * directions]
+  const Weights<Real>* d_weights = nullptr;      // [layers * directions]
+  const Real* const* masks = nullptr;
+  const char* saved = nullptr;
+  char* workspace = nullptr;
+};
+
+}  // namespace fastrnn

@@ -1,0 +1,228 @@
+// The engine as Python sees it: a table of contents. Addresses are Python integers, 0 where there is nothing; sizes and strides are
+// in elements. The core knows neither torch nor NumPy. Stubs: python/fastrnn/_core.pyi.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "cpu/backward.h"
+#include "cpu/dispatch.h"
+#include "cpu/forward.h"
+#include "cpu/probe.h"
+
+namespace py = pybind11;
+
+namespace fastrnn {
+namespace {
+
+using Address = uintptr_t;
+using Addresses = std::vector<Address>;
+
+template <class T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+std::vector<int64_t> copy_integers(Address address, int64_t n) {
+  const int64_t* first = at<const int64_t>(address);
+  return first ? std::vector<int64_t>(first, first + n) : std::vector<int64_t>();
+}
+
+// torch's flat order: w_ih, w_hh, [b_ih, b_hh], [w_hr] for each direction of each layer
+template <class Real>
+std::vector<Weights<Real>> weights(const Shape& shape, const Addresses& flat) {
+  std::vector<Weights<Real>> all(shape.layers * shape.directions);
+  auto next = flat.begin();
+  for (Weights<Real>& w : all) {
+    w.w_ih = at<Real>(*next++);
+    w.w_hh = at<Real>(*next++);
+    if (shape.bias) {
+      w.b_ih = at<Real>(*next++);
+      w.b_hh = at<Real>(*next++);
+    }
+    if (shape.P > 0) w.w_hr = at<Real>(*next++);
+  }
+  return all;
+}
+
+size_t weight_count(const Shape& shape) {
+  return static_cast<size_t>(shape.layers * shape.directions * (2 + (shape.bias ? 2 : 0) + (shape.P > 0 ? 1 : 0)));
+}
+
+void expect_count(const char* name, size_t got, size_t expected) {
+  if (got == expected) return;
+  throw py::value_error(std::string(name) + ": expected " + std::to_string(expected) + " addresses, got " + std::to_string(got));
+}
+
+template <class Real>
+std::vector<const Real*> pointers(const Addresses& addresses) {
+  std::vector<const Real*> all;
+  for (Address address : addresses) all.push_back(at<const Real>(address));
+  return all;
+}
+
+template <class Function>
+void with_dtype(DType dtype, Function function) {
+  if (dtype == DType::kFloat32) {
+    function(float());
+  } else {
+    function(double());
+  }
+}
+
+// (address, elements from one step to the next, elements from one row to the next)
+using Strided = std::tuple<Address, int64_t, int64_t>;
+
+template <class Real>
+View<Real> view(const Plan& plan, const Strided& tensor) {
+  const auto [address, step, row] = tensor;
+  return plan.batch.caller_view(at<Real>(address), step, row);
+}
+
+void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0, Address h_n, Address c_n,
+                 const Addresses& flat_weights, const Addresses& masks, Address saved, Address workspace) {
+  expect_count("weights", flat_weights.size(), weight_count(plan.shape));
+  expect_count("masks", masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
+  py::gil_scoped_release release;
+  with_dtype(plan.shape.dtype, [&](auto zero) {
+    using Real = decltype(zero);
+    const auto all_weights = weights<const Real>(plan.shape, flat_weights);
+    const auto all_masks = pointers<Real>(masks);
+    ForwardArgs<Real> args;
+    args.x = view<const Real>(plan, x);
+    args.y = view<Real>(plan, y);
+    args.h0 = at<const Real>(h0);
+    args.c0 = at<const Real>(c0);
+    args.h_n = at<Real>(h_n);
+    args.c_n = at<Real>(c_n);
+    args.weights = all_weights.data();
+    args.masks = all_masks.data();
+    args.saved = plan.save ? at<char>(saved) : nullptr;
+    args.workspace = at<char>(workspace);
+    forward(plan, args);
+  });
+}
+
+void run_backward(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0, const Addresses& flat_weights,
+                  const Addresses& masks, const Strided& d_y, Address d_h_n, Address d_c_n, const Strided& d_x, Address d_h0,
+                  Address d_c0, const Addresses& d_flat_weights, Address saved, Address workspace) {
+  expect_count("weights", flat_weights.size(), weight_count(plan.shape));
+  expect_count("d_weights", d_flat_weights.size(), weight_count(plan.shape));
+  expect_count("masks", masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
+  py::gil_scoped_release release;
+  with_dtype(plan.shape.dtype, [&](auto zero) {
+    using Real = decltype(zero);
+    const auto all_weights = weights<const Real>(plan.shape, flat_weights);
+    const auto all_d_weights = weights<Real>(plan.shape, d_flat_weights);
+    const auto all_masks = pointers<Real>(masks);
+    BackwardArgs<Real> args;
+    args.x = view<const Real>(plan, x);
+    args.y = view<const Real>(plan, y);
+    args.d_y = view<const Real>(plan, d_y);
+    args.d_x = view<Real>(plan, d_x);
+    args.h0 = at<const Real>(h0);
+    args.c0 = at<const Real>(c0);
+    args.d_h_n = at<const Real>(d_h_n);
+    args.d_c_n = at<const Real>(d_c_n);
+    args.d_h0 = at<Real>(d_h0);
+    args.d_c0 = at<Real>(d_c0);
+    args.weights = all_weights.data();
+    args.d_weights = all_d_weights.data();
+    args.masks = all_masks.data();
+    args.saved = at<const char>(saved);
+    args.workspace = at<char>(workspace);
+    backward(plan, args);
+  });
+}
+
+py::dict build_info() {
+  py::dict info;
+  info["version"] = FASTRNN_VERSION;
+  info["compiler"] = FASTRNN_COMPILER;
+  info["openmp"] = built_with_openmp();
+  info["cuda"] = false;
+  info["cuda_reason"] = "this version has no CUDA kernels";
+  return info;
+}
+
+template <class Real>
+const Kernels<Real>& kernels_of_dtype(const std::string& isa) {
+  const KernelTable& table = kernels_of(isa);
+  if constexpr (std::is_same_v<Real, float>) {
+    return table.f32;
+  } else {
+    return table.f64;
+  }
+}
+
+void bind_kernels(py::module_ kernels) {
+  kernels.def("activation", [](const std::string& isa, DType dtype, const std::string& name, Address in, Address out, int64_t n) {
+    with_dtype(dtype, [&](auto zero) {
+      using Real = decltype(zero);
+      probe::activation(kernels_of_dtype<Real>(isa), name, at<const Real>(in), at<Real>(out), n);
+    });
+  });
+  kernels.def("multiply_transposed", [](const std::string& isa, DType dtype, Address a, Address w, Address c, int64_t rows,
+                                        int64_t K, int64_t columns) {
+    with_dtype(dtype, [&](auto zero) {
+      using Real = decltype(zero);
+      probe::multiply_transposed(kernels_of_dtype<Real>(isa), at<const Real>(a), at<const Real>(w), at<Real>(c), rows, K, columns);
+    });
+  });
+  kernels.def("multiply", [](const std::string& isa, DType dtype, Address a, Address b, Address c, int64_t rows, int64_t K,
+                             int64_t columns) {
+    with_dtype(dtype, [&](auto zero) {
+      using Real = decltype(zero);
+      probe::multiply(kernels_of_dtype<Real>(isa), at<const Real>(a), at<const Real>(b), at<Real>(c), rows, K, columns);
+    });
+  });
+  kernels.def("outer", [](const std::string& isa, DType dtype, Address a, Address b, Address c, Address sums, int64_t rows, int64_t K,
+                          int64_t columns) {
+    with_dtype(dtype, [&](auto zero) {
+      using Real = decltype(zero);
+      probe::outer(kernels_of_dtype<Real>(isa), at<const Real>(a), at<const Real>(b), at<Real>(c), at<Real>(sums), rows, K,
+                   columns);
+    });
+  });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  py::enum_<Cell>(m, "Cell")
+      .value("lstm", Cell::kLstm)
+      .value("gru", Cell::kGru)
+      .value("rnn_tanh", Cell::kRnnTanh)
+      .value("rnn_relu", Cell::kRnnRelu);
+  py::enum_<DType>(m, "DType").value("float32", DType::kFloat32).value("float64", DType::kFloat64);
+
+  py::class_<Plan>(m, "Plan")
+      .def(py::init([](Cell cell, DType dtype, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int64_t layers,
+                       int64_t directions, bool bias, bool save, bool dropout, int threads, bool packed, Address batch_sizes,
+                       Address row_index) {
+        const Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias};
+        Batch batch(T, B, copy_integers(batch_sizes, T), copy_integers(row_index, B), packed);
+        return Plan(shape, std::move(batch), save, dropout, threads, active_kernels());
+      }))
+      .def_readonly("saved_bytes", &Plan::saved_bytes)
+      .def_readonly("forward_bytes", &Plan::forward_bytes)
+      .def_readonly("backward_bytes", &Plan::backward_bytes)
+      .def_readonly("threads", &Plan::threads)
+      .def("forward", &run_forward)
+      .def("backward", &run_backward);
+
+  m.def("isa_built", &built_isas);
+  m.def("isa_available", &available_isas);
+  m.def("isa_active", &active_isa);
+  m.def("isa_force", [](const std::optional<std::string>& name) { name ? force_isa(*name) : unforce_isa(); });
+  m.def("build_info", &build_info);
+  bind_kernels(m.def_submodule("kernels"));
+}
+
+}  // namespace fastrnn

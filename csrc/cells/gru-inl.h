@@ -1,0 +1,37 @@
+// GRU (Cho et al. 2014) in torch's form, the reset gate after the product: the equations of one lane, forward and backward.
+
+struct Gru {
+  static constexpr int kGates = 3;
+  static constexpr int kSlots = 4;                          // n keeps its two products apart, since r multiplies only one
+  static constexpr int kInputSlot = 1;                      // r z n_x
+  static constexpr int kHiddenSlot = 0;                     // n_h r z
+  static constexpr int kGateOfSlot[kSlots] = {2, 0, 1, 2};  // torch's order: r z n
+  static constexpr bool kHasCellState = false;
+  static constexpr bool kReadsPreviousHidden = true;
+  static constexpr bool kSavesGates = true;
+
+  // r, z = sigmoid(pre); n = tanh(n_x + r * n_h); h = (1 - z) * n + z * h_prev
+  template <class Lane>
+  static inline void forward(const Lane* pre, Lane h_prev, Lane, Lane* saved, Lane& h, Lane&) {
+    const Lane r = sigmoid(pre[1]);
+    const Lane z = sigmoid(pre[2]);
+    const Lane n = tanh(pre[3] + r * pre[0]);
+    h = n + z * (h_prev - n);
+    saved[0] = pre[0];
+    saved[1] = r;
+    saved[2] = z;
+    saved[3] = n;
+  }
+
+  // d_h leaves as the part of the gradient of h_prev that does not pass through the product with w_hh.
+  template <class Lane>
+  static inline void backward(const Lane* saved, Lane, Lane h_prev, Lane, Lane, Lane* d_pre, Lane& d_h, Lane&) {
+    const Lane n_h = saved[0], r = saved[1], z = saved[2], n = saved[3];
+    const Lane d_n = d_h * (1 - z) * (1 - n * n);
+    d_pre[0] = d_n * r;
+    d_pre[1] = d_n * n_h * r * (1 - r);
+    d_pre[2] = d_h * (h_prev - n) * z * (1 - z);
+    d_pre[3] = d_n;
+    d_h = d_h * z;
+  }
+};

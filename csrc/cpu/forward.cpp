@@ -1,0 +1,337 @@
+#include "forward.h"
+
+#include <algorithm>
+
+namespace fastrnn {
+namespace {
+
+template <class Real>
+struct Workspace {
+  struct Direction {
+    Real* w_ih;       // gate panels
+    Real* w_hh;
+    Real* w_hr;       // column panels of the transposed matrix
+    Real* bias;       // [gate panels][slots][unit]
+    Real* projected;  // [row groups][gate panels][rows of a block][gates][unit]
+    Real* cell;       // [B][units] initial state; without `saved`, the running one
+    Real* raw;        // [B][H] hidden state before the projection, without `saved`
+  };
+  struct Thread {
+    const Real** a;
+    Real** c;
+    ForwardRow<Real>* rows;
+  };
+
+  Workspace(const Plan& plan, Arena& arena) {
+    const Panels<Real> panels(plan);
+    const Shape& shape = plan.shape;
+    const int64_t in = std::max(shape.in(0), shape.layers > 1 ? shape.in(1) : 0);
+    const int64_t B = plan.batch.B();
+    const int64_t wanted = forward_block_rows(panels.pre * int64_t{sizeof(Real)});
+    block_rows = std::min(plan.batch.rows() + plan.batch.T() * plan.threads, std::max(wanted, B + plan.threads));
+    for (int64_t d = 0; d < shape.directions; ++d) {
+      Direction& dir = directions[d];
+      dir.w_ih = arena.take<Real>(panels.pre * in);
+      dir.w_hh = arena.take<Real>(panels.pre * shape.out());
+      dir.w_hr = shape.P ? arena.take<Real>(panels.padded(shape.P) * shape.H) : nullptr;
+      dir.bias = arena.take<Real>(panels.gates * panels.width);
+      dir.projected = arena.take<Real>(block_rows * panels.pre);
+      dir.cell = panels.cell.has_cell_state ? arena.take<Real>(B * panels.units) : nullptr;
+      dir.raw = shape.P && !plan.save ? arena.take<Real>(B * shape.H) : nullptr;
+    }
+    if (!plan.save && shape.layers > 1) {
+      for (Real*& output : outputs) output = arena.take<Real>(plan.batch.rows() * shape.directions * shape.out());
+    }
+    zeros = arena.take<Real>(shape.out());
+    for (int i = 0; i < plan.threads; ++i) {
+      const int64_t pointers = std::max(block_rows, B);
+      threads.push_back({arena.take<const Real*>(pointers), arena.take<Real*>(pointers), arena.take<ForwardRow<Real>>(B)});
+    }
+  }
+
+  int64_t block_rows;  // of all row groups together
+  Direction directions[2];
+  Real* outputs[2] = {};  // of the layer below and of this one, by turns
+  Real* zeros;            // a state of zeros
+  std::vector<Thread> threads;
+};
+
+template <class Real>
+class Forward {
+ public:
+  Forward(const Plan& plan, const ForwardArgs<Real>& args)
+      : plan_(plan),
+        batch_(plan.batch),
+        shape_(plan.shape),
+        args_(args),
+        panels_(plan),
+        arena_(args.workspace),
+        workspace_(plan, arena_),
+        saved_arena_(args.saved),
+        saved_(plan, saved_arena_),
+        barriers_(plan.threads) {
+    std::fill_n(workspace_.zeros, shape_.out(), Real{0});
+  }
+
+  void operator()(int id, int size) {
+    const Crew team = barriers_.team(id, size);
+    for (int64_t layer = 0; layer < shape_.layers; ++layer) {
+      const Sides sides = barriers_.sides(id, size, static_cast<int>(shape_.directions));
+      for (int64_t d = sides.begin; d < sides.end; ++d) run_direction(Job(*this, layer, d, sides.crew, id));
+      team.wait();
+      if (plan_.dropout && layer + 1 < shape_.layers) {
+        drop(layer, id, size);
+        team.wait();
+      }
+    }
+  }
+
+ private:
+  // One thread's part in one direction of one layer.
+  struct Job {
+    Job(Forward& pass, int64_t layer, int64_t d, const Crew& crew, int thread)
+        : layer(layer),
+          reverse(d == 1),
+          index(layer * pass.shape_.directions + d),
+          in_features(pass.shape_.in(layer)),
+          crew(crew),
+          dir(pass.workspace_.directions[d]),
+          saved(pass.plan_.save ? pass.saved_.directions[index] : typename Saved<Real>::Direction{}),
+          weights(pass.args_.weights[index]),
+          scratch(pass.workspace_.threads[thread]),
+          x(pass.input(layer)),
+          y(pass.output(layer)) {
+      y.base += d * pass.shape_.out();
+    }
+    int64_t layer;
+    bool reverse;
+    int64_t index;  // of the (layer, direction)
+    int64_t in_features;
+    Crew crew;
+    const typename Workspace<Real>::Direction& dir;
+    typename Saved<Real>::Direction saved;
+    const Weights<const Real>& weights;
+    typename Workspace<Real>::Thread scratch;
+    View<const Real> x;
+    View<Real> y;
+
+    bool fused = false;
+    Split split;
+    Rows rows{};                 // of the batch
+    Range panels{}, columns{};   // gate panels of units, column panels of projected features
+    int64_t block_rows = 0;
+    Real* projected = nullptr;
+  };
+
+  View<Real> output(int64_t layer) const {
+    if (layer + 1 == shape_.layers) return args_.y;
+    return batch_.stacked_view(plan_.save ? saved_.outputs[layer] : workspace_.outputs[layer % 2],
+                               shape_.directions * shape_.out());
+  }
+
+  View<const Real> input(int64_t layer) const {
+    if (layer == 0) return args_.x;
+    const View<Real> below = output(layer - 1);
+    return {plan_.save ? saved_.dropped[layer - 1] : below.base, below.step, below.row, below.start, below.order};
+  }
+
+  void run_direction(Job job) {
+    pack(job);
+    job.crew.wait();
+    const int64_t panel_bytes = panels_.gate_width * int64_t{sizeof(Real)};
+    const StepWork work = panels_.forward_work(plan_, shape_.out());
+    job.fused = job.in_features > 0 && fuse_input(work, job.in_features, job.in_features * panel_bytes, panels_.pre * int64_t{sizeof(Real)},
+                           job.crew.size);
+    job.split = schedule_step(panels_.forward_work(plan_, shape_.out() + (job.fused ? job.in_features : 0)), job.crew.size).split;
+    if (job.crew.id >= job.split.threads()) return;
+    const int group = job.crew.id / job.split.units;
+    const int part = job.crew.id % job.split.units;
+    job.rows = {group, job.split.rows};
+    job.block_rows = workspace_.block_rows / job.split.rows;
+    job.projected = job.dir.projected + group * job.block_rows * panels_.pre;
+    job.panels = share(panels_.gates, part, job.split.units);
+    job.columns = share(panels_.columns(shape_.P), part, job.split.units);
+    recur(job, job.crew.group(group, job.split.units));
+    if (part == 0) finish(job);
+  }
+
+  void pack(const Job& job) {
+    const Range mine = share(panels_.gates, job.crew.id, job.crew.size);
+    const CellKernels<Real>& cell = panels_.cell;
+    const auto pack_gates = [&](const Real* w, int64_t K, int slot, Real* to) {
+      panels_.kernels.pack_gates(
+          {w, shape_.H, K, cell.gates, cell.gate_of_slot + slot, panels_.unit, to, mine.begin, mine.end});
+    };
+    pack_gates(job.weights.w_ih, job.in_features, cell.input_slot, job.dir.w_ih);
+    pack_gates(job.weights.w_hh, shape_.out(), cell.hidden_slot, job.dir.w_hh);
+    pack_bias(job, mine);
+    if (shape_.P) {
+      const int gate = 0;
+      const Range columns = share(panels_.columns(shape_.P), job.crew.id, job.crew.size);
+      panels_.kernels.pack_gates(
+          {job.weights.w_hr, shape_.P, shape_.H, 1, &gate, panels_.column, job.dir.w_hr, columns.begin, columns.end});
+    }
+    if (!cell.has_cell_state) return;
+    const Range rows = share(batch_.B(), job.crew.id, job.crew.size);
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      Real* c = job.dir.cell + r * panels_.units;
+      const int64_t known = args_.c0 ? shape_.H : 0;
+      if (known) std::copy_n(args_.c0 + (job.index * batch_.B() + batch_.entry(r)) * shape_.H, known, c);
+      std::fill(c + known, c + panels_.units, Real{0});
+    }
+  }
+
+  // Each slot starts from the bias of every product that it takes part in.
+  void pack_bias(const Job& job, Range mine) {
+    const CellKernels<Real>& cell = panels_.cell;
+    Real* to = job.dir.bias + mine.begin * panels_.width;
+    for (int64_t panel = mine.begin; panel < mine.end; ++panel) {
+      for (int s = 0; s < cell.slots; ++s) {
+        const bool from_input = s >= cell.input_slot && s < cell.input_slot + cell.gates;
+        const bool from_hidden = s >= cell.hidden_slot && s < cell.hidden_slot + cell.gates;
+        for (int64_t j = 0; j < panels_.unit; ++j, ++to) {
+          const int64_t unit = panel * panels_.unit + j;
+          const int64_t at = cell.gate_of_slot[s] * shape_.H + unit;
+          *to = 0;
+          if (unit >= shape_.H || !shape_.bias) continue;
+          if (from_input) *to += job.weights.b_ih[at];
+          if (from_hidden) *to += job.weights.b_hh[at];
+        }
+      }
+    }
+  }
+
+  void recur(const Job& job, const Crew& group) {
+    const int64_t onward = job.reverse ? -1 : 1;
+    const int64_t stop = job.reverse ? -1 : batch_.T();
+    for (int64_t begin = job.reverse ? batch_.T() - 1 : 0; begin != stop;) {
+      const int64_t end = job.fused ? stop : project_block(job, begin, stop, onward);
+      for (int64_t t = begin, slot = 0; t != end; t += onward) {
+        slot += step(job, t, slot);
+        group.wait();
+        if (shape_.P) {
+          project_hidden(job, t);
+          group.wait();
+        }
+      }
+      begin = end;
+    }
+  }
+
+  // x * w_ih^T and the bias for this thread's rows and units of as many steps as the block holds; slots in the order of travel.
+  // Returns the step after the last.
+  int64_t project_block(const Job& job, int64_t begin, int64_t stop, int64_t onward) {
+    int64_t count = 0, t = begin;
+    for (; t != stop; t += onward) {
+      const int64_t active = batch_.active(t);
+      if (t != begin && count + job.rows.count(active) > job.block_rows) break;
+      for (int64_t r = job.rows.first; r < active; r += job.rows.stride, ++count) {
+        job.scratch.a[count] = job.x.at(t, r);
+        job.scratch.c[count] = projected(job, count);
+      }
+    }
+    const Real* init = job.dir.bias + panels_.cell.input_slot * panels_.unit;
+    panels_.cell.project({job.scratch.a, count, job.in_features, 1, 0, job.dir.w_ih, job.panels.begin, job.panels.end,
+                          job.scratch.c, projected_panel(job), panels_.pre, init, panels_.width, false});
+    return t;
+  }
+
+  int64_t projected_panel(const Job& job) const { return job.block_rows * panels_.gate_width; }
+  Real* projected(const Job& job, int64_t slot) const { return job.projected + slot * panels_.gate_width; }
+
+  // All rows of one step; their projected input lies from `slot` on. Returns their number.
+  int64_t step(const Job& job, int64_t t, int64_t slot) {
+    ForwardRow<Real>* row = job.scratch.rows;
+    const int64_t active = batch_.active(t);
+    for (int64_t r = job.rows.first; r < active; r += job.rows.stride, ++row, ++slot) {
+      const int64_t before = batch_.previous(job.reverse, t, r);
+      row->x = job.fused ? job.x.at(t, r) : projected(job, slot);
+      row->h_prev = before < 0 ? initial_hidden(job, r) : job.y.at(before, r);
+      row->h = shape_.P ? raw(job, t, r) : job.y.at(t, r);
+      row->saved = nullptr;
+      if (plan_.save && panels_.cell.saves_gates) {
+        row->saved = job.saved.gates + (batch_.start(t) + r) * panels_.gates * panels_.width;
+      }
+      if (!panels_.cell.has_cell_state) continue;
+      row->c = cell_state(job, t, r);
+      row->c_prev = before < 0 ? job.dir.cell + r * panels_.units : cell_state(job, before, r);
+    }
+    const int64_t count = row - job.scratch.rows;
+    panels_.cell.forward({job.scratch.rows, count, shape_.H, shape_.out(), job.fused ? job.in_features : 0, projected_panel(job),
+                          job.dir.bias, job.dir.w_ih, job.dir.w_hh, job.panels.begin, job.panels.end, t % 2 != 0});
+    return count;
+  }
+
+  const Real* initial_hidden(const Job& job, int64_t r) const {
+    return args_.h0 ? args_.h0 + (job.index * batch_.B() + batch_.entry(r)) * shape_.out() : workspace_.zeros;
+  }
+  Real* cell_state(const Job& job, int64_t t, int64_t r) const {
+    return plan_.save ? job.saved.cell + (batch_.start(t) + r) * panels_.units : job.dir.cell + r * panels_.units;
+  }
+  Real* raw(const Job& job, int64_t t, int64_t r) const {
+    return plan_.save ? job.saved.raw + (batch_.start(t) + r) * shape_.H : job.dir.raw + r * shape_.H;
+  }
+
+  // y = h * w_hr^T
+  void project_hidden(const Job& job, int64_t t) {
+    int64_t count = 0;
+    for (int64_t r = job.rows.first; r < batch_.active(t); r += job.rows.stride, ++count) {
+      job.scratch.a[count] = raw(job, t, r);
+      job.scratch.c[count] = job.y.at(t, r);
+    }
+    panels_.kernels.product({job.scratch.a, count, shape_.H, 1, 0, job.dir.w_hr, job.columns.begin, job.columns.end,
+                             job.scratch.c, panels_.column, shape_.P, nullptr, 0, false});
+  }
+
+  void finish(const Job& job) {
+    for (int64_t r = job.rows.first; r < batch_.B(); r += job.rows.stride) {
+      const int64_t at = job.index * batch_.B() + batch_.entry(r);
+      const int64_t last = job.reverse ? 0 : batch_.length(r) - 1;
+      const bool moved = batch_.length(r) > 0;
+      std::copy_n(moved ? job.y.at(last, r) : initial_hidden(job, r), shape_.out(), args_.h_n + at * shape_.out());
+      if (!panels_.cell.has_cell_state) continue;
+      std::copy_n(moved ? cell_state(job, last, r) : job.dir.cell + r * panels_.units, shape_.H, args_.c_n + at * shape_.H);
+    }
+  }
+
+  void drop(int64_t layer, int id, int size) {
+    const View<Real> from = output(layer);
+    Real* to = plan_.save ? saved_.dropped[layer] : from.base;
+    const Real* mask = args_.masks[layer];
+    const Range mine = share(batch_.rows() * from.row, id, size);
+    for (int64_t i = mine.begin; i < mine.end; ++i) to[i] = from.base[i] * mask[i];
+  }
+
+  const Plan& plan_;
+  const Batch& batch_;
+  const Shape& shape_;
+  const ForwardArgs<Real>& args_;
+  const Panels<Real> panels_;
+  Arena arena_;
+  const Workspace<Real> workspace_;
+  Arena saved_arena_;
+  const Saved<Real> saved_;
+  Barriers barriers_;
+};
+
+}  // namespace
+
+template <class Real>
+void forward(const Plan& plan, const ForwardArgs<Real>& args) {
+  Forward<Real> pass(plan, args);
+  run_team(plan.threads, pass);
+}
+
+template <class Real>
+int64_t forward_workspace_bytes(const Plan& plan) {
+  Arena arena(nullptr);
+  Workspace<Real> layout(plan, arena);
+  return arena.bytes();
+}
+
+template void forward(const Plan&, const ForwardArgs<float>&);
+template void forward(const Plan&, const ForwardArgs<double>&);
+template int64_t forward_workspace_bytes<float>(const Plan&);
+template int64_t forward_workspace_bytes<double>(const Plan&);
+
+}  // namespace fastrnn

@@ -1,0 +1,103 @@
+// Products of rows with packed panels, on the micro-kernel of tile-inl.h.
+
+// Columns of c that a tile of `width` touches, vector by vector.
+template <class Real>
+FASTRNN_INLINE void load_columns(const Real* c, int64_t columns, Real* tile, int64_t width) {
+  for (int64_t j = 0; j < width; j += kLanes<Real>) store(tile + j, load_first(c + j, columns - j));
+}
+
+template <class Real>
+FASTRNN_INLINE void store_columns(Real* c, int64_t columns, const Real* tile, int64_t width) {
+  for (int64_t j = 0; j < width && j < columns; j += kLanes<Real>) store_first(c + j, load(tile + j), columns - j);
+}
+
+template <class Real>
+FASTRNN_INLINE void zero_columns(Real* tile, int64_t width) {
+  for (int64_t j = 0; j < width; j += kLanes<Real>) store(tile + j, Vec<Real>{});
+}
+
+// A panel is read once for every tile of rows; this many bytes of it at a time stay in the second-level cache meanwhile. The
+// sums wait in c between pieces, unrounded, so the chain of additions is the same with any piece size.
+constexpr int64_t kPanelPieceBytes = 256 * 1024;
+
+template <class Real, int N>
+void product(const Product<Real>& p) {
+  constexpr int64_t width = N * kLanes<Real>;
+  constexpr int tallest = max_rows(N);
+  const bool single = p.runs == 1;
+  const int64_t unit = single ? 1 : p.run;  // pieces are whole runs, or any part of a single one
+  const int64_t units = single ? p.run : p.runs;
+  const int64_t unit_jump = single ? 1 : p.jump;
+  const int64_t room = kPanelPieceBytes / (width * static_cast<int64_t>(sizeof(Real)) * unit);
+  const int64_t piece = room > 0 ? room : 1;
+  const Tiling tiling = tile_rows(p.rows, tallest);
+  alignas(64) Real tile[tallest * width];
+
+  for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
+    const Real* panel_data = p.panels + panel * p.run * p.runs * width;
+    const int64_t columns = p.columns - panel * width;
+    const Real* init = p.init ? p.init + panel * p.init_panel : nullptr;
+    for (int64_t begin = 0; begin < units; begin += piece) {
+      const int64_t count = units - begin < piece ? units - begin : piece;
+      const Steps steps = single ? Steps{count, 1, 1, 0} : Steps{p.run, count, 1, p.jump};
+      const bool from_c = p.accumulate || begin > 0;
+      for (int64_t t = 0; t < tiling.tiles; ++t) {
+        const int64_t row = tiling.begin(t);
+        const int64_t m = tiling.begin(t + 1) - row;
+        const Real* a[tallest];
+        for (int64_t i = 0; i < m; ++i) {
+          a[i] = p.a[row + i] + begin * unit_jump;
+          if (from_c) {
+            load_columns(p.c[row + i] + panel * p.c_panel, columns, tile + i * width, width);
+          } else if (init) {
+            load_columns(init, width, tile + i * width, width);
+          } else {
+            zero_columns(tile + i * width, width);
+          }
+        }
+        multiply_rows<Real, N>(m, a, steps, panel_data + begin * unit * width, tile, width);
+        for (int64_t i = 0; i < m; ++i) store_columns(p.c[row + i] + panel * p.c_panel, columns, tile + i * width, width);
+      }
+    }
+  }
+}
+
+template <class Real>
+void outer(const Outer<Real>& p) {
+  constexpr int N = kColumnVectors;
+  constexpr int64_t width = N * kLanes<Real>;
+  constexpr int tallest = max_rows(N);
+  const Tiling tiling = tile_rows(p.rows, tallest);
+  const Steps steps = {p.K, 1, p.a_stride, 0};
+  alignas(64) Real tile[tallest * width];
+
+  for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
+    const int64_t columns = p.columns - panel * width;
+    for (int64_t t = 0; t < tiling.tiles; ++t) {
+      const int64_t row = tiling.begin(t);
+      const int64_t m = tiling.begin(t + 1) - row;
+      const Real* a[tallest];
+      for (int64_t i = 0; i < m; ++i) {
+        a[i] = p.a + row + i;
+        zero_columns(tile + i * width, width);
+      }
+      multiply_rows<Real, N>(m, a, steps, p.panels + panel * p.panel_stride, tile, width);
+      for (int64_t i = 0; i < m; ++i) {
+        Real* c = p.c + (row + i) * p.c_stride + panel * width;
+        for (int64_t j = 0; j < width && j < columns; j += kLanes<Real>) {
+          const Vec<Real> sum = load(tile + i * width + j);
+          store_first(c + j, p.accumulate ? load_first(c + j, columns - j) + sum : sum, columns - j);
+        }
+      }
+    }
+  }
+}
+
+template <class Real>
+void sum_rows(const SumRows<Real>& p) {
+  for (int64_t m = 0; m < p.rows; m += kLanes<Real>) {
+    Vec<Real> sum = {};
+    for (int64_t k = 0; k < p.K; ++k) sum += load_first(p.a + k * p.a_stride + m, p.rows - m);
+    store_first(p.c + m, p.accumulate ? load_first(p.c + m, p.rows - m) + sum : sum, p.rows - m);
+  }
+}

@@ -1,0 +1,76 @@
+// The spine of one instruction set: everything of cpu/isa and cells/, compiled under this ISA's flags into a namespace of its
+// own. No C++ library header may come in here: a weak inline function compiled for AVX-512 could be the copy that the linker
+// keeps for everyone.
+#include <stdint.h>
+
+#include "../kernels.h"
+
+#define FASTRNN_INLINE static inline __attribute__((always_inline))
+#if defined(__GNUC__) && !defined(__clang__)
+#define FASTRNN_NOINLINE static __attribute__((noipa))
+#else
+#define FASTRNN_NOINLINE static __attribute__((noinline))
+#endif
+
+namespace fastrnn::FASTRNN_ISA {
+namespace {
+
+#include "vec-inl.h"
+#include "math-inl.h"
+#include "tile-inl.h"
+
+constexpr int kColumnVectors = 4;
+
+#include "pack-inl.h"
+#include "gemm-inl.h"
+
+#include "../../cells/lstm-inl.h"
+#include "../../cells/gru-inl.h"
+#include "../../cells/rnn-inl.h"
+
+#include "step-inl.h"
+
+template <class Real, Vec<Real> (*kFunction)(Vec<Real>)>
+void map(const Real* in, Real* out, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes<Real>) store_first(out + i, kFunction(load_first(in + i, n - i)), n - i);
+}
+
+template <class C, class Real>
+constexpr CellKernels<Real> cell_kernels() {
+  typedef CellPanel<C, Real> Panel;
+  return {C::kGates,
+          C::kSlots,
+          C::kInputSlot,
+          C::kHiddenSlot,
+          C::kGateOfSlot,
+          C::kHasCellState,
+          C::kReadsPreviousHidden,
+          C::kSavesGates,
+          Panel::kUnits,
+          Panel::kTallest,
+          forward_step<C, Real>,
+          backward_step<C, Real>,
+          product<Real, Panel::kGateVectors>};
+}
+
+template <class Real>
+constexpr Kernels<Real> kernels() {
+  return {kColumnVectors * kLanes<Real>,
+          max_rows(kColumnVectors),
+          pack_gates<Real>,
+          pack_rows<Real>,
+          product<Real, kColumnVectors>,
+          outer<Real>,
+          sum_rows<Real>,
+          map<Real, sigmoid<Vec<Real>>>,
+          map<Real, tanh<Vec<Real>>>,
+          {cell_kernels<Lstm, Real>(), cell_kernels<Gru, Real>(), cell_kernels<Rnn<Tanh>, Real>(),
+           cell_kernels<Rnn<Relu>, Real>()}};
+}
+
+}  // namespace
+
+extern const KernelTable kKernels;
+const KernelTable kKernels = {kernels<float>(), kernels<double>()};
+
+}  // namespace fastrnn::FASTRNN_ISA

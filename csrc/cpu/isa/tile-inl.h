@@ -1,0 +1,65 @@
+// The micro-kernel: a tile of M rows by N vectors held in registers while k runs. All arithmetic of every product, forward and
+// backward, happens here.
+
+// Rows of a tile that is N vectors wide. The M * N accumulators should be many (a weight load serves M rows, and two FMA units
+// of 4 cycles latency want 8 chains in flight) and leave room for the weights and one broadcast.
+constexpr int max_rows(int vectors) { return (FASTRNN_VECTOR_REGISTERS == 32 ? 24 : 12) / vectors; }
+
+// Cut `rows` rows into as few tiles as fit, of heights that differ by one at the most.
+struct Tiling {
+  int64_t rows, tiles;
+  int64_t begin(int64_t tile) const { return tile * rows / tiles; }
+};
+
+FASTRNN_INLINE Tiling tile_rows(int64_t rows, int tallest) { return {rows, (rows + tallest - 1) / tallest}; }
+
+// Where the left-hand operand lies: element (m, k) is a[m][offset(k)], k in `runs` runs of `run` elements that are `stride`
+// apart, the runs themselves starting `jump` apart.
+struct Steps {
+  int64_t run, runs, stride, jump;
+};
+
+// tile[m][n] += sum over k of a[m][k] * panel[k][n]; panel: [k][N vectors], tile: rows `tile_stride` apart.
+template <class Real, int M, int N>
+FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, const Real* panel, Real* tile, int64_t tile_stride) {
+  constexpr int lanes = kLanes<Real>;
+  const Real* row[M];
+  Vec<Real> sum[M][N];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) {
+    row[m] = a[m];
+#pragma GCC unroll 16
+    for (int n = 0; n < N; ++n) sum[m][n] = load(tile + m * tile_stride + n * lanes);
+  }
+  int64_t offset = 0;
+  for (int64_t r = 0; r < steps.runs; ++r) {
+    int64_t at = offset;
+    for (int64_t k = 0; k < steps.run; ++k) {
+      Vec<Real> w[N];
+#pragma GCC unroll 16
+      for (int n = 0; n < N; ++n) w[n] = load(panel + n * lanes);
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m) {
+        const Vec<Real> x = broadcast(row[m][at]);
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) sum[m][n] += x * w[n];
+      }
+      panel += N * lanes;
+      at += steps.stride;
+    }
+    offset += steps.jump;
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 16
+    for (int n = 0; n < N; ++n) store(tile + m * tile_stride + n * lanes, sum[m][n]);
+  }
+}
+
+template <class Real, int N, int M = max_rows(N)>
+void multiply_rows(int64_t rows, const Real* const* a, const Steps& steps, const Real* panel, Real* tile, int64_t tile_stride) {
+  if constexpr (M > 0) {
+    if (rows == M) return multiply_tile<Real, M, N>(a, steps, panel, tile, tile_stride);
+    return multiply_rows<Real, N, M - 1>(rows, a, steps, panel, tile, tile_stride);
+  }
+}

@@ -1,0 +1,163 @@
+// What the drivers ask of an instruction set: a table of functions and the arguments of each. The only door between
+// the code that is compiled once (drivers) and the code that is compiled per ISA (cpu/isa).
+#pragma once
+
+#include "../api.h"
+
+namespace fastrnn {
+
+// Panels. A product's right-hand operand is cut into panels of `width` columns, [panel][k][width], zero beyond the last column,
+// so that the innermost loop reads it as one stream. Two kinds of width exist:
+//   gate panels:   `unit_width` units with all their gates side by side, [slot][unit]
+//   column panels: `column_width` plain columns
+
+// Gate panels out of torch's w[gate * units + unit][k].
+template <class Real>
+struct PackGates {
+  const Real* w;
+  int64_t units;
+  int64_t K;
+  int gates;
+  const int* gate;        // [gates] torch's gate that stands at each place of the panel
+  int64_t unit_width;
+  Real* panels;           // [panel][K][gates][unit_width]
+  int64_t panel_begin, panel_end;
+};
+
+// Column panels out of rows that are contiguous already; a null row is zero.
+template <class Real>
+struct PackRows {
+  const Real* const* rows;  // [K]
+  int64_t K;
+  int64_t columns;
+  Real* panels;             // [panel][K][column_width]
+  int64_t panel_stride;
+  int64_t panel_begin, panel_end;
+};
+
+// c[row][panel] = init[panel] + sum over k of a[row][k] * panels[panel][k]. One chain of additions in the order of k for each
+// element, whatever the tile.
+template <class Real>
+struct Product {
+  const Real* const* a;     // [rows]
+  int64_t rows;
+  int64_t run, runs, jump;  // k goes through `runs` runs of `run` contiguous elements, `jump` elements apart
+  const Real* panels;       // [panel][runs * run][width]
+  int64_t panel_begin, panel_end;
+  Real* const* c;           // [rows]
+  int64_t c_panel;          // elements from one panel of c to the next
+  int64_t columns;          // in all panels together: the last may be partly filled
+  const Real* init;         // [panel][init_panel] or null: zero
+  int64_t init_panel;
+  bool accumulate;          // start from c instead of init
+};
+
+// c[m][n] (+)= sum over k of a[k][m] * panels[k][n]: the gradient of a weight matrix.
+template <class Real>
+struct Outer {
+  const Real* a;            // [K][a_stride]
+  int64_t a_stride;
+  int64_t rows;             // m
+  int64_t K;
+  const Real* panels;       // column panels
+  int64_t panel_stride;
+  int64_t panel_begin, panel_end;
+  Real* c;                  // [rows][c_stride]
+  int64_t c_stride;
+  int64_t columns;
+  bool accumulate;
+};
+
+// c[m] (+)= sum over k of a[k][m]
+template <class Real>
+struct SumRows {
+  const Real* a;
+  int64_t a_stride;
+  int64_t rows;
+  int64_t K;
+  Real* c;
+  bool accumulate;
+};
+
+// One row at one step, forward.
+template <class Real>
+struct ForwardRow {
+  const Real* x;       // its input [I], or its projected input [panel][gates][unit_width] when the block was projected
+  const Real* h_prev;  // [H_out]
+  const Real* c_prev;  // [H rounded up to unit_width]
+  Real* h;             // [H]
+  Real* c;             // like c_prev
+  Real* saved;         // [panel][slots][unit_width], or null
+};
+
+template <class Real>
+struct ForwardStep {
+  const ForwardRow<Real>* rows;
+  int64_t count;
+  int64_t H;
+  int64_t K;                    // H_out
+  int64_t I;                    // 0: x is projected already
+  int64_t x_panel;              // elements from one panel of projected input to the next
+  const Real* bias;             // [panel][slots][unit_width]
+  const Real* w_ih;             // gate panels
+  const Real* w_hh;
+  int64_t panel_begin, panel_end;
+  bool descending;              // walk the panels backwards
+};
+
+// One row at one step, backward.
+template <class Real>
+struct BackwardRow {
+  const Real* saved;
+  const Real* h;       // [H]
+  const Real* h_prev;  // [H]
+  const Real* c;
+  const Real* c_prev;
+  const Real* d_y;     // [H] gradient from above, or null
+  Real* d_h;           // [H rounded up]: in, from the step after; out, what goes past the product
+  Real* d_c;           // [H rounded up]: in and out
+  Real* d_pre;         // [panel][slots][unit_width]
+};
+
+template <class Real>
+struct BackwardStep {
+  const BackwardRow<Real>* rows;
+  int64_t count;
+  int64_t H;
+  int64_t d_pre_panel;          // elements from one panel of d_pre to the next
+  int64_t panel_begin, panel_end;
+};
+
+// A cell's constants, as the cells' headers state them, and its two fused steps.
+template <class Real>
+struct CellKernels {
+  int gates, slots, input_slot, hidden_slot;
+  const int* gate_of_slot;
+  bool has_cell_state, reads_previous_hidden, saves_gates;
+  int64_t unit_width;
+  int tallest;  // rows of a forward tile
+  void (*forward)(const ForwardStep<Real>&);
+  void (*backward)(const BackwardStep<Real>&);
+  void (*project)(const Product<Real>&);  // gate panels
+};
+
+template <class Real>
+struct Kernels {
+  int64_t column_width;
+  int tallest;  // rows of a tile on column panels
+  void (*pack_gates)(const PackGates<Real>&);
+  void (*pack_rows)(const PackRows<Real>&);
+  void (*product)(const Product<Real>&);  // column panels
+  void (*outer)(const Outer<Real>&);
+  void (*sum_rows)(const SumRows<Real>&);
+  void (*sigmoid)(const Real* in, Real* out, int64_t n);
+  void (*tanh)(const Real* in, Real* out, int64_t n);
+  CellKernels<Real> cells[kCells];
+};
+
+struct KernelTable {
+  Kernels<float> f32;
+  Kernels<double> f64;
+};
+
+}  // namespace fastrnn

@@ -1,0 +1,128 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+
+#include "backward.h"
+#include "forward.h"
+
+namespace fastrnn {
+
+Batch::Batch(int64_t T, int64_t B, std::vector<int64_t> batch_sizes, std::vector<int64_t> order, bool packed)
+    : T_(T), B_(B), sizes_(std::move(batch_sizes)), order_(std::move(order)), packed_(packed) {
+  if (sizes_.empty()) return;
+  starts_.resize(T + 1);
+  for (int64_t t = 0; t < T; ++t) starts_[t + 1] = starts_[t] + sizes_[t];
+  lengths_.resize(B);
+  for (int64_t t = 0, r = B; t < T; ++t) {
+    while (r > sizes_[t]) lengths_[--r] = t;
+    if (t + 1 == T) std::fill(lengths_.begin(), lengths_.begin() + r, T);
+  }
+}
+
+std::vector<int64_t> Batch::blocks(int64_t rows) const {
+  std::vector<int64_t> first = {0};
+  for (int64_t t = 1; t < T_; ++t) {
+    if (start(t + 1) - start(first.back()) > rows) first.push_back(t);
+  }
+  first.push_back(T_);
+  return first;
+}
+
+namespace {
+
+template <class Real>
+const Kernels<Real>& kernels_in(const KernelTable& table) {
+  if constexpr (std::is_same_v<Real, float>) {
+    return table.f32;
+  } else {
+    return table.f64;
+  }
+}
+
+// What one thread would need for the forward pass, roughly
+template <class Real>
+double forward_cycles(const Plan& plan) {
+  const Panels<Real> panels(plan);
+  const Shape& shape = plan.shape;
+  double cycles = 0;
+  for (int64_t layer = 0; layer < shape.layers; ++layer) {
+    const int64_t K = shape.in(layer) + shape.out();
+    const double weights = static_cast<double>(panels.gates * panels.gate_width * K);
+    cycles += weights / 4 + plan.batch.T() * schedule_step(panels.forward_work(plan, K), 1).cycles;
+  }
+  return cycles * shape.directions;
+}
+
+template <class Real>
+void measure(Plan& plan, int threads) {
+  plan.threads = threads_worth(forward_cycles<Real>(plan), threads);
+  Arena saved(nullptr);
+  Saved<Real> layout(plan, saved);
+  plan.saved_bytes = plan.save ? saved.bytes() : 0;
+  plan.forward_bytes = forward_workspace_bytes<Real>(plan);
+  plan.backward_bytes = plan.save ? backward_workspace_bytes<Real>(plan) : 0;
+}
+
+}  // namespace
+
+Plan::Plan(const Shape& shape, Batch batch, bool save, bool dropout, int threads, const KernelTable& kernels)
+    : shape(shape), batch(std::move(batch)), save(save), dropout(dropout), threads(threads), kernels(&kernels) {
+  if (shape.dtype == DType::kFloat32) {
+    measure<float>(*this, threads);
+  } else {
+    measure<double>(*this, threads);
+  }
+}
+
+template <class Real>
+Panels<Real>::Panels(const Plan& plan)
+    : kernels(kernels_in<Real>(*plan.kernels)),
+      cell(kernels.cells[static_cast<int>(plan.shape.cell)]),
+      unit(cell.unit_width),
+      column(kernels.column_width),
+      gates((plan.shape.H + unit - 1) / unit),
+      width(cell.slots * unit),
+      gate_width(cell.gates * unit),
+      units(gates * unit),
+      pre(gates * gate_width) {}
+
+template <class Real>
+StepWork Panels<Real>::forward_work(const Plan& plan, int64_t K) const {
+  const int64_t lanes = column / 4;
+  const double rows = static_cast<double>(plan.batch.rows()) / static_cast<double>(std::max<int64_t>(1, plan.batch.T()));
+  return {rows, gates, static_cast<int>(gate_width / lanes), cell.tallest, K, K * gate_width * int64_t{sizeof(Real)}, 60.0};
+}
+
+template <class Real>
+StepWork Panels<Real>::backward_work(const Plan& plan) const {
+  const int64_t out = plan.shape.out();
+  const double rows = static_cast<double>(plan.batch.rows()) / static_cast<double>(std::max<int64_t>(1, plan.batch.T()));
+  return {rows, columns(out), 4, kernels.tallest, pre, pre * column * int64_t{sizeof(Real)}, 160.0};
+}
+
+template <class Real>
+Saved<Real>::Saved(const Plan& plan, Arena& arena) {
+  const Panels<Real> panels(plan);
+  const Shape& shape = plan.shape;
+  const int64_t rows = plan.batch.rows();
+  for (int64_t i = 0; i < shape.layers * shape.directions; ++i) {
+    Direction direction;
+    if (panels.cell.saves_gates) direction.gates = arena.take<Real>(rows * panels.gates * panels.width);
+    if (panels.cell.has_cell_state) direction.cell = arena.take<Real>(rows * panels.units);
+    if (shape.P > 0) direction.raw = arena.take<Real>(rows * shape.H);
+    directions.push_back(direction);
+  }
+  for (int64_t layer = 0; layer + 1 < shape.layers; ++layer) {
+    outputs.push_back(arena.take<Real>(rows * shape.directions * shape.out()));
+    dropped.push_back(plan.dropout ? arena.take<Real>(rows * shape.directions * shape.out()) : outputs.back());
+  }
+}
+
+template struct Panels<float>;
+template struct Panels<double>;
+template struct Saved<float>;
+template struct Saved<double>;
+
+}  // namespace fastrnn

@@ -1,0 +1,287 @@
+"""Where torch meets the engine: memory is allocated here, and autograd hooked in.
+
+The engine takes addresses, sizes and strides, and allocates nothing. Everything that reaches this
+module has been checked by `fastrnn.functional`.
+
+The way of a call: `run` draws the dropout masks and, if any gradient will be wanted, goes through
+`_Recurrence`, which keeps what backward needs; else it calls the engine at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import _core
+from .reference import dropout_mask
+
+__all__ = ["Spec", "run"]
+
+_CELLS = {
+    "lstm": _core.Cell.lstm,
+    "gru": _core.Cell.gru,
+    "rnn_tanh": _core.Cell.rnn_tanh,
+    "rnn_relu": _core.Cell.rnn_relu,
+}
+_DTYPES = {torch.float32: _core.DType.float32, torch.float64: _core.DType.float64}
+_ABSENT = (0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What kind of layers to run; letters as in `fastrnn.reference`.
+
+    ``cell`` is "lstm", "gru", "rnn_tanh" or "rnn_relu"; ``proj_size`` is 0 without a projection;
+    ``dropout`` is 0 when not training.
+    """
+
+    cell: str
+    input_size: int
+    hidden_size: int
+    proj_size: int
+    num_layers: int
+    bidirectional: bool
+    bias: bool
+    dropout: float
+
+
+def run(
+    spec: Spec,
+    data: Tensor,
+    hx: Tensor | None,
+    cx: Tensor | None,
+    weights: Sequence[Tensor],
+    *,
+    batch_first: bool = False,
+    batch_sizes: Tensor | None = None,
+    row_index: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A stack of layers over whole sequences; parameters and results as in `reference.rnn`."""
+    call = _Call(spec, data, batch_first, batch_sizes, row_index)
+    if torch.is_grad_enabled() and _any_requires_grad(data, hx, cx, weights):
+        outputs = _Recurrence.apply(call, data, hx, cx, *weights)
+    else:
+        outputs = call.forward(data, hx, cx, weights, None)
+    return outputs if call.has_cell_state else (*outputs, None)
+
+
+def _any_requires_grad(
+    data: Tensor, hx: Tensor | None, cx: Tensor | None, weights: Sequence[Tensor]
+) -> bool:
+    if data.requires_grad or any([w.requires_grad for w in weights]):
+        return True
+    return (hx is not None and hx.requires_grad) or (cx is not None and cx.requires_grad)
+
+
+class _Call:
+    """The sizes of one call, and its way into the engine."""
+
+    __slots__ = (
+        "T", "B", "batch_first", "batch_sizes", "directions", "has_cell_state", "masks", "out",
+        "plan", "row_index", "spec",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        spec: Spec,
+        data: Tensor,
+        batch_first: bool,
+        batch_sizes: Tensor | None,
+        row_index: Tensor | None,
+    ) -> None:
+        self.spec = spec
+        self.directions = 2 if spec.bidirectional else 1
+        self.out = self.directions * (spec.proj_size or spec.hidden_size)
+        self.has_cell_state = spec.cell == "lstm"
+        self.batch_first = batch_first
+        self.batch_sizes = batch_sizes
+        self.row_index = row_index
+        if batch_sizes is not None:
+            self.T, self.B = len(batch_sizes), int(batch_sizes[0])
+        elif batch_first:
+            self.B, self.T, _ = data.shape
+        else:
+            self.T, self.B, _ = data.shape
+        self.masks = self._draw_masks(data) if spec.dropout and spec.num_layers > 1 else []
+
+    def _draw_masks(self, data: Tensor) -> list[Tensor]:
+        """One for each layer but the last, over the rows of all steps in order of time."""
+        shape = (*((self.T, self.B) if self.batch_sizes is None else data.shape[:1]), self.out)
+        return [
+            dropout_mask(shape, self.spec.dropout, data) for _ in range(self.spec.num_layers - 1)
+        ]
+
+    def _make_plan(self, data: Tensor, save: bool) -> _core.Plan:
+        spec = self.spec
+        return _core.Plan(
+            _CELLS[spec.cell],
+            _DTYPES[data.dtype],
+            self.T,
+            self.B,
+            spec.input_size,
+            spec.hidden_size,
+            spec.proj_size,
+            spec.num_layers,
+            self.directions,
+            spec.bias,
+            save,
+            bool(self.masks),
+            torch.get_num_threads(),
+            self.batch_sizes is not None,
+            0 if self.batch_sizes is None else self.batch_sizes.data_ptr(),
+            0 if self.row_index is None else self.row_index.data_ptr(),
+        )
+
+    def _strided(self, tensor: Tensor | None) -> tuple[int, int, int]:
+        """Address, elements from step to step, elements from row to row."""
+        if tensor is None:
+            return _ABSENT
+        if self.batch_sizes is not None:
+            return tensor.data_ptr(), 0, tensor.stride(0)
+        a, b, _ = tensor.stride()
+        return (tensor.data_ptr(), b, a) if self.batch_first else (tensor.data_ptr(), a, b)
+
+    def forward(
+        self,
+        data: Tensor,
+        hx: Tensor | None,
+        cx: Tensor | None,
+        weights: Sequence[Tensor],
+        saved: list[Tensor] | None,
+    ) -> tuple[Tensor, ...]:
+        """(y, h_n) or (y, h_n, c_n). A list as ``saved`` gets what backward needs."""
+        spec = self.spec
+        states = (spec.num_layers * self.directions, self.B)
+        y = data.new_empty((*data.shape[:-1], self.out))
+        h_n = data.new_empty((*states, spec.proj_size or spec.hidden_size))
+        c_n = data.new_empty((*states, spec.hidden_size)) if self.has_cell_state else None
+        if y.numel():
+            data, hx, cx = _rows_contiguous(data), _contiguous(hx), _contiguous(cx)
+            weights = [w.contiguous() for w in weights]
+            plan = self.plan = self._make_plan(data, saved is not None)
+            kept = _bytes(plan.saved_bytes)
+            workspace = _bytes(plan.forward_bytes)
+            plan.forward(
+                self._strided(data),
+                self._strided(y),
+                _address(hx),
+                _address(cx),
+                h_n.data_ptr(),
+                _address(c_n),
+                [w.data_ptr() for w in weights],
+                [m.data_ptr() for m in self.masks],
+                kept.data_ptr(),
+                workspace.data_ptr(),
+            )
+            if saved is not None:
+                saved.append(kept)
+        return (y, h_n) if c_n is None else (y, h_n, c_n)
+
+    def backward(
+        self,
+        data: Tensor,
+        hx: Tensor | None,
+        cx: Tensor | None,
+        weights: Sequence[Tensor],
+        y: Tensor,
+        kept: Tensor,
+        masks: Sequence[Tensor],
+        d_y: Tensor | None,
+        d_h_n: Tensor | None,
+        d_c_n: Tensor | None,
+        gradients: list[Tensor | None],
+    ) -> None:
+        """Fill ``gradients`` of data, hx, cx and the weights; None is not computed."""
+        d_data, d_hx, d_cx, *d_weights = gradients
+        data, hx, cx = _rows_contiguous(data), _contiguous(hx), _contiguous(cx)
+        weights = [w.contiguous() for w in weights]
+        d_y = None if d_y is None else _rows_contiguous(d_y)
+        d_h_n, d_c_n = _contiguous(d_h_n), _contiguous(d_c_n)
+        workspace = _bytes(self.plan.backward_bytes)
+        self.plan.backward(
+            self._strided(data),
+            self._strided(y),
+            _address(hx),
+            _address(cx),
+            [w.data_ptr() for w in weights],
+            [m.data_ptr() for m in masks],
+            self._strided(d_y),
+            _address(d_h_n),
+            _address(d_c_n),
+            self._strided(d_data),
+            _address(d_hx),
+            _address(d_cx),
+            [_address(d) for d in d_weights],
+            kept.data_ptr(),
+            workspace.data_ptr(),
+        )
+
+
+class _Recurrence(torch.autograd.Function):
+    """The engine's forward and backward as one node of the graph.
+
+    Everything that backward reads goes through ``save_for_backward``, so that a change in place is
+    caught, hooks on saved tensors apply, and memory is freed as soon as backward has run.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        call: _Call,
+        data: Tensor,
+        hx: Tensor | None,
+        cx: Tensor | None,
+        *weights: Tensor,
+    ) -> tuple[Tensor, ...]:
+        kept: list[Tensor] = []
+        outputs = call.forward(data, hx, cx, weights, kept)
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(data, hx, cx, *weights, outputs[0], *kept, *call.masks)
+        call.masks = []
+        return outputs
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(
+        ctx: Any, d_y: Tensor | None, d_h_n: Tensor | None, d_c_n: Tensor | None = None
+    ) -> tuple[Tensor | None, ...]:
+        call: _Call = ctx.call
+        inputs, (y, *rest) = _split(ctx.saved_tensors, len(ctx.needs_input_grad) - 1)
+        data, hx, cx, *weights = inputs
+        needed = ctx.needs_input_grad[1:]
+        make = torch.empty if rest else torch.zeros  # without a row nothing reaches the engine
+        gradients = [
+            make(tensor.shape, dtype=tensor.dtype, device=tensor.device) if need else None
+            for tensor, need in zip(inputs, needed, strict=True)
+        ]
+        if rest:
+            kept, *masks = rest
+            call.backward(data, hx, cx, weights, y, kept, masks, d_y, d_h_n, d_c_n, gradients)
+        return None, *gradients
+
+
+def _split(tensors: Sequence[Any], n: int) -> tuple[Sequence[Any], Sequence[Any]]:
+    return tensors[:n], tensors[n:]
+
+
+def _bytes(n: int) -> Tensor:
+    return torch.empty(n, dtype=torch.uint8)
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
+
+
+def _rows_contiguous(tensor: Tensor) -> Tensor:
+    """The engine takes any strides but that of the features."""
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
