@@ -1,0 +1,112 @@
+"""A row's result depends on that row alone, bit for bit: no batch, tile, split or thread count shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
+
+import fastrnn
+
+CELLS = ["LSTM", "GRU", "RNN"]
+SHAPES = [(7, 5, 3), (20, 33, 40), (9, 130, 150)]  # T, I, H: one panel, some, many
+
+
+@pytest.fixture(params=fastrnn.isa.available(), autouse=True)
+def isa(request: pytest.FixtureRequest) -> Iterator[None]:
+    with fastrnn.isa.force(request.param):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def restore_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def results(layer: Any, x: torch.Tensor) -> list[torch.Tensor]:
+    """Outputs, final states and the gradient of the input, batch in dimension 1 throughout."""
+    x = x.detach().clone().requires_grad_()
+    y, state = layer(x)
+    states = list(state) if isinstance(state, tuple) else [state]
+    weight = torch.linspace(-1, 1, y.shape[-1])
+    (y * weight).sum().backward()
+    assert x.grad is not None
+    return [y.detach(), *(s.detach() for s in states), x.grad]
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_row_is_the_same_in_any_batch_and_on_any_number_of_threads(
+    name: str, shape: tuple[int, int, int]
+) -> None:
+    T, I, H = shape  # noqa: E741
+    torch.manual_seed(0)
+    layer = getattr(fastrnn, name)(I, H, num_layers=2, bidirectional=True)
+    x = torch.randn(T, 64, I)
+    torch.set_num_threads(1)
+    whole = results(layer, x)
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        for batch in (1, 2, 3, 5, 8, 13, 64):
+            first = 64 - batch
+            for part, full in zip(results(layer, x[:, first:]), whole, strict=True):
+                assert torch.equal(part, full[:, first:])
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_weight_gradients_are_the_same_on_any_number_of_threads(name: str) -> None:
+    torch.manual_seed(0)
+    layer = getattr(fastrnn, name)(30, 70, num_layers=2, bidirectional=True)
+    x = torch.randn(60, 20, 30)
+    gradients = []
+    for threads in (1, 2, 3, 4):
+        torch.set_num_threads(threads)
+        layer.zero_grad()
+        results(layer, x)
+        gradients.append([p.grad.clone() for p in layer.parameters()])
+    for other in gradients[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(gradients[0], other, strict=True))
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_packed_row_is_the_same_as_alone(name: str) -> None:
+    torch.manual_seed(0)
+    layer = getattr(fastrnn, name)(17, 35, bidirectional=True)
+    rows = [torch.randn(length, 17) for length in (31, 1, 12, 12, 5, 30, 2)]
+    with torch.no_grad():
+        packed, _ = layer(pack_sequence(rows, enforce_sorted=False))
+        padded, lengths = pad_packed_sequence(packed)
+        for i, row in enumerate(rows):
+            assert torch.equal(padded[: int(lengths[i]), i], layer(row)[0])
+
+
+def test_a_projection_keeps_the_promise() -> None:
+    torch.manual_seed(0)
+    layer = fastrnn.LSTM(19, 75, num_layers=2, proj_size=20)
+    x = torch.randn(12, 32, 19)
+    torch.set_num_threads(1)
+    whole = results(layer, x)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for batch in (1, 3, 7, 32):
+            for part, full in zip(results(layer, x[:, :batch]), whole, strict=True):
+                assert torch.equal(part, full[:, :batch])
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_nan_and_infinity_stay_in_their_row(name: str) -> None:
+    torch.manual_seed(0)
+    layer = getattr(fastrnn, name)(9, 21, num_layers=2, bidirectional=True)
+    x = torch.randn(6, 10, 9)
+    clean = results(layer, x)
+    x[2, 3, 4] = float("nan")
+    x[3, 7, 1] = float("inf")
+    others = [b for b in range(10) if b not in (3, 7)]
+    for got, want in zip(results(layer, x), clean, strict=True):
+        assert torch.equal(got[:, others], want[:, others])
+        assert got[:, 3].isnan().any()
