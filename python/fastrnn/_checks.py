@@ -173,7 +173,7 @@ def check_input(
     RuntimeError
         Wrong number of features, or tensors on several devices.
     """
-    weight = _tensor(weights[0], plan.names[0], TypeError)
+    weight = _tensor(weights[0], plan.names[0], AttributeError)
     if data.shape[-1] != plan.spec.input_size:
         raise RuntimeError(
             f"input.size(-1) must be equal to input_size: "
@@ -182,7 +182,7 @@ def check_input(
     if data.dtype is not weight.dtype:
         data = _raised(data, "input", weight.dtype, mismatch)
     if not data.is_cpu or not weight.is_cpu:
-        _same_device(weight, plan.names[0], data)
+        _same_device(data, "input", weight, plan.names[0])
         raise NotImplementedError(
             f"input: this build of fastrnn computes on the CPU, got a Tensor on {data.device}"
         )
@@ -193,7 +193,7 @@ def check_input(
     return data
 
 
-def check_state(state: Any, name: str, shape: tuple[int, ...], data: Tensor) -> Tensor:
+def check_state(state: Tensor, name: str, shape: tuple[int, ...], data: Tensor) -> Tensor:
     """A state of exactly this shape with the dtype and device of ``data``; RuntimeError if not."""
     if state.shape != shape:
         raise RuntimeError(f"{name}: expected size {shape}, got {list(state.shape)}")
@@ -214,7 +214,9 @@ def layer_state_pair(hx: Any, rank: int | None) -> tuple[Any, Any]:
         if len(hx) == 2:
             return hx[0], hx[1]
         error: type[Exception] = IndexError if len(hx) < 2 else RuntimeError
-    elif not isinstance(hx, Tensor) or rank is None:
+    elif not isinstance(hx, Tensor):
+        error = AttributeError if hasattr(hx, "__getitem__") else TypeError
+    elif rank is None:
         error = TypeError
     elif hx.dim() == 0 or len(hx) < 2:
         error = IndexError
@@ -245,8 +247,9 @@ def cell_state_pair(hx: Any, rank: int) -> tuple[Any, Any]:
 
 
 def rank_of(value: Any, name: str) -> int:
-    """``value.dim()``; AttributeError, as torch's own call of it raises, for what is no Tensor."""
-    return _tensor(value, name, AttributeError).dim()
+    """``value.ndim``; AttributeError, as torch's own call of it raises, for what is no Tensor."""
+    rank: int = _tensor(value, name, AttributeError).ndim
+    return rank
 
 
 def check_packed(packed: PackedSequence) -> int:
@@ -313,8 +316,9 @@ def _raised(value: Tensor, name: str, dtype: torch.dtype, error: type[Exception]
     )
 
 
-def _same_device(value: Tensor, name: str, data: Tensor) -> None:
-    if value.device != data.device:
+def _same_device(value: Tensor, name: str, like: Tensor, like_name: str = "input") -> None:
+    if value.device != like.device:
         raise RuntimeError(
-            f"{name}: expected a Tensor on {data.device} as input is, got one on {value.device}"
+            f"{name}: expected a Tensor on {like.device} as {like_name} is, "
+            f"got one on {value.device}"
         )

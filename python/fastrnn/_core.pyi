@@ -30,7 +30,7 @@ class Plan:
         dtype: DType,
         T: int,
         B: int,
-        I: int,  # noqa: E741
+        I: int,
         H: int,
         P: int,
         layers: int,

@@ -106,7 +106,7 @@ def _parametrized_like(own: type, base: type) -> type:
     return type(f"Parametrized{base.__name__}", (base,), members)
 
 
-class patch(ContextDecorator):  # noqa: N801 - reads as a function, like contextlib's own
+class patch(ContextDecorator):
     """Inside ``with fastrnn.patch():``, constructing a recurrent layer of torch's gives fastrnn's.
 
     For code that says ``torch.nn.LSTM(...)`` and cannot be changed, wherever it imported the

@@ -197,7 +197,7 @@ def gru_cell(
     Parameters, results and exceptions are those of `lstm_cell`, with gates r, z, n and with one
     state ``hx`` [B, H] or [H].
     """
-    return _run_cell("gru", input, hx, w_ih, w_hh, b_ih, b_hh)
+    return _run_cell("gru", input, hx, w_ih, w_hh, b_ih, b_hh)[0]
 
 
 def rnn_cell(
@@ -216,7 +216,7 @@ def rnn_cell(
     """
     if nonlinearity not in ("tanh", "relu"):
         raise RuntimeError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-    return _run_cell(f"rnn_{nonlinearity}", input, hx, w_ih, w_hh, b_ih, b_hh)
+    return _run_cell(f"rnn_{nonlinearity}", input, hx, w_ih, w_hh, b_ih, b_hh)[0]
 
 
 def run_layer(
@@ -263,7 +263,9 @@ def run_layer(
     return y, h_n if c_n is None else (h_n, c_n)
 
 
-def _from_weights(cell: str, input: Any, hx: Any, weights: Sequence[Any], *options: Any) -> Any:
+def _from_weights(
+    cell: str, input: Any, hx: Any, weights: Sequence[Any], *options: Any
+) -> tuple[Any, Any]:
     """`run_layer` with the sizes that the first weight tells."""
     if not weights:
         raise RuntimeError("weights: expected the Tensors of at least one layer, got none")
@@ -317,8 +319,10 @@ def _layer_state(
     return _checks.check_state(state.unsqueeze(1) if rank == 2 else state, name, size, data)
 
 
-def _run_cell(cell: str, input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> Any:
-    """One step as a sequence of length one, and one sequence as a batch of one."""
+def _run_cell(
+    cell: str, input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any
+) -> tuple[Tensor, Any]:
+    """(h', c') or (h', None): a step is a sequence of length one, one sequence a batch of one."""
     weights = _cell_weights(w_ih, w_hh, b_ih, b_hh)
     plan = _checks.cell_plan(cell, *_checks.sizes_of(cell, w_ih, "w_ih"), len(weights) == 4)
     rank = _checks.rank_of(input, "input")
@@ -330,7 +334,7 @@ def _run_cell(cell: str, input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any, b
     add, drop = (None, 0) if rank == 2 else ((None, None), (0, 0))
     h, c = _cell_states(plan, hx, data, add)
     _, h_n, c_n = ops.run(plan.spec, data[add], h, c, weights)
-    return h_n[drop] if c_n is None else (h_n[drop], c_n[drop])
+    return h_n[drop], None if c_n is None else c_n[drop]
 
 
 def _cell_weights(w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[Any, ...]:

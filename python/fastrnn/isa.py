@@ -35,7 +35,7 @@ def active() -> str:
     return _core.isa_active()
 
 
-class force:  # noqa: N801 - reads as a function, and is one that can be undone
+class force:
     """Compute with the instruction set ``name`` from now on, or only within a ``with``.
 
     Parameters

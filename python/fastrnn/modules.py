@@ -186,4 +186,5 @@ class RNNCell(torch.nn.RNNCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Run one step, as `LSTMCell.forward` with one state [B, H] or [H]."""
-        return functional.rnn_cell(input, hx, *_by_name(self, _CELL_WEIGHTS), self.nonlinearity)
+        w_ih, w_hh, b_ih, b_hh = _by_name(self, _CELL_WEIGHTS)
+        return functional.rnn_cell(input, hx, w_ih, w_hh, b_ih, b_hh, self.nonlinearity)

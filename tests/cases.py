@@ -1,0 +1,192 @@
+"""Layers, inputs and ways to compare two layers, for every test that holds fastrnn against torch.
+
+A `Case` is one point of the option space together with one shape of input; `cases` draws from all
+of it. Torch's layer in float64 is the judge of values, torch's layer in the same dtype that of
+behaviour.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
+
+import fastrnn
+
+LAYERS = ("LSTM", "GRU", "RNN")
+CELLS = ("LSTMCell", "GRUCell", "RNNCell")
+TOLERANCE = {
+    torch.float32: {"rtol": 1e-4, "atol": 1e-5},
+    torch.float64: {"rtol": 1e-9, "atol": 1e-11},
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One layer and one kind of input."""
+
+    kind: str = "LSTM"
+    input_size: int = 3
+    hidden_size: int = 4
+    num_layers: int = 1
+    bias: bool = True
+    batch_first: bool = False
+    dropout: float = 0.0
+    bidirectional: bool = False
+    proj_size: int = 0
+    nonlinearity: str = "tanh"
+    dtype: torch.dtype = torch.float32
+    lengths: tuple[int, ...] = (5, 5)
+    form: str = "dense"  # dense, unbatched, packed, unsorted
+    memory: str = "contiguous"  # contiguous, transposed, strided, expanded
+    with_state: bool = True
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Constructor keywords."""
+        options = {
+            "num_layers": self.num_layers,
+            "bias": self.bias,
+            "batch_first": self.batch_first,
+            "dropout": self.dropout,
+            "bidirectional": self.bidirectional,
+            "dtype": self.dtype,
+        }
+        if self.kind == "LSTM":
+            options["proj_size"] = self.proj_size
+        if self.kind == "RNN":
+            options["nonlinearity"] = self.nonlinearity
+        return options
+
+    def build(self, module: Any = fastrnn, **changes: Any) -> Any:
+        """The layer, from fastrnn or from ``torch.nn``."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # dropout with a single layer
+            options = {**self.options, **changes}
+            return getattr(module, self.kind)(self.input_size, self.hidden_size, **options)
+
+    def pair(self) -> tuple[Any, Any]:
+        """fastrnn's layer and torch's, equal weights, nothing shared."""
+        fast, plain = self.build(), self.build(torch.nn)
+        plain.load_state_dict(fast.state_dict())
+        return fast, plain
+
+    def input(self) -> Tensor | PackedSequence:
+        """Random input of the case's form and memory layout."""
+        if self.form in ("packed", "unsorted"):
+            lengths = self.lengths
+            if self.form == "packed":
+                lengths = tuple(sorted(lengths, reverse=True))
+            sequences = [torch.empty(n, self.input_size) for n in lengths]
+            packed = pack_sequence(sequences, enforce_sorted=self.form == "packed")
+            data = _laid_out(self.memory, tuple(packed.data.shape), self.dtype)
+            return PackedSequence(data, *packed[1:])
+        steps, batch = self.lengths[0], len(self.lengths)
+        if self.form == "unbatched":
+            return _laid_out(self.memory, (steps, self.input_size), self.dtype)
+        sizes = (batch, steps) if self.batch_first else (steps, batch)
+        return _laid_out(self.memory, (*sizes, self.input_size), self.dtype)
+
+    def state(self) -> Any:
+        """Random ``hx`` of the case's memory layout, or None if the case has none."""
+        if not self.with_state:
+            return None
+        count = self.num_layers * (2 if self.bidirectional else 1)
+        batch = () if self.form == "unbatched" else (len(self.lengths),)
+        h = _laid_out(self.memory, (count, *batch, self.proj_size or self.hidden_size), self.dtype)
+        if self.kind != "LSTM":
+            return h
+        return h, _laid_out(self.memory, (count, *batch, self.hidden_size), self.dtype)
+
+
+@st.composite
+def cases(draw: st.DrawFn, **fixed: Any) -> Case:
+    """Any `Case`; what is given in ``fixed`` is not drawn."""
+    kind = fixed.pop("kind", None) or draw(st.sampled_from(LAYERS))
+    hidden = draw(st.sampled_from((1, 2, 3, 5, 8, 17)))
+    proj = draw(st.integers(0, hidden - 1)) if kind == "LSTM" and draw(st.booleans()) else 0
+    form = fixed.pop("form", None) or draw(
+        st.sampled_from(("dense", "unbatched", "packed", "unsorted"))
+    )
+    if form in ("packed", "unsorted"):
+        lengths = tuple(draw(st.lists(st.integers(1, 6), min_size=1, max_size=5)))
+    else:
+        batch = 1 if form == "unbatched" else draw(st.sampled_from((1, 2, 3, 7)))
+        lengths = (draw(st.sampled_from((1, 2, 6))),) * batch
+    drawn: dict[str, Any] = {
+        "input_size": draw(st.sampled_from((1, 2, 3, 9, 16))),
+        "num_layers": draw(st.integers(1, 3)),
+        "bias": draw(st.booleans()),
+        "batch_first": draw(st.booleans()),
+        "dropout": draw(st.sampled_from((0.0, 0.3))),
+        "bidirectional": draw(st.booleans()),
+        "nonlinearity": draw(st.sampled_from(("tanh", "relu"))),
+        "dtype": draw(st.sampled_from((torch.float32, torch.float64))),
+        "memory": draw(st.sampled_from(("contiguous", "transposed", "strided", "expanded"))),
+        "with_state": draw(st.booleans()),
+    }
+    return Case(
+        kind, hidden_size=hidden, proj_size=proj, form=form, lengths=lengths, **drawn | fixed
+    )
+
+
+def _laid_out(memory: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A random tensor of ``shape`` whose elements lie in memory in the way named."""
+    if memory == "transposed":
+        order = tuple(reversed(range(len(shape))))
+        return torch.randn([shape[i] for i in order], dtype=dtype).permute(order)
+    if memory == "strided":
+        return torch.randn(*shape[:-1], 2 * shape[-1], dtype=dtype)[..., ::2]
+    if memory == "expanded":
+        return torch.randn(*shape[:-2], 1, shape[-1], dtype=dtype).expand(shape)
+    return torch.randn(shape, dtype=dtype)
+
+
+def flat(*values: Any) -> list[Tensor]:
+    """All Tensors in nested outputs or states, the data of packed sequences included."""
+    tensors: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        elif isinstance(value, PackedSequence):
+            tensors.append(value.data)
+        elif value is not None:
+            tensors += flat(*value)
+    return tensors
+
+
+def like(value: Any, dtype: torch.dtype) -> Any:
+    """The values in ``dtype`` as leaves that require gradients; the same memory if it is theirs."""
+    if isinstance(value, Tensor):
+        return value.detach().to(dtype).requires_grad_()
+    if isinstance(value, PackedSequence):
+        return PackedSequence(like(value.data, dtype), *value[1:])
+    return None if value is None else tuple(like(v, dtype) for v in value)
+
+
+def run(layer: Any, x: Any, hx: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs of one call, and the gradients of a fixed weighted sum of them.
+
+    Gradients are those of x, the states and the parameters, in that order.
+    """
+    torch.manual_seed(1)  # dropout
+    outputs = flat(layer(x, hx))
+    own = torch.Generator().manual_seed(2)  # not shared with other threads
+    factors = [torch.randn(y.shape, generator=own, dtype=torch.float64) for y in outputs]
+    loss = sum((y * f.to(y.dtype)).sum() for y, f in zip(outputs, factors, strict=True))
+    wanted = [t for t in [*flat(x, hx), *layer.parameters()] if t.requires_grad]
+    return outputs, list(torch.autograd.grad(loss, wanted))  # type: ignore[arg-type]
+
+
+def assert_same(got: Sequence[Tensor], expected: Sequence[Tensor], dtype: torch.dtype) -> None:
+    """Every pair agrees within what ``dtype`` can hold, shapes included."""
+    assert len(got) == len(expected)
+    for g, e in zip(got, expected, strict=True):
+        assert g.dtype == dtype
+        torch.testing.assert_close(g.to(e.dtype), e, **TOLERANCE[dtype])

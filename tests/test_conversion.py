@@ -1,0 +1,366 @@
+"""convert, revert and patch: the same objects, another class, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+
+import pytest
+import torch
+from cases import CELLS, LAYERS, cases, flat, run
+from hypothesis import given
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import fastrnn
+
+KINDS = [*LAYERS, *CELLS]
+
+
+class Model(nn.Module):
+    """A layer of every kind, one of them at two places, next to things that are none."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(3, 3)
+        self.stack = nn.ModuleList([nn.LSTM(3, 3), nn.Sequential(nn.GRU(3, 3)), nn.RNN(3, 3)])
+        self.cells = nn.ModuleDict({kind: getattr(nn, kind)(3, 3) for kind in CELLS})
+        self.again = self.stack[0]
+
+    def forward(self, x):
+        x = self.embed(x)
+        for layer in (self.stack[0], self.stack[1][0], self.stack[2], self.again):
+            x, _ = layer(x)
+        h, _ = self.cells["LSTMCell"](x[-1])
+        return self.cells["RNNCell"](self.cells["GRUCell"](h))
+
+
+class Own(nn.LSTM):
+    """A subclass of torch's layer, as users write them."""
+
+
+def types_in(model):
+    return {name: type(module) for name, module in model.named_modules()}
+
+
+def test_a_converted_model_computes_the_same_with_fastrnns_layers():
+    model, x = Model(), torch.randn(5, 2, 3)
+    expected, before = model(x), types_in(model)
+    converted = fastrnn.convert(model)
+    assert converted is model
+    for name, old in before.items():
+        new = types_in(model)[name]
+        assert new is getattr(fastrnn, old.__name__) if old.__name__ in KINDS else new is old
+    torch.testing.assert_close(model(x), expected)
+    assert fastrnn.revert(model) is model
+    assert types_in(model) == before
+    assert torch.equal(model(x), expected)
+
+
+@given(case=cases())
+def test_converting_there_and_back_changes_no_bit_of_what_torch_computes(case):
+    plain = case.build(nn)
+    x, hx = case.input(), case.state()
+    expected = run(plain, x, hx)
+    layer = fastrnn.revert(fastrnn.convert(plain))
+    assert layer is plain
+    assert type(layer) is getattr(nn, case.kind)
+    for got, wanted in zip(run(layer, x, hx), expected, strict=True):
+        assert all(torch.equal(g, w) for g, w in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameters_buffers_flags_and_attributes_stay_the_same_objects(kind):
+    layer = getattr(nn, kind)(3, 4, dtype=torch.float64).eval()
+    layer.register_buffer("counts", torch.zeros(2))
+    layer.weight_note = "mine"
+    for parameter in layer.parameters():
+        parameter.requires_grad_(False)
+    members = {k: v for k, v in vars(layer).items() if not k.startswith("_flat_weight")}
+    tensors = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+    for turn in (fastrnn.convert, fastrnn.revert):
+        turn(layer)
+        for name, value in members.items():
+            assert vars(layer)[name] is value, name
+        now = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+        assert now.keys() == tensors.keys()
+        assert all(now[name] is tensor for name, tensor in tensors.items())
+        assert not layer.training
+        assert layer.weight_note == "mine"
+
+
+def test_a_layer_at_two_places_stays_one_layer():
+    model = fastrnn.convert(Model())
+    assert model.again is model.stack[0]
+
+
+def test_hooks_of_every_kind_survive_and_fire():
+    layer, seen = nn.LSTM(3, 4), []
+    layer.register_forward_pre_hook(lambda *_: seen.append("before"))
+    layer.register_forward_hook(lambda *_: seen.append("after"))
+    layer.register_full_backward_hook(lambda *_: seen.append("backward"))
+    layer.register_state_dict_post_hook(lambda *_: seen.append("saved"))
+    layer.register_load_state_dict_post_hook(lambda *_: seen.append("loaded"))
+    layer.weight_hh_l0.register_hook(lambda _: seen.append("gradient"))
+    fastrnn.convert(layer)
+    layer(torch.randn(5, 2, 3, requires_grad=True))[0].sum().backward()
+    layer.load_state_dict(layer.state_dict())
+    assert sorted(seen) == ["after", "backward", "before", "gradient", "loaded", "saved"]
+
+
+def test_an_optimizer_made_before_trains_the_converted_layer():
+    layer, x = nn.GRU(3, 4), torch.randn(5, 2, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    fastrnn.convert(layer)
+    before = layer(x)[0]
+    before.sum().backward()
+    optimizer.step()
+    assert not torch.equal(layer(x)[0], before)
+
+
+def test_subclasses_are_left_alone_both_ways():
+    class OwnFast(fastrnn.GRU):
+        pass
+
+    model = nn.ModuleList([Own(3, 4), OwnFast(3, 4)])
+    fastrnn.convert(model)
+    assert type(model[0]) is Own
+    fastrnn.revert(model)
+    assert type(model[1]) is OwnFast
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_parametrized_layer_is_converted_and_stays_parametrized(kind):
+    layer, x = getattr(nn, kind)(3, 4), torch.randn(2, 3)
+    name = "weight_hh_l0" if kind in LAYERS else "weight_hh"
+    parametrizations.weight_norm(layer, name)
+    twin = copy.deepcopy(layer)  # shares the class that parametrization made
+    expected = flat(layer(x))
+    fastrnn.convert(layer)
+    assert isinstance(layer, getattr(fastrnn, kind))
+    assert type(layer).__name__ == f"Parametrized{kind}"
+    assert not isinstance(twin, getattr(fastrnn, kind))
+    for got, wanted in zip(flat(layer(x)), expected, strict=True):
+        torch.testing.assert_close(got, wanted)
+    assert all(torch.equal(a, b) for a, b in zip(flat(twin(x)), expected, strict=True))
+    sum(y.sum() for y in flat(layer(x))).backward()
+    assert layer.parametrizations[name].original0.grad is not None
+    fastrnn.revert(layer)
+    assert not isinstance(layer, getattr(fastrnn, kind))
+    fastrnn.convert(layer)
+    nn.utils.parametrize.remove_parametrizations(layer, name)
+    assert type(layer) is getattr(fastrnn, kind)
+
+
+def test_a_parametrized_subclass_is_left_alone():
+    layer = Own(3, 4)
+    parametrizations.weight_norm(layer, "weight_hh_l0")
+    own = type(layer)
+    assert type(fastrnn.convert(layer)) is own
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+def test_a_layer_under_the_old_weight_norm_is_converted():
+    layer, x = nn.LSTM(3, 4), torch.randn(5, 2, 3)
+    nn.utils.weight_norm(layer, "weight_hh_l0")
+    expected = layer(x)[0]
+    torch.testing.assert_close(fastrnn.convert(layer)(x)[0], expected)
+    layer.weight_hh_l0_g.data.mul_(2)
+    assert not torch.equal(layer(x)[0], expected)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_reverted_layer_has_torchs_own_list_of_weights(kind):
+    layer = fastrnn.convert(getattr(nn, kind)(3, 4))
+    layer.weight_hh_l0 = nn.Parameter(torch.zeros_like(layer.weight_hh_l0))
+    fastrnn.revert(layer)
+    kept = vars(layer)["_flat_weights"]
+    assert all(a is b for a, b in zip(kept, layer.parameters(), strict=True))
+    copy.deepcopy(layer).double()(torch.randn(5, 2, 3).double())
+
+
+def test_layers_without_kernels_are_converted_and_compute_once_they_are_moved():
+    layer = fastrnn.convert(nn.LSTM(3, 4, device="meta", dtype=torch.bfloat16))
+    assert type(layer) is fastrnn.LSTM
+    assert all(p.is_meta and p.dtype == torch.bfloat16 for p in layer.parameters())
+    layer.to_empty(device="cpu").float().reset_parameters()
+    assert layer(torch.randn(5, 2, 3))[0].shape == (5, 2, 4)
+
+
+def test_a_model_without_recurrent_layers_passes_through():
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+    assert fastrnn.convert(model) is model
+
+
+# ---- patch ----
+
+
+def kinds_built():
+    """The class of one layer of each kind as the code under test would build it."""
+    return {kind: type(getattr(nn, kind)(3, 4)) for kind in KINDS}
+
+
+TORCHS = {kind: getattr(nn, kind) for kind in KINDS}
+FASTRNNS = {kind: getattr(fastrnn, kind) for kind in KINDS}
+
+
+def test_torchs_constructors_give_fastrnns_layers_inside_and_torchs_outside():
+    with fastrnn.patch():
+        assert kinds_built() == FASTRNNS
+        assert type(nn.modules.LSTM(3, 4)) is fastrnn.LSTM
+        assert type(nn.modules.rnn.LSTM(3, 4)) is fastrnn.LSTM
+        assert type(TORCHS["LSTM"](3, hidden_size=4)) is fastrnn.LSTM
+    assert kinds_built() == TORCHS
+
+
+def test_a_model_built_under_patch_computes_what_torchs_computes():
+    torch.manual_seed(8)
+    plain = Model()
+    torch.manual_seed(8)
+    with fastrnn.patch():
+        fast = Model()
+    assert type(fast.stack[0]) is fastrnn.LSTM
+    x = torch.randn(5, 2, 3)
+    torch.testing.assert_close(fast(x), plain(x))
+
+
+def test_isinstance_means_the_same_inside():
+    plain = nn.LSTM(3, 4)
+    with fastrnn.patch():
+        assert isinstance(plain, nn.LSTM)
+        assert isinstance(nn.LSTM(3, 4), nn.LSTM)
+        assert isinstance(fastrnn.LSTM(3, 4), nn.LSTM)
+        assert not isinstance(plain, fastrnn.LSTM)
+        assert issubclass(fastrnn.GRU, nn.GRU)
+
+
+def test_subclasses_made_or_built_inside_are_what_they_are_outside():
+    with fastrnn.patch():
+
+        class Inside(nn.GRU):
+            def __init__(self, size):
+                super().__init__(size, size)
+
+            def forward(self, x):
+                return super().forward(x)[0]
+
+        class InsideFast(fastrnn.GRU):
+            pass
+
+        layer = Inside(3)
+        assert type(layer) is Inside
+        assert type(InsideFast(3, 4)) is InsideFast
+        assert type(Own(3, 4)) is Own
+        assert layer(torch.randn(5, 2, 3)).shape == (5, 2, 3)
+
+
+def test_patch_may_be_nested_and_entered_again():
+    patch = fastrnn.patch()
+    with patch:
+        with patch, fastrnn.patch():
+            assert kinds_built() == FASTRNNS
+        assert kinds_built() == FASTRNNS
+    assert kinds_built() == TORCHS
+    with patch:
+        assert kinds_built() == FASTRNNS
+    assert kinds_built() == TORCHS
+
+
+def test_patch_ends_when_its_body_raises():
+    with pytest.raises(ZeroDivisionError), fastrnn.patch():
+        1 / 0  # noqa: B018
+    assert kinds_built() == TORCHS
+
+
+def test_a_failing_constructor_fails_as_in_torch_and_leaves_patch_intact():
+    with fastrnn.patch():
+        with pytest.raises(ValueError, match="hidden_size"):
+            nn.LSTM(3, 0)
+        assert kinds_built() == FASTRNNS
+
+
+def test_torchs_classes_are_untouched_afterwards():
+    before = {kind: dict(vars(cls)) for kind, cls in TORCHS.items()}
+    with fastrnn.patch():
+        pass
+    assert {kind: dict(vars(cls)) for kind, cls in TORCHS.items()} == before
+
+
+def test_patch_serves_as_a_decorator():
+    @fastrnn.patch()
+    def build():
+        return nn.RNN(3, 4)
+
+    assert type(build()) is fastrnn.RNN
+    assert kinds_built() == TORCHS
+
+
+def test_other_threads_build_torchs_layers_meanwhile_and_may_patch_on_their_own():
+    found, inside, done = {}, threading.Barrier(3), threading.Barrier(3)
+
+    def work(name, patched):
+        if patched:
+            with fastrnn.patch():
+                inside.wait()
+                found[name] = kinds_built()
+                done.wait()
+            found[f"{name} afterwards"] = kinds_built()
+        else:
+            inside.wait()
+            found[name] = kinds_built()
+            done.wait()
+
+    threads = [
+        threading.Thread(target=work, args=args)
+        for args in (("a", True), ("b", True), ("c", False))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {
+        "a": FASTRNNS,
+        "b": FASTRNNS,
+        "c": TORCHS,
+        "a afterwards": TORCHS,
+        "b afterwards": TORCHS,
+    }
+
+
+def test_many_threads_entering_and_leaving_at_random_leave_nothing_behind():
+    wrong = []
+
+    def work():
+        for _ in range(50):
+            with fastrnn.patch():
+                wrong.append(type(nn.GRUCell(1, 1)) is not fastrnn.GRUCell)
+            wrong.append(type(nn.GRUCell(1, 1)) is not nn.GRUCell)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not any(wrong)
+    assert kinds_built() == TORCHS
+
+
+def test_asyncio_tasks_do_not_patch_each_other():
+    async def patched(entered, checked):
+        with fastrnn.patch():
+            entered.set()
+            await checked.wait()
+            return kinds_built()
+
+    async def bare(entered, checked):
+        await entered.wait()
+        built = kinds_built()
+        checked.set()
+        return built
+
+    async def both():
+        events = asyncio.Event(), asyncio.Event()
+        return await asyncio.gather(patched(*events), bare(*events))
+
+    assert asyncio.run(both()) == [FASTRNNS, TORCHS]
