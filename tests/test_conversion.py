@@ -16,6 +16,7 @@ from torch.nn.utils import parametrizations
 import fastrnn
 
 KINDS = [*LAYERS, *CELLS]
+TORCH_LAYERS = [getattr(nn, kind) for kind in LAYERS]
 
 
 class Model(nn.Module):
@@ -86,6 +87,7 @@ def test_parameters_buffers_flags_and_attributes_stay_the_same_objects(kind):
         now = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
         assert now.keys() == tensors.keys()
         assert all(now[name] is tensor for name, tensor in tensors.items())
+        assert ("_flat_weights" in vars(layer)) == (type(layer) in TORCH_LAYERS)
         assert not layer.training
         assert layer.weight_note == "mine"
 

@@ -47,6 +47,7 @@ LAYER_CALLS = {
     "input has too many features": (lambda k: (randn(5, 2, 4),), "input"),
     "input of one sequence has too many features": (lambda k: (randn(5, 4),), "input"),
     "input is float64": (lambda k: (randn(5, 2, 3, dtype=F64),), "input"),
+    "input is bfloat16": (lambda k: (randn(5, 2, 3, dtype=torch.bfloat16),), "input"),
     "input is integer": (lambda k: (torch.ones(5, 2, 3, dtype=torch.int64),), "input"),
     "input is on another device": (lambda k: (randn(5, 2, 3, device="meta"),), "input"),
     "input is a list": (lambda k: ([[1.0, 2.0, 3.0]],), "input"),
@@ -238,6 +239,13 @@ def test_a_dtype_without_kernels_is_named(kind, dtype):
     layer = getattr(fastrnn, kind)(3, 4).to(dtype)
     with pytest.raises(NotImplementedError, match=rf"float32 or torch.float64, got {dtype}"):
         layer(torch.ones(2, 3, dtype=dtype))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_autocast_forgives_no_float64_input(kind):
+    layer = getattr(fastrnn, kind)(3, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(ValueError, match="float64"):
+        layer(randn(5, 2, 3, dtype=F64))
 
 
 CONSTRUCTORS = [

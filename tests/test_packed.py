@@ -73,6 +73,15 @@ def test_a_packed_batch_of_equal_lengths_is_the_dense_batch(kind):
     assert all(torch.equal(a, b) for a, b in zip(flat(h_n), flat(d_n), strict=True))
 
 
+def test_indices_that_lie_apart_in_memory_are_read_where_they_lie():
+    case = Case("GRU", form="unsorted", lengths=(2, 5, 3))
+    layer, x, hx = case.build(), case.input(), case.state()
+    apart = [torch.stack([t, t + 99], dim=1)[:, 0] for t in x[1:]]
+    assert not any(t.is_contiguous() for t in apart)
+    got, expected = layer(PackedSequence(x.data, *apart), hx), layer(x, hx)
+    assert all(torch.equal(g, e) for g, e in zip(flat(got), flat(expected), strict=True))
+
+
 L = torch.tensor
 BROKEN = {
     "sizes add up to less than the rows": (5, L([2, 2]), None),

@@ -8,6 +8,7 @@ whatever needs a loop or a string to explain itself happens only after a compari
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
@@ -267,20 +268,21 @@ def check_packed(packed: PackedSequence) -> int:
     if data.dim() != 2:
         raise RuntimeError(f"input: expected packed data of 2 dimensions, got {data.dim()}")
     _check_index(batch_sizes, "input.batch_sizes")
-    sizes = batch_sizes.tolist()
+    sizes: list[int] = batch_sizes.tolist()
     if not sizes:
         raise RuntimeError("input: expected a sequence length larger than 0, got 0")
     if sizes[-1] < 1 or sizes != sorted(sizes, reverse=True) or sum(sizes) != len(data):
         raise RuntimeError(
             f"input.batch_sizes: expected positive sizes that never rise and add up to the "
-            f"{len(data)} rows of input.data, got {sizes}"
+            f"{len(data)} rows of input.data, got {reprlib.repr(sizes)}"
         )
     if sorted_indices is not None:
         _check_index(sorted_indices, "input.sorted_indices")
         order = sorted_indices.tolist()
         if sorted(order) != list(range(sizes[0])):
             raise RuntimeError(
-                f"input.sorted_indices: expected a permutation of {sizes[0]} sequences, got {order}"
+                f"input.sorted_indices: expected a permutation of {sizes[0]} sequences, "
+                f"got {reprlib.repr(order)}"
             )
     return sizes[0]
 

@@ -284,7 +284,13 @@ def _run_packed(
     _checks.check_weights(plan, weights, data)
     h, c = _layer_states(plan, hx, batch, data, None)
     y, h_n, c_n = ops.run(
-        plan.spec, data, h, c, weights, batch_sizes=batch_sizes, row_index=sorted_indices
+        plan.spec,
+        data,
+        h,
+        c,
+        weights,
+        batch_sizes=batch_sizes.contiguous(),
+        row_index=None if sorted_indices is None else sorted_indices.contiguous(),
     )
     output = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
     return output, h_n if c_n is None else (h_n, c_n)
