@@ -1,0 +1,191 @@
+"""The command line: choose workloads and contenders, run, report."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks import language_model, machine, report, self_check
+from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks.contenders.torch_nn import TorchLayers
+from benchmarks.language_model import Outcome
+from benchmarks.results import Point, Report
+from benchmarks.runner import Runner
+from benchmarks.timing import FULL, QUICK, steady_process
+from benchmarks.workloads import CELLS, GRIDS, PHASES, Phase, Workload
+from benchmarks.yardstick import choose_yardsticks
+
+Advance = Callable[[str], None]
+
+
+def main(
+    arguments: Sequence[str] | None = None, contenders: Sequence[Contender] = CONTENDERS
+) -> int:
+    """Run the suite; return 1 if a result was wrong or a bound was broken, else 0."""
+    options = _parser().parse_args(arguments)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 100  # a log has no width; rich would fold tables at 80
+    if options.list:
+        _list(contenders, console)
+        return 0
+    if options.replay:
+        finished = Report.load(options.replay)
+    else:
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        steady_process()
+        if options.self_check:
+            return _run_self_check(_chosen_points(options), console)
+        finished = _run(options, _installed(contenders, console), console)
+    return _deliver(finished, options, console)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Time fastrnn beside its peers, after checking everyone's results.",
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="a small grid with little effort: two minutes at most")
+    add("--grid", choices=sorted(GRIDS), help="default: peers, with --quick: quick")
+    add("--cell", nargs="+", choices=CELLS, default=CELLS, help="default: all")
+    add("--phase", nargs="+", choices=PHASES, default=PHASES, help="default: both")
+    add("--workload", default="", metavar="TEXT", help="only workloads whose name contains this")
+    add("--threads", type=_positive, metavar="N", help="default: torch's own choice")
+    add("--no-language-model", action="store_true", help="skip the end-to-end run")
+    add("--json", type=Path, metavar="F", help="write the results")
+    add("--plot", type=Path, metavar="F.png", help="draw the speed-ups over torch")
+    add("--replay", type=Path, metavar="F", help="show (and plot) earlier results, run nothing")
+    add("--self-check", action="store_true", help="time torch against torch, which must be 1x")
+    add("--list", action="store_true", help="show grids and contenders, run nothing")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+    return number
+
+
+def _list(contenders: Sequence[Contender], console: Console) -> None:
+    for name, workloads in GRIDS.items():
+        console.print(f"[bold]{name}[/]", *(f"  {w.name}" for w in workloads), sep="\n")
+    console.print("[bold]contenders[/]")
+    for contender in contenders:
+        reason = contender.missing()
+        console.print(f"  {contender.name}:", f"skipped, {reason}" if reason else "installed")
+
+
+def _chosen_points(options: argparse.Namespace) -> list[tuple[Workload, Phase]]:
+    grid = GRIDS[options.grid or ("quick" if options.quick else "peers")]
+    points = [
+        (workload, phase)
+        for workload in grid
+        if workload.cell in options.cell and options.workload in workload.name
+        for phase in PHASES
+        if phase in options.phase
+    ]
+    if not points:
+        raise SystemExit("no workload of the grid has that cell and name; see --list")
+    return points
+
+
+def _installed(contenders: Sequence[Contender], console: Console) -> list[Contender]:
+    """Drop the contenders that are not installed, with a line for each."""
+    installed = []
+    for contender in contenders:
+        reason = contender.missing()
+        if reason:
+            console.print(f"[yellow]{contender.name} is skipped:[/] {reason}")
+        else:
+            installed.append(contender)
+    return installed
+
+
+def _run(options: argparse.Namespace, contenders: Sequence[Contender], console: Console) -> Report:
+    points = _chosen_points(options)
+    yardsticks = choose_yardsticks(workload.dtype for workload, _ in points)
+    rates = {dtype: yardstick.probed_gflops for dtype, yardstick in yardsticks.items()}
+    runner = Runner(contenders, QUICK if options.quick else FULL, yardsticks)
+    return Report(
+        machine.describe() | {"gemm_gflops": rates},
+        machine.commit(),
+        _run_points(runner, points, console),
+        _run_language_models(options, console),
+    )
+
+
+def _run_points(
+    runner: Runner, points: Sequence[tuple[Workload, Phase]], console: Console
+) -> list[Point]:
+    found = []
+    with _progress(len(points), console) as advance:
+        for workload, phase in points:
+            found.append(runner.run(workload, phase))
+            advance(f"{workload.name}, {phase}")
+    return found
+
+
+def _run_language_models(options: argparse.Namespace, console: Console) -> list[Outcome]:
+    cells = [cell for cell in options.cell if cell in language_model.CELLS]
+    if options.no_language_model or "training" not in options.phase:
+        return []
+    size = language_model.QUICK if options.quick else language_model.FULL
+    conversions = language_model.conversions()
+    with _progress(len(cells) * len(conversions) * size.blocks, console) as advance:
+        return [
+            language_model.compare(cell, size, conversions, lambda: advance("language model"))
+            for cell in cells
+        ]
+
+
+def _run_self_check(points: Sequence[tuple[Workload, Phase]], console: Console) -> int:
+    runner = Runner([TorchLayers(name, "torch.nn") for name in self_check.NAMES], FULL)
+    found = _run_points(runner, points, console)
+    self_check.show(found, console)
+    return 0 if self_check.within_bounds(self_check.spread(found)) else 1
+
+
+def _deliver(finished: Report, options: argparse.Namespace, console: Console) -> int:
+    report.show(finished, console)
+    if options.json:
+        finished.save(options.json)
+        console.print(f"Wrote {options.json}")
+    if options.plot:
+        from benchmarks.plot import save_plot  # costs a second to import
+
+        save_plot(finished, options.plot)
+        console.print(f"Wrote {options.plot}")
+    right = all(outcome.agrees() for outcome in finished.language_models)
+    return 0 if right and not report.failures(finished.points) else 1
+
+
+@contextmanager
+def _progress(total: int, console: Console) -> Iterator[Advance]:
+    """Show a bar that is drawn between timed blocks only.
+
+    A thread that redraws it ten times a second would take its time from one of the contenders.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns,
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task("start", total=total)
+        yield lambda label: progress.update(task, description=label, advance=1, refresh=True)

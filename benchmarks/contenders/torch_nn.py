@@ -1,0 +1,90 @@
+"""torch.nn, and whatever has its class names: the contender, and in float64 the reference."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from benchmarks.contenders.base import OUTPUTS, Array, Entry, Results
+from benchmarks.problem import Problem, build_module
+from benchmarks.workloads import Phase, Workload
+
+
+@dataclass(frozen=True)
+class TorchLayers:
+    """A contender whose layers are called as torch.nn's are.
+
+    Attributes
+    ----------
+    name : key in tables and JSON.
+    namespace : module that holds ``LSTM``, ``GRU``, ``RNN`` and their cells; imported when needed.
+    """
+
+    name: str
+    namespace: str
+
+    def missing(self) -> str | None:
+        try:
+            importlib.import_module(self.namespace)
+        except ImportError as error:
+            return str(error)
+        return None
+
+    def supports(self, workload: Workload, phase: Phase) -> bool:
+        return True
+
+    def prepare(self, problem: Problem, phase: Phase) -> Entry:
+        module = build_module(importlib.import_module(self.namespace), problem.workload)
+        module.load_state_dict(problem.weights)
+        batch = problem.batch()
+        if phase == "inference":
+            module.eval().requires_grad_(False)
+            return Entry(lambda: module(batch), _outputs)
+        return _training_entry(module, batch)
+
+
+def _training_entry(module: torch.nn.Module, batch: torch.Tensor | PackedSequence) -> Entry:
+    data = _data(batch).requires_grad_()
+    leaves = [data, *module.parameters()]
+
+    def call() -> Any:
+        for leaf in leaves:
+            leaf.grad = None
+        returned = module(batch)
+        output = returned[0] if isinstance(returned, tuple) else returned
+        _data(output).sum().backward()  # type: ignore[no-untyped-call]
+        return returned
+
+    def results(returned: Any) -> Results:
+        named = {"x": data, **dict(module.named_parameters())}
+        gradients = {f"{name}.grad": _array(leaf.grad) for name, leaf in named.items()}
+        return _outputs(returned) | gradients
+
+    return Entry(call, results)
+
+
+def _data(batch: torch.Tensor | PackedSequence) -> torch.Tensor:
+    # A PackedSequence is a named tuple, and Tensor.data would drop the history.
+    return batch.data if isinstance(batch, PackedSequence) else batch
+
+
+def _outputs(returned: Any) -> Results:
+    """Name the tensors of a layer's (y, (h, c)) or (y, h), or of a cell's (h, c) or h."""
+    output, state = returned if isinstance(returned, tuple) else (returned, ())
+    states = state if isinstance(state, tuple) else (state,)
+    tensors = (_data(output), *states)
+    return {name: _array(tensor) for name, tensor in zip(OUTPUTS, tensors, strict=False)}
+
+
+def _array(tensor: torch.Tensor | None) -> Array:
+    if tensor is None:
+        raise ValueError("a gradient is missing after backward()")
+    array: Array = tensor.detach().double().numpy()
+    return array
+
+
+CONTENDER = TorchLayers("torch", "torch.nn")

@@ -1,0 +1,102 @@
+"""What the figures of a run depend on: processor, software, settings, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# Variables that change which kernels run or on how many threads.
+_VARIABLES = (
+    "FASTRNN_ISA",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "GOMP_CPU_AFFINITY",
+    "KMP_BLOCKTIME",
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "LD_PRELOAD",
+)
+_PACKAGES = ("fastrnn", "torch", "numpy")
+
+
+def describe() -> dict[str, Any]:
+    """Return plain values, ready for JSON."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": _cores(),
+        "threads": torch.get_num_threads(),
+        "isa": _isa(),
+        "torch_isa": torch.backends.cpu.get_cpu_capability().lower(),
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def title(machine: dict[str, Any]) -> str:
+    """Name the machine in one line."""
+    isa = f", {machine['isa']}" if machine["isa"] else ""
+    threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
+    return f"{machine['cpu']}, {threads}{isa}, torch {machine['packages']['torch']}"
+
+
+def commit() -> str:
+    """Return the commit that is checked out, with ``-dirty`` if files differ from it."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        return head + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    if platform.system() == "Darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    """Processors that this process may use: fewer than the machine has, in a container."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _isa() -> str | None:
+    """Name the instruction set that fastrnn runs with; None without an engine that runs."""
+    try:
+        name: str = import_module("fastrnn").isa.active()
+    except (ImportError, AttributeError, RuntimeError):
+        return None
+    return name
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

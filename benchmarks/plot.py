@@ -1,0 +1,100 @@
+"""The picture of a run: how many times as fast, workload by workload."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from benchmarks import machine
+from benchmarks.contenders import BASELINE, SUBJECT
+from benchmarks.results import Point, Report, summarise
+from benchmarks.workloads import CELLS, PHASES, Cell, Phase
+
+# Okabe and Ito's palette: told apart by every kind of colour vision, and in grey.
+COLOURS: dict[Phase, str] = {"inference": "#0072B2", "training": "#E69F00"}
+INK, GREY = "#222222", "#8a8a8a"
+BAR, ROW_INCHES = 0.38, 0.42
+
+
+def save_plot(report: Report, path: Path) -> None:
+    """Draw the subject's speed-up over the baseline, a panel for each cell.
+
+    Raises
+    ------
+    ValueError
+        No point of the report has a time of both.
+    """
+    points = [point for point in report.points if BASELINE in point.ratios()]
+    if not points:
+        raise ValueError(f"expected points with times of {SUBJECT} and {BASELINE}, found none")
+    cells = [cell for cell in CELLS if any(point.workload.cell == cell for point in points)]
+    shapes = list(dict.fromkeys(point.workload.shape for point in points))
+    size = (1.6 + 4.4 * len(cells), 1.9 + ROW_INCHES * len(shapes))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(cells), squeeze=False, sharex=True, sharey=True)
+    for panel, cell in zip(axes[0], cells, strict=True):
+        _draw_panel(panel, shapes, [point for point in points if point.workload.cell == cell])
+        panel.set_title(_panel_title(cell, points), fontsize=10, color=INK)
+    axes[0][0].invert_yaxis()  # one axis, shared: the first workload stands on top
+    keys = [Patch(color=COLOURS[phase], label=phase) for phase in PHASES]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(PHASES), frameon=False)
+    figure.suptitle(
+        f"{SUBJECT} over torch.nn on {machine.title(report.machine)}", fontsize=11, color=INK
+    )
+    figure.savefig(path, dpi=160)
+
+
+def _panel_title(cell: Cell, points: Sequence[Point]) -> str:
+    means = [
+        f"{summary.phase} {summary.geomean:.2f}x"
+        for summary in summarise(points)
+        if (summary.cell, summary.over) == (cell, BASELINE)
+    ]
+    return f"{cell.upper()}, geometric mean: {', '.join(means)}"
+
+
+def _draw_panel(axes: Axes, shapes: Sequence[str], points: Sequence[Point]) -> None:
+    """Draw a group of bars a workload, from the line of equal speed to the right or the left."""
+    for offset, phase in zip((-BAR / 2, BAR / 2), PHASES, strict=True):
+        ratios = {p.workload.shape: p.ratios()[BASELINE] for p in points if p.phase == phase}
+        places = [shapes.index(shape) + offset for shape in ratios]
+        lengths = [ratio - 1 for ratio in ratios.values()]
+        axes.barh(places, lengths, BAR, left=1, color=COLOURS[phase])
+        for place, ratio in zip(places, ratios.values(), strict=True):
+            _label_bar(axes, place, ratio)
+    axes.set_yticks(range(len(shapes)), shapes, fontsize=8)
+    _style_speed_axis(axes)
+
+
+def _label_bar(axes: Axes, place: float, ratio: float) -> None:
+    faster = ratio >= 1
+    axes.annotate(
+        f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.0f}x",
+        (ratio, place),
+        xytext=(3 if faster else -3, 0),
+        textcoords="offset points",
+        ha="left" if faster else "right",
+        va="center",
+        fontsize=7,
+        color=INK,
+    )
+
+
+def _style_speed_axis(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.axvline(1, color=INK, linewidth=1)
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}x"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.12, y=0.02)
+    axes.grid(axis="x", color=GREY, alpha=0.3, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", length=0, colors=INK, labelsize=8)
+    axes.set_xlabel("times as fast as torch.nn (log scale)", fontsize=8, color=INK)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)

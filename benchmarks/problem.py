@@ -1,0 +1,86 @@
+"""A workload made concrete: the module, one set of weights and one batch, the same for everyone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+from benchmarks.workloads import SEED, Workload
+
+_CLASS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A workload with its numbers.
+
+    Attributes
+    ----------
+    workload : what is to be computed.
+    weights : torch's ``state_dict`` of the layer, in the workload's dtype.
+    x : the input, (T, B, I), or (B, T, I) with ``batch_first``, or (B, I) for a single step;
+        padded where the workload has lengths.
+    """
+
+    workload: Workload
+    weights: dict[str, torch.Tensor]
+    x: torch.Tensor
+
+    def double(self) -> Problem:
+        """Return the same numbers in float64, the precision of the reference."""
+        return Problem(
+            replace(self.workload, dtype="float64"),
+            {name: weight.double() for name, weight in self.weights.items()},
+            self.x.double(),
+        )
+
+    def batch(self) -> torch.Tensor | PackedSequence:
+        """Return a fresh copy of the input as a layer takes it: packed if the batch is ragged."""
+        if self.workload.lengths is None:
+            return self.x.clone()
+        lengths = torch.tensor(self.workload.lengths)
+        return pack_padded_sequence(
+            self.x, lengths, batch_first=self.workload.batch_first, enforce_sorted=False
+        )
+
+
+def make_problem(workload: Workload) -> Problem:
+    """Draw the weights (torch's own initialisation) and a standard normal input."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        weights = build_module(torch.nn, workload).state_dict()
+        x = torch.randn(_input_shape(workload), dtype=getattr(torch, workload.dtype))
+    return Problem(workload, weights, x)
+
+
+def build_module(namespace: ModuleType, workload: Workload) -> torch.nn.Module:
+    """Construct the workload's layer from a namespace with torch.nn's class names."""
+    name = _CLASS[workload.cell] + ("Cell" if workload.single_step else "")
+    module: torch.nn.Module = getattr(namespace, name)(
+        workload.I, workload.H, dtype=getattr(torch, workload.dtype), **_layer_options(workload)
+    )
+    return module
+
+
+def _layer_options(workload: Workload) -> dict[str, Any]:
+    if workload.single_step:
+        return {}
+    options: dict[str, Any] = {
+        "num_layers": workload.layers,
+        "bidirectional": workload.bidirectional,
+        "batch_first": workload.batch_first,
+    }
+    # torch's GRU and RNN refuse the very name of the option.
+    return options | ({"proj_size": workload.proj_size} if workload.proj_size else {})
+
+
+def _input_shape(workload: Workload) -> tuple[int, ...]:
+    if workload.single_step:
+        return (workload.B, workload.I)
+    if workload.batch_first:
+        return (workload.B, workload.T, workload.I)
+    return (workload.T, workload.B, workload.I)

@@ -1,0 +1,143 @@
+"""The terminal's view of a run: tables of times, ratios and shares, and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import machine
+from benchmarks.contenders import BASELINE, SUBJECT
+from benchmarks.language_model import EARLY_STEPS, EARLY_TOLERANCE, TOLERANCE, Outcome
+from benchmarks.results import Point, Report, Summary, summarise
+from benchmarks.workloads import PHASES, Phase
+
+
+def show(report: Report, console: Console) -> None:
+    """Print everything that a report holds."""
+    console.print(machine.title(report.machine))
+    load, cores = report.machine["load_average"], report.machine["cores"]
+    if load and load > cores / 2:
+        console.print(f"[yellow]The machine was busy before (load average {load}): beware.[/]")
+    for phase in PHASES:
+        points = [point for point in report.points if point.phase == phase]
+        if points:
+            console.print(points_table(phase, points))
+    summaries = summarise(report.points)
+    if summaries:
+        console.print(summary_table(summaries))
+    for outcome in report.language_models:
+        console.print(language_model_table(outcome), curves(outcome), sep="")
+    for failure in failures(report.points):
+        console.print(f"[bold red]FAILED[/] {failure}")
+
+
+def new_table(title: str) -> Table:
+    """Make a table narrow enough for eighty columns."""
+    return Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
+
+
+def failures(points: Iterable[Point]) -> list[str]:
+    """Describe every contender that was not timed because its result was wrong."""
+    return [
+        f"{point.workload.name}, {point.phase}: {name}: {reason}"
+        for point in points
+        for name, reason in point.failures.items()
+    ]
+
+
+def points_table(phase: Phase, points: Sequence[Point]) -> Table:
+    """One row a workload: times, how many times as fast the subject is, its rate and share."""
+    names = list(dict.fromkeys(name for point in points for name in point.times_ms))
+    peers = [name for name in names if name != SUBJECT]
+    measured = SUBJECT if SUBJECT in names else BASELINE
+    table = new_table(phase.capitalize())
+    table.add_column("workload", no_wrap=True)
+    for name in names:
+        table.add_column(f"{name}\nms", justify="right")
+    if SUBJECT in names:
+        for peer in peers:
+            table.add_column(f"over\n{peer}", justify="right")
+    table.add_column("GFLOP/s", justify="right")
+    table.add_column("share\nof gemm", justify="right")
+    for point in points:
+        ratios = point.ratios()
+        cells = [_three_digits(point.times_ms.get(name)) for name in names]
+        if SUBJECT in names:
+            cells += [_speedup(ratios.get(peer)) for peer in peers]
+        cells.append(_three_digits(point.gflops().get(measured)))
+        cells.append(_percent(point.shares().get(measured)))
+        table.add_row(point.workload.name, *cells)
+    return table
+
+
+def summary_table(summaries: Sequence[Summary]) -> Table:
+    table = new_table(f"How many times as fast {SUBJECT} is")
+    for name in ("cell", "phase", "over"):
+        table.add_column(name)
+    for name in ("points", "geometric mean", "worst"):
+        table.add_column(name, justify="right")
+    table.add_column("at", no_wrap=True)
+    for row in summaries:
+        table.add_row(
+            row.cell,
+            row.phase,
+            row.over,
+            str(row.points),
+            _speedup(row.geomean),
+            _speedup(row.worst),
+            row.worst_workload.shape,
+        )
+    return table
+
+
+def language_model_table(outcome: Outcome) -> Table:
+    """One row a model: the end of its curve, what it learned, and what a step took."""
+    size = outcome.size
+    table = new_table(
+        f"Character language model, 2 x {outcome.cell} of {size.hidden} units, "
+        f"{size.steps} steps of {size.batch} x {size.window} characters"
+    )
+    table.add_column("layers from")
+    for name in ("final loss", "held-out bits/char", "ms a step"):
+        table.add_column(name, justify="right")
+    for name, ms in outcome.step_ms().items():
+        loss, bits = outcome.losses[name][-1], outcome.bits[name]
+        table.add_row(name, f"{loss:.6f}", f"{bits:.6f}", _three_digits(ms))
+    return table
+
+
+def curves(outcome: Outcome) -> str:
+    """Say whether the losses agree, how nearly, and how the times compare."""
+    if len(outcome.losses) < 2:
+        return f"{SUBJECT} is not installed: there is no curve to compare."
+    verdict = "agree" if outcome.agrees() else "[bold red]DISAGREE[/]"
+    early, whole = outcome.largest_difference(EARLY_STEPS), outcome.largest_difference()
+    line = (
+        f"The loss curves {verdict}. Largest difference, relative: {early:.1e} in the first "
+        f"{EARLY_STEPS} steps ({EARLY_TOLERANCE:.0e} allowed), {whole:.1e} in all "
+        f"({TOLERANCE:.0e} allowed)."
+    )
+    if {SUBJECT, BASELINE} <= outcome.losses.keys():
+        line += f" {SUBJECT} trains {outcome.ratio(BASELINE, SUBJECT):.2f}x as fast."
+    return line
+
+
+def _three_digits(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:#.3g}".rstrip(".") if value < 1000 else f"{value:.0f}"
+
+
+def _speedup(ratio: float | None) -> str:
+    if ratio is None:
+        return "-"
+    return f"[{'green' if ratio >= 1 else 'red'}]{_three_digits(ratio)}x[/]"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f}%"

@@ -1,0 +1,177 @@
+"""What a run found out: points, the figures derived from them, and their JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contenders import SUBJECT
+from benchmarks.language_model import Outcome
+from benchmarks.timing import ratio_of_rounds
+from benchmarks.workloads import Cell, Phase, Workload
+
+
+@dataclass(frozen=True)
+class Point:
+    """One workload in one phase.
+
+    Attributes
+    ----------
+    times_ms : contender -> median over all timed calls.
+    rounds_ms : contender -> median of each round; index r of everyone was timed side by side.
+    gemm_gflops : rate of a large matrix product in each round; empty where none was timed.
+    errors : contender -> largest relative error against the float64 reference.
+    failures : contender -> why it was not timed.
+    """
+
+    workload: Workload
+    phase: Phase
+    times_ms: dict[str, float] = field(default_factory=dict)
+    rounds_ms: dict[str, list[float]] = field(default_factory=dict)
+    gemm_gflops: list[float] = field(default_factory=list)
+    errors: dict[str, float] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def peers(self) -> list[str]:
+        """Return the contenders that were timed beside the subject."""
+        return [name for name in self.times_ms if name != SUBJECT]
+
+    def ratios(self) -> dict[str, float]:
+        """Return peer -> how many times as fast the subject is."""
+        if SUBJECT not in self.times_ms:
+            return {}
+        subject = self.rounds_ms[SUBJECT]
+        return {peer: ratio_of_rounds(self.rounds_ms[peer], subject) for peer in self.peers()}
+
+    def gflops(self) -> dict[str, float]:
+        """Return contender -> GFLOP/s at its median time."""
+        work = self.workload.flops(self.phase) / 1e6
+        return {name: work / ms for name, ms in self.times_ms.items()}
+
+    def shares(self) -> dict[str, float]:
+        """Return contender -> share of the matrix product's rate, round by round."""
+        if not self.gemm_gflops:
+            return {}
+        work = self.workload.flops(self.phase) / 1e6
+        return {
+            name: statistics.median(
+                work / ms / rate for ms, rate in zip(rounds, self.gemm_gflops, strict=True)
+            )
+            for name, rounds in self.rounds_ms.items()
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        workload = asdict(self.workload)
+        dtype = workload.pop("dtype")
+        return {
+            "workload": {"name": self.workload.name, **workload},
+            "phase": self.phase,
+            "dtype": dtype,
+            "device": "cpu",
+            "times_ms": self.times_ms,
+            "ratios": self.ratios(),
+            "gflops": self.gflops(),
+            "share_of_gemm": self.shares(),
+            "errors": self.errors,
+            "failures": self.failures,
+            "rounds_ms": self.rounds_ms,
+            "gemm_gflops": self.gemm_gflops,
+        }
+
+    @staticmethod
+    def from_json(point: dict[str, Any]) -> Point:
+        """Rebuild a point from what was measured; derived figures are derived again."""
+        sizes = {key: value for key, value in point["workload"].items() if key != "name"}
+        lengths = sizes.pop("lengths")
+        workload = Workload(
+            **sizes, lengths=None if lengths is None else tuple(lengths), dtype=point["dtype"]
+        )
+        measured = ("times_ms", "rounds_ms", "gemm_gflops", "errors", "failures")
+        return Point(workload, point["phase"], **{key: point[key] for key in measured})
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that one run writes to JSON."""
+
+    machine: dict[str, Any]
+    commit: str
+    points: list[Point] = field(default_factory=list)
+    language_models: list[Outcome] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write JSON with one point a line, so that two runs can be compared as text."""
+        sections = {
+            "machine": json.dumps(_rounded(self.machine)),
+            "commit": json.dumps(self.commit),
+            "points": _lines(point.to_json() for point in self.points),
+            "language_models": _lines(outcome.to_json() for outcome in self.language_models),
+        }
+        body = ",\n".join(f"{json.dumps(key)}: {text}" for key, text in sections.items())
+        path.write_text(f"{{\n{body}\n}}\n", encoding="utf-8")
+
+    @staticmethod
+    def load(path: Path) -> Report:
+        """Read what `save` wrote."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Report(
+            content["machine"],
+            content["commit"],
+            [Point.from_json(point) for point in content["points"]],
+            [Outcome.from_json(outcome) for outcome in content["language_models"]],
+        )
+
+
+def _lines(items: Iterable[dict[str, Any]]) -> str:
+    return "[\n" + ",\n".join(json.dumps(_rounded(item)) for item in items) + "\n]"
+
+
+def _rounded(value: Any) -> Any:
+    """Keep six digits of every float, which is more than any clock here knows."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Speed-up of one cell in one phase, over one peer or over the best peer of each point."""
+
+    cell: Cell
+    phase: Phase
+    over: str
+    geomean: float
+    worst: float
+    worst_workload: Workload
+    points: int
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def summarise(points: Iterable[Point]) -> list[Summary]:
+    """Collect the geometric mean and worst point over every peer, and over the best of several."""
+    speedups: dict[tuple[Cell, Phase, str], list[tuple[float, Workload]]] = {}
+    for point in points:
+        ratios = point.ratios()
+        if len(ratios) > 1:
+            ratios["best peer"] = min(ratios.values())
+        for over, ratio in ratios.items():
+            key = (point.workload.cell, point.phase, over)
+            speedups.setdefault(key, []).append((ratio, point.workload))
+    return [_summary(key, found) for key, found in speedups.items()]
+
+
+def _summary(key: tuple[Cell, Phase, str], found: list[tuple[float, Workload]]) -> Summary:
+    worst, workload = min(found, key=lambda pair: pair[0])
+    return Summary(*key, geometric_mean([ratio for ratio, _ in found]), worst, workload, len(found))

@@ -1,0 +1,115 @@
+"""Runs points: first everyone's results are checked against float64, then they are timed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from benchmarks.contenders import Contender, Entry
+from benchmarks.contenders.base import Array, Results
+from benchmarks.contenders.torch_nn import TorchLayers
+from benchmarks.problem import Problem, make_problem
+from benchmarks.results import Point
+from benchmarks.timing import NO_ROUNDS, Effort, Rounds, take_turns
+from benchmarks.workloads import DType, Phase, Workload
+from benchmarks.yardstick import Yardstick, gflops
+
+# Largest deviation from the float64 reference, over the largest magnitude of the same tensor.
+TOLERANCE: dict[DType, float] = {"float32": 1e-4, "float64": 1e-11}
+
+_YARDSTICK = "yardstick"
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs points for a list of contenders.
+
+    Attributes
+    ----------
+    contenders : who is timed, each on the same numbers.
+    effort : how long one point is measured.
+    yardsticks : a large matrix product of each precision that takes its turn too, as the machine's
+        own limit; none where there is none.
+    """
+
+    contenders: Sequence[Contender]
+    effort: Effort
+    yardsticks: Mapping[DType, Yardstick] = field(default_factory=dict)
+
+    def run(self, workload: Workload, phase: Phase) -> Point:
+        """Check, then time; a contender with a wrong result is reported and not timed."""
+        problem = make_problem(workload)
+        with torch.inference_mode(phase == "inference"):
+            reference = _reference(problem, phase)
+            checked = {
+                contender.name: _check(contender, problem, phase, reference)
+                for contender in self.contenders
+                if contender.supports(workload, phase)
+            }
+            admitted = {name: found.entry for name, found in checked.items() if found.entry}
+            timed = self._time(admitted, workload.dtype) if admitted else {}
+        return Point(
+            workload,
+            phase,
+            times_ms={name: 1e3 * timed[name].median() for name in admitted},
+            rounds_ms={name: [1e3 * s for s in timed[name].per_round()] for name in admitted},
+            gemm_gflops=list(map(gflops, timed.get(_YARDSTICK, NO_ROUNDS).per_round())),
+            errors={name: found.error for name, found in checked.items()},
+            failures={name: found.failure for name, found in checked.items() if found.failure},
+        )
+
+    def _time(self, entries: Mapping[str, Entry], dtype: DType) -> dict[str, Rounds]:
+        calls = {name: entry.call for name, entry in entries.items()}
+        if dtype in self.yardsticks:
+            calls[_YARDSTICK] = self.yardsticks[dtype].call
+        return take_turns(calls, self.effort)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A contender's admission: an entry, or why there is none, and its error either way."""
+
+    error: float
+    entry: Entry | None = None
+    failure: str = ""
+
+
+def largest_error(results: Results, reference: Results) -> float:
+    """Largest relative error of any tensor; infinite for one that is absent or misshapen.
+
+    Relative to the largest magnitude of the reference tensor: single elements may cancel to nearly
+    nothing, and their own relative error says little.
+    """
+    return max(_error(results.get(name), expected) for name, expected in reference.items())
+
+
+def _error(result: Array | None, expected: Array) -> float:
+    if result is None or result.shape != expected.shape or not np.isfinite(result).all():
+        return float("inf")
+    scale = max(_largest(expected), sys.float_info.min)  # a tensor of zeros has to be met exactly
+    return _largest(result - expected) / scale
+
+
+def _largest(values: Array) -> float:
+    return float(np.abs(values).max(initial=0.0))
+
+
+def _reference(problem: Problem, phase: Phase) -> Results:
+    entry = TorchLayers("reference", "torch.nn").prepare(problem.double(), phase)
+    return entry.results(entry.call())
+
+
+def _check(contender: Contender, problem: Problem, phase: Phase, reference: Results) -> _Checked:
+    try:
+        entry = contender.prepare(problem, phase)
+        error = largest_error(entry.results(entry.call()), reference)
+    except Exception as raised:  # a contender may raise anything; the others still run
+        return _Checked(float("inf"), failure=f"{type(raised).__name__}: {raised}")
+    tolerance = TOLERANCE[problem.workload.dtype]
+    if error <= tolerance:
+        return _Checked(error, entry)
+    return _Checked(error, failure=f"relative error {error:.1e} is above {tolerance:.0e}")

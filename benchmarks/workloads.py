@@ -1,0 +1,169 @@
+"""What is timed: workloads as frozen values, and the named grids that collect them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Cell = Literal["lstm", "gru", "rnn"]
+Phase = Literal["inference", "training"]
+DType = Literal["float32", "float64"]
+
+CELLS: tuple[Cell, ...] = get_args(Cell)
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+GATES: dict[Cell, int] = {"lstm": 4, "gru": 3, "rnn": 1}
+
+SEED = 20240229
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One layer (or cell) applied to one batch, with zero initial states.
+
+    Attributes
+    ----------
+    cell : which recurrence; ``"rnn"`` is the tanh one.
+    T, B, I, H : steps, sequences, input features, hidden units.
+    layers, bidirectional, batch_first, proj_size : as in ``torch.nn.LSTM``.
+    lengths : real steps of each sequence; the batch is then a ``PackedSequence``. None is dense.
+    single_step : the cell's class (``LSTMCell``) instead of the layer's; T is 1.
+    dtype : of the input and of every parameter.
+    """
+
+    cell: Cell
+    T: int
+    B: int
+    I: int  # noqa: E741 - the letter that the whole literature uses
+    H: int
+    layers: int = 1
+    bidirectional: bool = False
+    batch_first: bool = False
+    proj_size: int = 0
+    lengths: tuple[int, ...] | None = None
+    single_step: bool = False
+    dtype: DType = "float32"
+
+    @property
+    def shape(self) -> str:
+        """The sizes and the options that differ from the defaults, in a few characters."""
+        options = {
+            "cell": self.single_step,
+            f"L{self.layers}": self.layers > 1,
+            "bi": self.bidirectional,
+            f"P{self.proj_size}": self.proj_size > 0,
+            "packed": self.lengths is not None,
+            "batch_first": self.batch_first,
+            "f64": self.dtype == "float64",
+        }
+        sizes = f"T{self.T} B{self.B} I{self.I} H{self.H}"
+        return " ".join([sizes, *(name for name, chosen in options.items() if chosen)])
+
+    @property
+    def name(self) -> str:
+        """Identifies the workload within a grid."""
+        return f"{self.cell} {self.shape}"
+
+    @property
+    def rows(self) -> int:
+        """Steps that a batch really holds: padding is not work."""
+        return self.T * self.B if self.lengths is None else sum(self.lengths)
+
+    def flops(self, phase: Phase) -> int:
+        """Floating-point operations in matrix products, two per multiply-add.
+
+        A training step counts three times the forward pass: the gradients of the data and of the
+        weights are each a product as large as the forward one.
+        """
+        directions = 2 if self.bidirectional else 1
+        state = self.proj_size or self.H
+        per_row = 0
+        for layer in range(self.layers):
+            features = self.I if layer == 0 else directions * state
+            gates = GATES[self.cell] * self.H * (features + state)
+            per_row += directions * (gates + self.H * self.proj_size)
+        return 2 * self.rows * per_row * (3 if phase == "training" else 1)
+
+
+def ragged_lengths(T: int, B: int) -> tuple[int, ...]:
+    """Draw B uniform lengths in [1, T], unsorted, of which the first is T."""
+    draw = random.Random(SEED)
+    return (T, *(draw.randint(1, T) for _ in range(B - 1)))
+
+
+def _peers() -> Iterable[Workload]:
+    """One layer, one direction, from a single cell step to a compute-bound 1024 units."""
+    shapes = [
+        (1, 1, 128, 128),
+        (1, 16, 64, 64),
+        (100, 1, 128, 128),
+        (100, 1, 256, 256),
+        (100, 1, 512, 512),
+        (50, 8, 128, 128),
+        (100, 32, 128, 128),
+        (100, 32, 256, 256),
+        (100, 64, 512, 512),
+        (35, 20, 650, 650),
+        (100, 64, 1024, 1024),
+        (512, 16, 128, 128),
+        (28, 128, 28, 128),
+        (1000, 1, 64, 64),
+    ]
+    for cell in ("lstm", "gru"):
+        for shape in shapes:
+            yield Workload(cell, *shape)
+
+
+def _quick() -> Iterable[Workload]:
+    """A few of each kind: latency, one sequence, a batch, odd sizes, packed, and every cell."""
+    for cell in ("lstm", "gru"):
+        yield Workload(cell, 1, 1, 128, 128)
+        yield Workload(cell, 100, 1, 128, 128)
+        yield Workload(cell, 100, 32, 128, 128)
+    yield Workload("lstm", 35, 20, 650, 650)
+    yield Workload(
+        "lstm", 60, 8, 64, 64, layers=2, bidirectional=True, lengths=ragged_lengths(60, 8)
+    )
+    yield Workload("rnn", 100, 32, 128, 128)
+
+
+def _options() -> Iterable[Workload]:
+    """Every option of the layers at one middling size, and ragged batches at three."""
+    for cell in CELLS:
+        size = (cell, 100, 32, 128, 128)
+        yield Workload(*size, layers=2, bidirectional=True)
+        yield Workload(*size, batch_first=True)
+        yield Workload(*size, dtype="float64")
+        yield Workload(*size, lengths=ragged_lengths(100, 32))
+    yield Workload("lstm", 100, 32, 128, 256, proj_size=64)
+    for cell in ("lstm", "gru"):
+        lengths = ragged_lengths(400, 16)
+        yield Workload(cell, 400, 16, 64, 64, layers=2, bidirectional=True, lengths=lengths)
+        yield Workload(cell, 200, 32, 256, 256, lengths=ragged_lengths(200, 32))
+
+
+def _cells() -> Iterable[Workload]:
+    """Single steps: what a decoder, an agent or a live audio filter pays for each call."""
+    for cell in CELLS:
+        for B, H in [(1, 64), (1, 128), (1, 512), (16, 64), (64, 256)]:
+            yield Workload(cell, 1, B, H, H, single_step=True)
+
+
+def _small() -> Iterable[Workload]:
+    """Few units and long sequences, where the cost of a step is overhead, not arithmetic."""
+    for cell in CELLS:
+        yield Workload(cell, 1000, 1, 8, 16)
+        yield Workload(cell, 1000, 1, 32, 32)
+        yield Workload(cell, 1000, 4, 5, 20)
+        yield Workload(cell, 5000, 1, 1, 8)
+
+
+GRIDS: dict[str, tuple[Workload, ...]] = {
+    "peers": tuple(_peers()),
+    "quick": tuple(_quick()),
+    "options": tuple(_options()),
+    "cells": tuple(_cells()),
+    "small": tuple(_small()),
+}
