@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import language_model, machine, report, self_check
@@ -21,7 +22,7 @@ from benchmarks.timing import FULL, QUICK, steady_process
 from benchmarks.workloads import CELLS, GRIDS, PHASES, Phase, Workload
 from benchmarks.yardstick import choose_yardsticks
 
-Advance = Callable[[str], None]
+Step = Callable[[str, int], None]
 
 
 def main(
@@ -29,7 +30,7 @@ def main(
 ) -> int:
     """Run the suite; return 1 if a result was wrong or a bound was broken, else 0."""
     options = _parser().parse_args(arguments)
-    console = Console()
+    console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 100  # a log has no width; rich would fold tables at 80
     if options.list:
@@ -81,7 +82,8 @@ def _list(contenders: Sequence[Contender], console: Console) -> None:
     console.print("[bold]contenders[/]")
     for contender in contenders:
         reason = contender.missing()
-        console.print(f"  {contender.name}:", f"skipped, {reason}" if reason else "installed")
+        state = f"skipped, {escape(reason)}" if reason else "installed"
+        console.print(f"  {contender.name}: {state}")
 
 
 def _chosen_points(options: argparse.Namespace) -> list[tuple[Workload, Phase]]:
@@ -104,7 +106,7 @@ def _installed(contenders: Sequence[Contender], console: Console) -> list[Conten
     for contender in contenders:
         reason = contender.missing()
         if reason:
-            console.print(f"[yellow]{contender.name} is skipped:[/] {reason}")
+            console.print(f"[yellow]{contender.name} is skipped:[/] {escape(reason)}")
         else:
             installed.append(contender)
     return installed
@@ -127,22 +129,23 @@ def _run_points(
     runner: Runner, points: Sequence[tuple[Workload, Phase]], console: Console
 ) -> list[Point]:
     found = []
-    with _progress(len(points), console) as advance:
+    with _progress(len(points), console) as step:
         for workload, phase in points:
+            step(f"{workload.name}, {phase}", 0)
             found.append(runner.run(workload, phase))
-            advance(f"{workload.name}, {phase}")
+            step("", 1)
     return found
 
 
 def _run_language_models(options: argparse.Namespace, console: Console) -> list[Outcome]:
     cells = [cell for cell in options.cell if cell in language_model.CELLS]
-    if options.no_language_model or "training" not in options.phase:
+    if options.no_language_model or "training" not in options.phase or not cells:
         return []
     size = language_model.QUICK if options.quick else language_model.FULL
     conversions = language_model.conversions()
-    with _progress(len(cells) * len(conversions) * size.blocks, console) as advance:
+    with _progress(len(cells) * len(conversions) * size.blocks, console) as step:
         return [
-            language_model.compare(cell, size, conversions, lambda: advance("language model"))
+            language_model.compare(cell, size, conversions, lambda: step("language model", 1))
             for cell in cells
         ]
 
@@ -169,8 +172,8 @@ def _deliver(finished: Report, options: argparse.Namespace, console: Console) ->
 
 
 @contextmanager
-def _progress(total: int, console: Console) -> Iterator[Advance]:
-    """Show a bar that is drawn between timed blocks only.
+def _progress(total: int, console: Console) -> Iterator[Step]:
+    """Show a bar, drawn only when a step is reported: a label, and how far it moves.
 
     A thread that redraws it ten times a second would take its time from one of the contenders.
     """
@@ -187,5 +190,7 @@ def _progress(total: int, console: Console) -> Iterator[Advance]:
         transient=True,
         disable=not console.is_terminal,
     ) as progress:
-        task = progress.add_task("start", total=total)
-        yield lambda label: progress.update(task, description=label, advance=1, refresh=True)
+        task = progress.add_task("", total=total)
+        yield lambda label, done: progress.update(
+            task, description=label, advance=done, refresh=True
+        )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks import machine
@@ -31,7 +32,7 @@ def show(report: Report, console: Console) -> None:
     for outcome in report.language_models:
         console.print(language_model_table(outcome), curves(outcome), sep="")
     for failure in failures(report.points):
-        console.print(f"[bold red]FAILED[/] {failure}")
+        console.print(f"[bold red]FAILED[/] {escape(failure)}")
 
 
 def new_table(title: str) -> Table:

@@ -109,7 +109,7 @@ class Report:
         sections = {
             "machine": json.dumps(_rounded(self.machine)),
             "commit": json.dumps(self.commit),
-            "points": _lines(point.to_json() for point in self.points),
+            "points": _lines(_rounded(point.to_json()) for point in self.points),
             "language_models": _lines(outcome.to_json() for outcome in self.language_models),
         }
         body = ",\n".join(f"{json.dumps(key)}: {text}" for key, text in sections.items())
@@ -128,11 +128,14 @@ class Report:
 
 
 def _lines(items: Iterable[dict[str, Any]]) -> str:
-    return "[\n" + ",\n".join(json.dumps(_rounded(item)) for item in items) + "\n]"
+    return "[\n" + ",\n".join(json.dumps(item) for item in items) + "\n]"
 
 
 def _rounded(value: Any) -> Any:
-    """Keep six digits of every float, which is more than any clock here knows."""
+    """Keep six digits of every float, which is more than any clock here knows.
+
+    Loss curves are kept whole: their differences begin at the seventh.
+    """
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):

@@ -42,7 +42,7 @@ class Effort:
     precision: float
 
 
-FULL = Effort(block_s=0.060, min_rounds=7, max_rounds=40, budget_s=6.0, precision=0.004)
+FULL = Effort(block_s=0.060, min_rounds=5, max_rounds=40, budget_s=6.0, precision=0.004)
 QUICK = Effort(block_s=0.030, min_rounds=4, max_rounds=15, budget_s=1.2, precision=0.010)
 
 
