@@ -19,7 +19,8 @@ from benchmarks.workloads import DType, Phase, Workload
 from benchmarks.yardstick import Yardstick, gflops
 
 # Largest deviation from the float64 reference, over the largest magnitude of the same tensor.
-TOLERANCE: dict[DType, float] = {"float32": 1e-4, "float64": 1e-11}
+# Ten times the worst that torch and fastrnn show anywhere in the grids.
+TOLERANCE: dict[DType, float] = {"float32": 3e-5, "float64": 1e-13}
 
 _YARDSTICK = "yardstick"
 
