@@ -1,4 +1,5 @@
-// One call of a recurrent layer as plain data: sizes, strides in elements, addresses. Shared by every back end.
+// One call of a recurrent layer as plain data: sizes, strides in elements, addresses. Shared by
+// every back end.
 #pragma once
 
 #include <stdint.h>
@@ -10,7 +11,8 @@ constexpr int kCells = 4;
 
 enum class DType { kFloat32, kFloat64 };
 
-// The sizes of a call. Letters are torch's: T steps, B rows at the widest step, I input features, H hidden units.
+// The sizes of a call. Letters are torch's: T steps, B rows at the widest step, I input features, H
+// hidden units.
 struct Shape {
   Cell cell = Cell::kLstm;
   DType dtype = DType::kFloat32;
@@ -23,7 +25,7 @@ struct Shape {
   int64_t directions = 1;
   bool bias = true;
 
-  int64_t out() const { return P > 0 ? P : H; }                         // features of one direction's output
+  int64_t out() const { return P > 0 ? P : H; }  // features of one direction's output
   int64_t in(int64_t layer) const { return layer == 0 ? I : directions * out(); }
 };
 
@@ -45,7 +47,8 @@ struct View {
   }
 };
 
-// The parameters of one (layer, direction), or their gradients, in torch's own layout. Absent ones are null.
+// The parameters of one (layer, direction), or their gradients, in torch's own layout. Absent ones
+// are null.
 template <class Real>
 struct Weights {
   Real* w_ih = nullptr;  // [G * H, I]
@@ -56,8 +59,9 @@ struct Weights {
 };
 constexpr int kWeightsPerDirection = 5;
 
-// States are [layers * directions, B, H_out] (h) and [layers * directions, B, H] (c), contiguous. Row r of the call is batch
-// entry order[r]. A null initial state is zero; a null gradient is zero (incoming) or not wanted (outgoing).
+// States are [layers * directions, B, H_out] (h) and [layers * directions, B, H] (c), contiguous.
+// Row r of the call is batch entry order[r]. A null initial state is zero; a null gradient is zero
+// (incoming) or not wanted (outgoing).
 template <class Real>
 struct ForwardArgs {
   View<const Real> x;
@@ -67,15 +71,15 @@ struct ForwardArgs {
   Real* h_n = nullptr;
   Real* c_n = nullptr;
   const Weights<const Real>* weights = nullptr;  // [layers * directions]
-  const Real* const* masks = nullptr;            // [layers - 1] scaled dropout masks, flat rows of D * H_out; or null
-  char* saved = nullptr;                         // kept for backward; null: inference
+  const Real* const* masks =
+      nullptr;            // [layers - 1] scaled dropout masks, flat rows of D * H_out; or null
+  char* saved = nullptr;  // kept for backward; null: inference
   char* workspace = nullptr;
 };
 
 template <class Real>
 struct BackwardArgs {
   View<const Real> x;
-  View<const Real> y;
   View<const Real> d_y;
   View<Real> d_x;
   const Real* h0 = nullptr;

@@ -1,5 +1,6 @@
-// The engine as Python sees it: a table of contents. Addresses are Python integers, 0 where there is nothing; sizes and strides are
-// in elements. The core knows neither torch nor NumPy. Stubs: python/fastrnn/_core.pyi.
+// The engine as Python sees it: a table of contents. Addresses are Python integers, 0 where there
+// is nothing; sizes and strides are in elements. The core knows neither torch nor NumPy. Stubs:
+// python/fastrnn/_core.pyi.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -52,12 +53,14 @@ std::vector<Weights<Real>> weights(const Shape& shape, const Addresses& flat) {
 }
 
 size_t weight_count(const Shape& shape) {
-  return static_cast<size_t>(shape.layers * shape.directions * (2 + (shape.bias ? 2 : 0) + (shape.P > 0 ? 1 : 0)));
+  return static_cast<size_t>(shape.layers * shape.directions *
+                             (2 + (shape.bias ? 2 : 0) + (shape.P > 0 ? 1 : 0)));
 }
 
 void expect_count(const char* name, size_t got, size_t expected) {
   if (got == expected) return;
-  throw py::value_error(std::string(name) + ": expected " + std::to_string(expected) + " addresses, got " + std::to_string(got));
+  throw py::value_error(std::string(name) + ": expected " + std::to_string(expected) +
+                        " addresses, got " + std::to_string(got));
 }
 
 template <class Real>
@@ -85,8 +88,9 @@ View<Real> view(const Plan& plan, const Strided& tensor) {
   return plan.batch.caller_view(at<Real>(address), step, row);
 }
 
-void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0, Address h_n, Address c_n,
-                 const Addresses& flat_weights, const Addresses& masks, Address saved, Address workspace) {
+void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0,
+                 Address h_n, Address c_n, const Addresses& flat_weights, const Addresses& masks,
+                 Address saved, Address workspace) {
   expect_count("weights", flat_weights.size(), weight_count(plan.shape));
   expect_count("masks", masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
   py::gil_scoped_release release;
@@ -109,9 +113,10 @@ void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h
   });
 }
 
-void run_backward(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0, const Addresses& flat_weights,
-                  const Addresses& masks, const Strided& d_y, Address d_h_n, Address d_c_n, const Strided& d_x, Address d_h0,
-                  Address d_c0, const Addresses& d_flat_weights, Address saved, Address workspace) {
+void run_backward(const Plan& plan, const Strided& x, Address h0, Address c0,
+                  const Addresses& flat_weights, const Addresses& masks, const Strided& d_y,
+                  Address d_h_n, Address d_c_n, const Strided& d_x, Address d_h0, Address d_c0,
+                  const Addresses& d_flat_weights, Address saved, Address workspace) {
   expect_count("weights", flat_weights.size(), weight_count(plan.shape));
   expect_count("d_weights", d_flat_weights.size(), weight_count(plan.shape));
   expect_count("masks", masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
@@ -123,7 +128,6 @@ void run_backward(const Plan& plan, const Strided& x, const Strided& y, Address 
     const auto all_masks = pointers<Real>(masks);
     BackwardArgs<Real> args;
     args.x = view<const Real>(plan, x);
-    args.y = view<const Real>(plan, y);
     args.d_y = view<const Real>(plan, d_y);
     args.d_x = view<Real>(plan, d_x);
     args.h0 = at<const Real>(h0);
@@ -162,32 +166,35 @@ const Kernels<Real>& kernels_of_dtype(const std::string& isa) {
 }
 
 void bind_kernels(py::module_ kernels) {
-  kernels.def("activation", [](const std::string& isa, DType dtype, const std::string& name, Address in, Address out, int64_t n) {
+  kernels.def("activation", [](const std::string& isa, DType dtype, const std::string& name,
+                               Address in, Address out, int64_t n) {
     with_dtype(dtype, [&](auto zero) {
       using Real = decltype(zero);
       probe::activation(kernels_of_dtype<Real>(isa), name, at<const Real>(in), at<Real>(out), n);
     });
   });
-  kernels.def("multiply_transposed", [](const std::string& isa, DType dtype, Address a, Address w, Address c, int64_t rows,
-                                        int64_t K, int64_t columns) {
+  kernels.def("multiply_transposed", [](const std::string& isa, DType dtype, Address a, Address w,
+                                        Address c, int64_t rows, int64_t K, int64_t columns) {
     with_dtype(dtype, [&](auto zero) {
       using Real = decltype(zero);
-      probe::multiply_transposed(kernels_of_dtype<Real>(isa), at<const Real>(a), at<const Real>(w), at<Real>(c), rows, K, columns);
+      probe::multiply_transposed(kernels_of_dtype<Real>(isa), at<const Real>(a), at<const Real>(w),
+                                 at<Real>(c), rows, K, columns);
     });
   });
-  kernels.def("multiply", [](const std::string& isa, DType dtype, Address a, Address b, Address c, int64_t rows, int64_t K,
-                             int64_t columns) {
+  kernels.def("multiply", [](const std::string& isa, DType dtype, Address a, Address b, Address c,
+                             int64_t rows, int64_t K, int64_t columns) {
     with_dtype(dtype, [&](auto zero) {
       using Real = decltype(zero);
-      probe::multiply(kernels_of_dtype<Real>(isa), at<const Real>(a), at<const Real>(b), at<Real>(c), rows, K, columns);
+      probe::multiply(kernels_of_dtype<Real>(isa), at<const Real>(a), at<const Real>(b),
+                      at<Real>(c), rows, K, columns);
     });
   });
-  kernels.def("outer", [](const std::string& isa, DType dtype, Address a, Address b, Address c, Address sums, int64_t rows, int64_t K,
-                          int64_t columns) {
+  kernels.def("outer", [](const std::string& isa, DType dtype, Address a, Address b, Address c,
+                          Address sums, int64_t rows, int64_t K, int64_t columns) {
     with_dtype(dtype, [&](auto zero) {
       using Real = decltype(zero);
-      probe::outer(kernels_of_dtype<Real>(isa), at<const Real>(a), at<const Real>(b), at<Real>(c), at<Real>(sums), rows, K,
-                   columns);
+      probe::outer(kernels_of_dtype<Real>(isa), at<const Real>(a), at<const Real>(b), at<Real>(c),
+                   at<Real>(sums), rows, K, columns);
     });
   });
 }
@@ -203,13 +210,14 @@ PYBIND11_MODULE(_core, m) {
   py::enum_<DType>(m, "DType").value("float32", DType::kFloat32).value("float64", DType::kFloat64);
 
   py::class_<Plan>(m, "Plan")
-      .def(py::init([](Cell cell, DType dtype, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int64_t layers,
-                       int64_t directions, bool bias, bool save, bool dropout, int threads, bool packed, Address batch_sizes,
-                       Address row_index) {
-        const Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias};
-        Batch batch(T, B, copy_integers(batch_sizes, T), copy_integers(row_index, B), packed);
-        return Plan(shape, std::move(batch), save, dropout, threads, active_kernels());
-      }))
+      .def(
+          py::init([](Cell cell, DType dtype, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P,
+                      int64_t layers, int64_t directions, bool bias, bool save, bool dropout,
+                      int threads, bool packed, Address batch_sizes, Address row_index) {
+            const Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias};
+            Batch batch(T, B, copy_integers(batch_sizes, T), copy_integers(row_index, B), packed);
+            return Plan(shape, std::move(batch), save, dropout, threads, active_kernels());
+          }))
       .def_readonly("saved_bytes", &Plan::saved_bytes)
       .def_readonly("forward_bytes", &Plan::forward_bytes)
       .def_readonly("backward_bytes", &Plan::backward_bytes)
@@ -220,7 +228,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("isa_built", &built_isas);
   m.def("isa_available", &available_isas);
   m.def("isa_active", &active_isa);
-  m.def("isa_force", [](const std::optional<std::string>& name) { name ? force_isa(*name) : unforce_isa(); });
+  m.def("isa_force",
+        [](const std::optional<std::string>& name) { name ? force_isa(*name) : unforce_isa(); });
   m.def("build_info", &build_info);
   bind_kernels(m.def_submodule("kernels"));
 }

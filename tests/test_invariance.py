@@ -1,4 +1,4 @@
-"""A row's result depends on that row alone, bit for bit: no batch, tile, split or thread count shows."""
+"""A row's result depends on that row alone, bit for bit, whatever the batch, split or threads."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-// GRU (Cho et al. 2014) in torch's form, the reset gate after the product: the equations of one lane, forward and backward.
+// GRU (Cho et al. 2014) in torch's form, the reset gate after the product: the equations of one
+// lane, forward and backward.
 
 struct Gru {
   static constexpr int kGates = 3;
-  static constexpr int kSlots = 4;                          // n keeps its two products apart, since r multiplies only one
+  static constexpr int kSlots = 4;  // n keeps its two products apart, since r multiplies only one
   static constexpr int kInputSlot = 1;                      // r z n_x
   static constexpr int kHiddenSlot = 0;                     // n_h r z
   static constexpr int kGateOfSlot[kSlots] = {2, 0, 1, 2};  // torch's order: r z n
@@ -23,9 +24,11 @@ struct Gru {
     saved[3] = n;
   }
 
-  // d_h leaves as the part of the gradient of h_prev that does not pass through the product with w_hh.
+  // d_h leaves as the part of the gradient of h_prev that does not pass through the product with
+  // w_hh.
   template <class Lane>
-  static inline void backward(const Lane* saved, Lane, Lane h_prev, Lane, Lane, Lane* d_pre, Lane& d_h, Lane&) {
+  static inline void backward(const Lane* saved, Lane, Lane h_prev, Lane, Lane, Lane* d_pre,
+                              Lane& d_h, Lane&) {
     const Lane n_h = saved[0], r = saved[1], z = saved[2], n = saved[3];
     const Lane d_n = d_h * (1 - z) * (1 - n * n);
     d_pre[0] = d_n * r;

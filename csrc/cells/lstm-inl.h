@@ -1,15 +1,17 @@
-// LSTM (Hochreiter & Schmidhuber 1997, forget gate of Gers et al. 2000): the equations of one lane, forward and backward.
-// Lane is a vector of units on the CPU, one float on a GPU; sigmoid and tanh are found for it by name.
+// LSTM (Hochreiter & Schmidhuber 1997, forget gate of Gers et al. 2000): the equations of one lane,
+// forward and backward. Lane is a vector of units on the CPU, one float on a GPU; sigmoid and tanh
+// are found for it by name.
 
 struct Lstm {
-  static constexpr int kGates = 4;                            // blocks of H rows in w_ih and w_hh
-  static constexpr int kSlots = 4;                            // pre-activations kept apart
-  static constexpr int kInputSlot = 0;                        // first slot that x * w_ih^T adds to
-  static constexpr int kHiddenSlot = 0;                       // first slot that h * w_hh^T adds to
-  static constexpr int kGateOfSlot[kSlots] = {0, 1, 2, 3};    // torch's order: i f g o
+  static constexpr int kGates = 4;                          // blocks of H rows in w_ih and w_hh
+  static constexpr int kSlots = 4;                          // pre-activations kept apart
+  static constexpr int kInputSlot = 0;                      // first slot that x * w_ih^T adds to
+  static constexpr int kHiddenSlot = 0;                     // first slot that h * w_hh^T adds to
+  static constexpr int kGateOfSlot[kSlots] = {0, 1, 2, 3};  // torch's order: i f g o
   static constexpr bool kHasCellState = true;
-  static constexpr bool kReadsPreviousHidden = false;         // beside the product with w_hh; its gradient likewise
-  static constexpr bool kSavesGates = true;                   // backward needs saved[kSlots]
+  static constexpr bool kReadsPreviousHidden =
+      false;                                 // beside the product with w_hh; its gradient likewise
+  static constexpr bool kSavesGates = true;  // backward needs saved[kSlots]
 
   // i, f, o = sigmoid(pre), g = tanh(pre); c = f * c_prev + i * g; h = o * tanh(c)
   template <class Lane>
@@ -26,10 +28,11 @@ struct Lstm {
     saved[3] = o;
   }
 
-  // In: d_h, d_c, the gradients of this step's h and c. Out: d_pre, and d_c of the step before (its d_h is the product of
-  // d_pre and w_hh alone).
+  // In: d_h, d_c, the gradients of this step's h and c. Out: d_pre, and d_c of the step before (its
+  // d_h is the product of d_pre and w_hh alone).
   template <class Lane>
-  static inline void backward(const Lane* saved, Lane, Lane, Lane c_prev, Lane c, Lane* d_pre, Lane& d_h, Lane& d_c) {
+  static inline void backward(const Lane* saved, Lane, Lane, Lane c_prev, Lane c, Lane* d_pre,
+                              Lane& d_h, Lane& d_c) {
     const Lane i = saved[0], f = saved[1], g = saved[2], o = saved[3];
     const Lane tanh_c = tanh(c);
     const Lane d_state = d_c + d_h * o * (1 - tanh_c * tanh_c);

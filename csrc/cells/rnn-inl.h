@@ -2,16 +2,24 @@
 
 struct Tanh {
   template <class Lane>
-  static inline Lane value(Lane pre) { return tanh(pre); }
+  static inline Lane value(Lane pre) {
+    return tanh(pre);
+  }
   template <class Lane>
-  static inline Lane slope_from_value(Lane h) { return 1 - h * h; }
+  static inline Lane slope_from_value(Lane h) {
+    return 1 - h * h;
+  }
 };
 
 struct Relu {
   template <class Lane>
-  static inline Lane value(Lane pre) { return relu(pre); }
+  static inline Lane value(Lane pre) {
+    return relu(pre);
+  }
   template <class Lane>
-  static inline Lane slope_from_value(Lane h) { return step(h); }
+  static inline Lane slope_from_value(Lane h) {
+    return step(h);
+  }
 };
 
 template <class Activation>
@@ -32,7 +40,8 @@ struct Rnn {
   }
 
   template <class Lane>
-  static inline void backward(const Lane*, Lane h, Lane, Lane, Lane, Lane* d_pre, Lane& d_h, Lane&) {
+  static inline void backward(const Lane*, Lane h, Lane, Lane, Lane, Lane* d_pre, Lane& d_h,
+                              Lane&) {
     d_pre[0] = d_h * Activation::slope_from_value(h);
   }
 };

@@ -8,7 +8,7 @@ namespace {
 template <class Real>
 struct Workspace {
   struct Direction {
-    Real* w_ih;   // column panels over I, over H_out and (w_hr) over H
+    Real* w_ih;  // column panels over I, over H_out and (w_hr) over H
     Real* w_hh;
     Real* w_hr;
     Real* d_pre;  // [gate panels][rows of a block][slots][unit]
@@ -17,10 +17,11 @@ struct Workspace {
     Real* d_raw;  // [B][H padded] with a projection: gradient of its input
     Real* d_c;    // [B][units]
     Real* cell;   // [B][units] initial state
-    Real* x;      // column panels of a block's rows of the input, of the previous hidden state, of the raw hidden state
+    Real* x;  // column panels of a block's rows of the input, of the previous hidden state, of the
+              // raw hidden state
     Real* h;
     Real* raw;
-    Real* d_x;    // [rows][I] of the reverse direction
+    Real* d_x;  // [rows][I] of the reverse direction
   };
   struct Thread {
     const Real** a;
@@ -33,7 +34,8 @@ struct Workspace {
     const Shape& shape = plan.shape;
     const int64_t in = std::max(shape.in(0), shape.layers > 1 ? shape.in(1) : 0);
     const int64_t B = plan.batch.B(), P = shape.P;
-    const int64_t out_padded = panels.padded(shape.out()), in_padded = panels.padded(in), H_padded = panels.padded(shape.H);
+    const int64_t out_padded = panels.padded(shape.out()), in_padded = panels.padded(in),
+                  H_padded = panels.padded(shape.H);
     blocks = plan.batch.blocks(kBackwardBlockRows);
     block_rows = std::min(plan.batch.rows(), std::max(kBackwardBlockRows, B));
     for (int64_t d = 0; d < shape.directions; ++d) {
@@ -54,19 +56,22 @@ struct Workspace {
       dir.d_x = d > 0 ? arena.take<Real>(plan.batch.rows() * in) : nullptr;
     }
     if (shape.layers > 1) {
-      for (Real*& gradient : d_outputs) gradient = arena.take<Real>(plan.batch.rows() * shape.directions * shape.out());
+      for (Real*& gradient : d_outputs)
+        gradient = arena.take<Real>(plan.batch.rows() * shape.directions * shape.out());
     }
     zeros = arena.take<Real>(shape.out());
     for (int i = 0; i < plan.threads; ++i) {
       const int64_t pointers = std::max({block_rows, B, panels.pre, P});
-      threads.push_back({arena.take<const Real*>(pointers), arena.take<Real*>(pointers), arena.take<BackwardRow<Real>>(B)});
+      threads.push_back({arena.take<const Real*>(pointers), arena.take<Real*>(pointers),
+                         arena.take<BackwardRow<Real>>(B)});
     }
   }
 
   std::vector<int64_t> blocks;
   int64_t block_rows;
   Direction directions[2];
-  Real* d_outputs[2] = {};  // gradient of the output of the layer above's input and of this one's, by turns
+  Real* d_outputs[2] =
+      {};  // gradient of the output of the layer above's input and of this one's, by turns
   Real* zeros;
   std::vector<Thread> threads;
 };
@@ -93,7 +98,8 @@ class Backward {
     const Crew team = barriers_.team(id, size);
     for (int64_t layer = shape_.layers - 1; layer >= lowest_; --layer) {
       const Sides sides = barriers_.sides(id, size, static_cast<int>(shape_.directions));
-      for (int64_t d = sides.begin; d < sides.end; ++d) run_direction(Job(*this, layer, d, sides.crew, id));
+      for (int64_t d = sides.begin; d < sides.end; ++d)
+        run_direction(Job(*this, layer, d, sides.crew, id));
       team.wait();
       if (wants_input_gradient(layer) && (shape_.directions == 2 || (layer > 0 && plan_.dropout))) {
         combine_input_gradient(layer, share(batch_.rows(), id, size));
@@ -140,8 +146,9 @@ class Backward {
     View<Real> d_x;
 
     Split split;
-    Rows rows{};                // of the batch, in the recurrence
-    Range gates{}, columns{};   // gate panels and column panels of the same units (of H, and of the output)
+    Rows rows{};  // of the batch, in the recurrence
+    Range gates{},
+        columns{};  // gate panels and column panels of the same units (of H, and of the output)
   };
 
   // A time block: steps begin .. end, rows stacked from `start`.
@@ -154,16 +161,18 @@ class Backward {
   // ---- what lies where ----
 
   View<const Real> output(int64_t layer) const {
-    if (layer + 1 == shape_.layers) return args_.y;
-    return batch_.template stacked_view<const Real>(saved_.outputs[layer], shape_.directions * shape_.out());
+    return batch_.template stacked_view<const Real>(saved_.outputs[layer],
+                                                    shape_.directions * shape_.out());
   }
   View<const Real> input(int64_t layer) const {
     if (layer == 0) return args_.x;
-    return batch_.template stacked_view<const Real>(saved_.dropped[layer - 1], shape_.directions * shape_.out());
+    return batch_.template stacked_view<const Real>(saved_.dropped[layer - 1],
+                                                    shape_.directions * shape_.out());
   }
   View<const Real> output_gradient(int64_t layer) const {
     if (layer + 1 == shape_.layers) return args_.d_y;
-    return batch_.template stacked_view<const Real>(workspace_.d_outputs[layer % 2], shape_.directions * shape_.out());
+    return batch_.template stacked_view<const Real>(workspace_.d_outputs[layer % 2],
+                                                    shape_.directions * shape_.out());
   }
   View<Real> input_gradient(int64_t layer) const {
     if (layer == 0) return args_.d_x;
@@ -179,9 +188,13 @@ class Backward {
     }
     return shape_.layers;
   }
-  bool wants_input_gradient(int64_t layer) const { return layer > lowest_ || (layer == 0 && args_.d_x); }
+  bool wants_input_gradient(int64_t layer) const {
+    return layer > lowest_ || (layer == 0 && args_.d_x);
+  }
 
-  int64_t state_row(const Job& job, int64_t r) const { return job.index * batch_.B() + batch_.entry(r); }
+  int64_t state_row(const Job& job, int64_t r) const {
+    return job.index * batch_.B() + batch_.entry(r);
+  }
   const Real* hidden_before(const Job& job, int64_t t, int64_t r) const {
     const int64_t before = batch_.previous(job.reverse, t, r);
     if (before >= 0) return job.y.at(before, r);
@@ -191,8 +204,12 @@ class Backward {
     return job.dir.d_pre + (batch_.start(t) - block.start + r) * panels_.width;
   }
   int64_t d_pre_panel() const { return workspace_.block_rows * panels_.width; }
-  Real* d_h(const Job& job, int64_t r) const { return job.dir.d_h + r * panels_.padded(shape_.out()); }
-  Real* d_raw(const Job& job, int64_t r) const { return job.dir.d_raw + r * panels_.padded(shape_.H); }
+  Real* d_h(const Job& job, int64_t r) const {
+    return job.dir.d_h + r * panels_.padded(shape_.out());
+  }
+  Real* d_raw(const Job& job, int64_t r) const {
+    return job.dir.d_raw + r * panels_.padded(shape_.H);
+  }
   Real* d_projected(const Job& job, const Block& block, int64_t t, int64_t r) const {
     return job.dir.d_y + (batch_.start(t) - block.start + r) * panels_.padded(shape_.P);
   }
@@ -217,7 +234,8 @@ class Backward {
     for (int64_t i = 0; i < blocks; ++i) {
       const int64_t at = job.reverse ? i : blocks - 1 - i;
       const int64_t start = batch_.start(first[at]);
-      const Block block = {first[at], first[at + 1], start, batch_.start(first[at + 1]) - start, i == 0};
+      const Block block = {first[at], first[at + 1], start, batch_.start(first[at + 1]) - start,
+                           i == 0};
       if (recurs) recur(job, job.crew.group(group, job.split.units), block);
       job.crew.wait();
       pack_block(job, block);
@@ -232,29 +250,38 @@ class Backward {
   // The same units as some column panels hold, in gate panels
   Range gates_of(Range columns) const {
     const int64_t per_column = panels_.column / panels_.unit;
-    return {std::min(panels_.gates, columns.begin * per_column), std::min(panels_.gates, columns.end * per_column)};
+    return {std::min(panels_.gates, columns.begin * per_column),
+            std::min(panels_.gates, columns.end * per_column)};
   }
 
-  // Rows of w in the order of the d_pre that they meet: [gate panel][gate][unit], null where a panel has no unit.
+  // Rows of w in the order of the d_pre that they meet: [gate panel][gate][unit], null where a
+  // panel has no unit.
   void list_gate_rows(const Real* w, int64_t K, int slot, const Real** rows) const {
     for (int64_t panel = 0; panel < panels_.gates; ++panel) {
       for (int g = 0; g < panels_.cell.gates; ++g) {
         for (int64_t j = 0; j < panels_.unit; ++j) {
           const int64_t unit = panel * panels_.unit + j;
-          *rows++ = unit < shape_.H ? w + (panels_.cell.gate_of_slot[slot + g] * shape_.H + unit) * K : nullptr;
+          *rows++ = unit < shape_.H
+                        ? w + (panels_.cell.gate_of_slot[slot + g] * shape_.H + unit) * K
+                        : nullptr;
         }
       }
     }
   }
 
-  void pack_rows(const Job& job, int64_t count, int64_t columns, Real* to, int64_t rows_of_panel) const {
+  void pack_rows(const Job& job, int64_t count, int64_t columns, Real* to,
+                 int64_t rows_of_panel) const {
     const Range mine = share(panels_.columns(columns), job.crew.id, job.crew.size);
-    panels_.kernels.pack_rows({job.scratch.a, count, columns, to, rows_of_panel * panels_.column, mine.begin, mine.end});
+    const int64_t stride = rows_of_panel * panels_.column;
+    panels_.kernels.pack_rows(
+        {job.scratch.a, count, columns, to + mine.begin * stride, stride, mine.begin, mine.end});
   }
 
   void pack_weights(const Job& job) const {
-    list_gate_rows(job.weights.w_hh, shape_.out(), panels_.cell.hidden_slot, job.scratch.a);
-    pack_rows(job, panels_.pre, shape_.out(), job.dir.w_hh, panels_.pre);
+    if (batch_.T() > 1 || args_.d_h0) {
+      list_gate_rows(job.weights.w_hh, shape_.out(), panels_.cell.hidden_slot, job.scratch.a);
+      pack_rows(job, panels_.pre, shape_.out(), job.dir.w_hh, panels_.pre);
+    }
     if (job.d_x) {
       list_gate_rows(job.weights.w_ih, job.in_features, panels_.cell.input_slot, job.scratch.a);
       pack_rows(job, panels_.pre, job.in_features, job.dir.w_ih, panels_.pre);
@@ -293,11 +320,13 @@ class Backward {
       }
       differentiate_cell(job, block, t);
       group.wait();
-      multiply_to_hidden(job, block, t);
+      const bool last = t == (job.reverse ? batch_.T() - 1 : 0);
+      if (!last || args_.d_h0) multiply_to_hidden(job, block, t);
     }
   }
 
-  // Calls visit(i, r) for the i-th row r of this thread's that is active at step t; returns how many there are.
+  // Calls visit(i, r) for the i-th row r of this thread's that is active at step t; returns how
+  // many there are.
   template <class Visit>
   int64_t each_active_row(const Job& job, int64_t t, Visit visit) const {
     int64_t i = 0;
@@ -313,7 +342,8 @@ class Backward {
     each_active_row(job, t, [&](int64_t, int64_t r) {
       const Real* from = d_h(job, r);
       Real* to = d_projected(job, block, t, r);
-      for (int64_t p = begin; p < end; ++p) to[p] = from[p] + (job.d_y ? job.d_y.at(t, r)[p] : Real{0});
+      for (int64_t p = begin; p < end; ++p)
+        to[p] = from[p] + (job.d_y ? job.d_y.at(t, r)[p] : Real{0});
     });
   }
 
@@ -323,9 +353,12 @@ class Backward {
       job.scratch.c[i] = d_raw(job, r);
     });
     const int64_t per_column = panels_.column / panels_.unit;
-    panels_.kernels.product({job.scratch.a, count, shape_.P, 1, 0, job.dir.w_hr, job.gates.begin / per_column,
-                             (job.gates.end + per_column - 1) / per_column, job.scratch.c, panels_.column, shape_.H, nullptr, 0,
-                             false});
+    const Range columns = {job.gates.begin / per_column,
+                           (job.gates.end + per_column - 1) / per_column};
+    panels_.kernels.product({job.scratch.a, count, shape_.P, 1, 0,
+                             job.dir.w_hr + columns.begin * shape_.P * panels_.column,
+                             columns.begin, columns.end, job.scratch.c, panels_.column, shape_.H,
+                             nullptr, 0, false});
   }
 
   void differentiate_cell(const Job& job, const Block& block, int64_t t) const {
@@ -345,13 +378,28 @@ class Backward {
                                : job.saved.cell + (batch_.start(before) + r) * panels_.units;
       row->d_c = job.dir.d_c + r * panels_.units;
     });
-    panels_.cell.backward({job.scratch.rows, count, shape_.H, d_pre_panel(), job.gates.begin, job.gates.end});
+    panels_.cell.backward(
+        {job.scratch.rows, count, shape_.H, d_pre_panel(), job.gates.begin, job.gates.end});
   }
 
   // d_pre of a row as the left-hand operand of a product with w_ih or w_hh
-  Product<Real> pre_product(const Job& job, int64_t count, const Real* panels, Range columns, int64_t n, bool accumulate) const {
-    return {job.scratch.a, count,   panels_.gate_width, panels_.gates,   d_pre_panel(), panels,  columns.begin,
-            columns.end,   job.scratch.c, panels_.column, n, nullptr, 0, accumulate};
+  Product<Real> pre_product(const Job& job, int64_t count, const Real* w, Range columns, int64_t n,
+                            bool accumulate) const {
+    const Real* panels = w + columns.begin * panels_.pre * panels_.column;
+    return {job.scratch.a,
+            count,
+            panels_.gate_width,
+            panels_.gates,
+            d_pre_panel(),
+            panels,
+            columns.begin,
+            columns.end,
+            job.scratch.c,
+            panels_.column,
+            n,
+            nullptr,
+            0,
+            accumulate};
   }
 
   void multiply_to_hidden(const Job& job, const Block& block, int64_t t) const {
@@ -359,8 +407,8 @@ class Backward {
       job.scratch.a[i] = d_pre(job, block, t, r) + panels_.cell.hidden_slot * panels_.unit;
       job.scratch.c[i] = d_h(job, r);
     });
-    panels_.kernels.product(
-        pre_product(job, count, job.dir.w_hh, job.columns, shape_.out(), panels_.cell.reads_previous_hidden));
+    panels_.kernels.product(pre_product(job, count, job.dir.w_hh, job.columns, shape_.out(),
+                                        panels_.cell.reads_previous_hidden));
   }
 
   // ---- what follows from a block of d_pre ----
@@ -384,7 +432,8 @@ class Backward {
       pack_rows(job, block.rows, shape_.out(), job.dir.h, block.rows);
     }
     if (job.d_weights.w_hr) {
-      for (int64_t i = 0; i < block.rows; ++i) rows[i] = job.saved.raw + (block.start + i) * shape_.H;
+      for (int64_t i = 0; i < block.rows; ++i)
+        rows[i] = job.saved.raw + (block.start + i) * shape_.H;
       pack_rows(job, block.rows, shape_.H, job.dir.raw, block.rows);
     }
   }
@@ -393,11 +442,13 @@ class Backward {
     const Range mine = share(block.rows, job.crew.id, job.crew.size);
     each_row(block, [&](int64_t i, int64_t t, int64_t r) {
       if (i < mine.begin || i >= mine.end) return;
-      job.scratch.a[i - mine.begin] = d_pre(job, block, t, r) + panels_.cell.input_slot * panels_.unit;
+      job.scratch.a[i - mine.begin] =
+          d_pre(job, block, t, r) + panels_.cell.input_slot * panels_.unit;
       job.scratch.c[i - mine.begin] = job.d_x.at(t, r);
     });
     const Range columns = {0, panels_.columns(job.in_features)};
-    panels_.kernels.product(pre_product(job, mine.end - mine.begin, job.dir.w_ih, columns, job.in_features, false));
+    panels_.kernels.product(
+        pre_product(job, mine.end - mine.begin, job.dir.w_ih, columns, job.in_features, false));
   }
 
   void accumulate_weights(const Job& job, const Block& block) const {
@@ -409,22 +460,29 @@ class Backward {
         const int64_t unit = panel * panels_.unit;
         for (int s = slot; s < slot + cell.gates; ++s) {
           const Real* from = job.dir.d_pre + panel * d_pre_panel() + s * panels_.unit;
-          accumulate(from, std::min(panels_.unit, shape_.H - unit), cell.gate_of_slot[s] * shape_.H + unit);
+          accumulate(from, std::min(panels_.unit, shape_.H - unit),
+                     cell.gate_of_slot[s] * shape_.H + unit);
         }
       }
     };
     const auto weight = [&](Real* d_w, const Real* operand, int64_t n, int slot) {
       if (!d_w) return;
-      over_gates([&](const Real* from, int64_t rows, int64_t at) {
-        panels_.kernels.outer({from, panels_.width, rows, block.rows, operand, block.rows * panels_.column, 0,
-                               panels_.columns(n), d_w + at * n, n, n, !block.first});
-      }, slot);
+      over_gates(
+          [&](const Real* from, int64_t rows, int64_t at) {
+            panels_.kernels.outer({from, panels_.width, rows, block.rows, operand,
+                                   block.rows * panels_.column, 0, panels_.columns(n), d_w + at * n,
+                                   n, n, !block.first});
+          },
+          slot);
     };
     const auto bias = [&](Real* d_b, int slot) {
       if (!d_b) return;
-      over_gates([&](const Real* from, int64_t rows, int64_t at) {
-        panels_.kernels.sum_rows({from, panels_.width, rows, block.rows, d_b + at, !block.first});
-      }, slot);
+      over_gates(
+          [&](const Real* from, int64_t rows, int64_t at) {
+            panels_.kernels.sum_rows(
+                {from, panels_.width, rows, block.rows, d_b + at, !block.first});
+          },
+          slot);
     };
     weight(d.w_ih, job.dir.x, job.in_features, cell.input_slot);
     weight(d.w_hh, job.dir.h, shape_.out(), cell.hidden_slot);
@@ -432,20 +490,26 @@ class Backward {
     bias(d.b_hh, cell.hidden_slot);
     if (d.w_hr) {
       const Range mine = share(panels_.columns(shape_.H), job.crew.id, job.crew.size);
-      panels_.kernels.outer({job.dir.d_y, panels_.padded(shape_.P), shape_.P, block.rows, job.dir.raw,
-                             block.rows * panels_.column, mine.begin, mine.end, d.w_hr, shape_.H, shape_.H, !block.first});
+      panels_.kernels.outer({job.dir.d_y, panels_.padded(shape_.P), shape_.P, block.rows,
+                             job.dir.raw + mine.begin * block.rows * panels_.column,
+                             block.rows * panels_.column, mine.begin, mine.end, d.w_hr, shape_.H,
+                             shape_.H, !block.first});
     }
   }
 
   void finish(const Job& job) const {
     const Range rows = share(batch_.B(), job.crew.id, job.crew.size);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
-      if (args_.d_h0) std::copy_n(d_h(job, r), shape_.out(), args_.d_h0 + state_row(job, r) * shape_.out());
-      if (args_.d_c0) std::copy_n(job.dir.d_c + r * panels_.units, shape_.H, args_.d_c0 + state_row(job, r) * shape_.H);
+      if (args_.d_h0)
+        std::copy_n(d_h(job, r), shape_.out(), args_.d_h0 + state_row(job, r) * shape_.out());
+      if (args_.d_c0)
+        std::copy_n(job.dir.d_c + r * panels_.units, shape_.H,
+                    args_.d_c0 + state_row(job, r) * shape_.H);
     }
   }
 
-  // The two directions' shares in a fixed order, then the mask of the dropout that the input came through
+  // The two directions' shares in a fixed order, then the mask of the dropout that the input came
+  // through
   void combine_input_gradient(int64_t layer, Range mine) const {
     const int64_t n = shape_.in(layer);
     const View<Real> to = input_gradient(layer);

@@ -36,8 +36,9 @@ const std::vector<Isa>& isas() {
   static const std::vector<Isa> all = [] {
     __builtin_cpu_init();
     const bool fma256 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    const bool all512 = fma256 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    const bool all512 = fma256 && __builtin_cpu_supports("avx512f") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512vl");
     return std::vector<Isa>{{"sse2", &sse2::kKernels, true},
                             {"avx2", &avx2::kKernels, fma256},
                             {"avx512", &avx512::kKernels, all512}};
@@ -58,8 +59,9 @@ const Isa& find(const std::string& name, const std::string& who) {
   for (const Isa& isa : isas()) {
     if (isa.name == name && isa.available) return isa;
   }
-  throw std::runtime_error(who + ": expected an instruction set that was built and that this processor has (" +
-                           join(available_isas()) + "), got '" + name + "' (built: " + join(built_isas()) + ")");
+  throw std::runtime_error(
+      who + ": expected an instruction set that was built and that this processor has (" +
+      join(available_isas()) + "), got '" + name + "' (built: " + join(built_isas()) + ")");
 }
 
 const Isa& automatic() {
@@ -101,7 +103,9 @@ std::vector<std::string> available_isas() {
 
 const std::string& active_isa() { return active().name; }
 const KernelTable& active_kernels() { return *active().kernels; }
-void force_isa(const std::string& name) { forced.store(&find(name, "isa"), std::memory_order_release); }
+void force_isa(const std::string& name) {
+  forced.store(&find(name, "isa"), std::memory_order_release);
+}
 void unforce_isa() { forced.store(nullptr, std::memory_order_release); }
 const KernelTable& kernels_of(const std::string& isa) { return *find(isa, "isa").kernels; }
 

@@ -11,8 +11,8 @@ namespace fastrnn {
 std::vector<std::string> built_isas();      // from the most general to the fastest
 std::vector<std::string> available_isas();  // those of them that this processor runs
 
-// The forced one, else the one that the environment variable FASTRNN_ISA names, else the fastest available.
-// Throws std::runtime_error that lists what exists when the named one cannot be used.
+// The forced one, else the one that the environment variable FASTRNN_ISA names, else the fastest
+// available. Throws std::runtime_error that lists what exists when the named one cannot be used.
 const std::string& active_isa();
 const KernelTable& active_kernels();
 

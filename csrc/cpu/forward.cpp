@@ -5,10 +5,13 @@
 namespace fastrnn {
 namespace {
 
+// With one step alone each weight is used once: a panel is packed, used and forgotten.
+bool reads_weights_once(const Plan& plan) { return plan.batch.T() == 1 && plan.shape.I > 0; }
+
 template <class Real>
 struct Workspace {
   struct Direction {
-    Real* w_ih;       // gate panels
+    Real* w_ih;  // gate panels
     Real* w_hh;
     Real* w_hr;       // column panels of the transposed matrix
     Real* bias;       // [gate panels][slots][unit]
@@ -17,6 +20,8 @@ struct Workspace {
     Real* raw;        // [B][H] hidden state before the projection, without `saved`
   };
   struct Thread {
+    Real* w_ih;  // one gate panel, for a single step
+    Real* w_hh;
     const Real** a;
     Real** c;
     ForwardRow<Real>* rows;
@@ -27,25 +32,34 @@ struct Workspace {
     const Shape& shape = plan.shape;
     const int64_t in = std::max(shape.in(0), shape.layers > 1 ? shape.in(1) : 0);
     const int64_t B = plan.batch.B();
+    const bool single_step = reads_weights_once(plan);
     const int64_t wanted = forward_block_rows(panels.pre * int64_t{sizeof(Real)});
-    block_rows = std::min(plan.batch.rows() + plan.batch.T() * plan.threads, std::max(wanted, B + plan.threads));
+    block_rows = std::min(plan.batch.rows() + plan.batch.T() * plan.threads,
+                          std::max(wanted, B + plan.threads));
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
-      dir.w_ih = arena.take<Real>(panels.pre * in);
-      dir.w_hh = arena.take<Real>(panels.pre * shape.out());
+      dir.w_ih = arena.take<Real>(single_step ? 0 : panels.pre * in);
+      dir.w_hh = arena.take<Real>(single_step ? 0 : panels.pre * shape.out());
       dir.w_hr = shape.P ? arena.take<Real>(panels.padded(shape.P) * shape.H) : nullptr;
       dir.bias = arena.take<Real>(panels.gates * panels.width);
-      dir.projected = arena.take<Real>(block_rows * panels.pre);
+      dir.projected = arena.take<Real>(single_step ? 0 : block_rows * panels.pre);
       dir.cell = panels.cell.has_cell_state ? arena.take<Real>(B * panels.units) : nullptr;
       dir.raw = shape.P && !plan.save ? arena.take<Real>(B * shape.H) : nullptr;
     }
     if (!plan.save && shape.layers > 1) {
-      for (Real*& output : outputs) output = arena.take<Real>(plan.batch.rows() * shape.directions * shape.out());
+      for (Real*& output : outputs)
+        output = arena.take<Real>(plan.batch.rows() * shape.directions * shape.out());
     }
     zeros = arena.take<Real>(shape.out());
     for (int i = 0; i < plan.threads; ++i) {
       const int64_t pointers = std::max(block_rows, B);
-      threads.push_back({arena.take<const Real*>(pointers), arena.take<Real*>(pointers), arena.take<ForwardRow<Real>>(B)});
+      Thread thread;
+      thread.w_ih = arena.take<Real>(single_step ? in * panels.gate_width : 0);
+      thread.w_hh = arena.take<Real>(single_step ? shape.out() * panels.gate_width : 0);
+      thread.a = arena.take<const Real*>(pointers);
+      thread.c = arena.take<Real*>(pointers);
+      thread.rows = arena.take<ForwardRow<Real>>(B);
+      threads.push_back(thread);
     }
   }
 
@@ -77,13 +91,15 @@ class Forward {
     const Crew team = barriers_.team(id, size);
     for (int64_t layer = 0; layer < shape_.layers; ++layer) {
       const Sides sides = barriers_.sides(id, size, static_cast<int>(shape_.directions));
-      for (int64_t d = sides.begin; d < sides.end; ++d) run_direction(Job(*this, layer, d, sides.crew, id));
+      for (int64_t d = sides.begin; d < sides.end; ++d)
+        run_direction(Job(*this, layer, d, sides.crew, id));
       team.wait();
       if (plan_.dropout && layer + 1 < shape_.layers) {
         drop(layer, id, size);
         team.wait();
       }
     }
+    if (plan_.save) deliver(id, size);
   }
 
  private:
@@ -96,7 +112,8 @@ class Forward {
           in_features(pass.shape_.in(layer)),
           crew(crew),
           dir(pass.workspace_.directions[d]),
-          saved(pass.plan_.save ? pass.saved_.directions[index] : typename Saved<Real>::Direction{}),
+          saved(pass.plan_.save ? pass.saved_.directions[index]
+                                : typename Saved<Real>::Direction{}),
           weights(pass.args_.weights[index]),
           scratch(pass.workspace_.threads[thread]),
           x(pass.input(layer)),
@@ -117,72 +134,112 @@ class Forward {
 
     bool fused = false;
     Split split;
-    Rows rows{};                 // of the batch
-    Range panels{}, columns{};   // gate panels of units, column panels of projected features
+    Rows rows{};                // of the batch
+    Range panels{}, columns{};  // gate panels of units, column panels of projected features
     int64_t block_rows = 0;
     Real* projected = nullptr;
   };
 
   View<Real> output(int64_t layer) const {
-    if (layer + 1 == shape_.layers) return args_.y;
-    return batch_.stacked_view(plan_.save ? saved_.outputs[layer] : workspace_.outputs[layer % 2],
-                               shape_.directions * shape_.out());
+    const int64_t width = shape_.directions * shape_.out();
+    if (plan_.save) return batch_.stacked_view(saved_.outputs[layer], width);
+    return layer + 1 == shape_.layers ? args_.y
+                                      : batch_.stacked_view(workspace_.outputs[layer % 2], width);
   }
 
   View<const Real> input(int64_t layer) const {
     if (layer == 0) return args_.x;
     const View<Real> below = output(layer - 1);
-    return {plan_.save ? saved_.dropped[layer - 1] : below.base, below.step, below.row, below.start, below.order};
+    return {plan_.save ? saved_.dropped[layer - 1] : below.base, below.step, below.row, below.start,
+            below.order};
   }
 
   void run_direction(Job job) {
-    pack(job);
+    const bool once = reads_weights_once(plan_);
+    const int threads = job.crew.size;
+    if (once) {
+      job.fused = true;
+      job.split = {1, threads};
+    } else {
+      const int64_t panel_bytes = panels_.gate_width * int64_t{sizeof(Real)};
+      const StepWork hidden = panels_.forward_work(plan_, shape_.out());
+      job.fused =
+          job.in_features > 0 && fuse_input(hidden, job.in_features, job.in_features * panel_bytes,
+                                            panels_.pre * int64_t{sizeof(Real)}, threads);
+      job.split = schedule_step(
+                      panels_.forward_work(plan_, shape_.out() + (job.fused ? job.in_features : 0)),
+                      threads)
+                      .split;
+      pack_weights(job);
+    }
+    pack_small(job);
     job.crew.wait();
-    const int64_t panel_bytes = panels_.gate_width * int64_t{sizeof(Real)};
-    const StepWork work = panels_.forward_work(plan_, shape_.out());
-    job.fused = job.in_features > 0 && fuse_input(work, job.in_features, job.in_features * panel_bytes, panels_.pre * int64_t{sizeof(Real)},
-                           job.crew.size);
-    job.split = schedule_step(panels_.forward_work(plan_, shape_.out() + (job.fused ? job.in_features : 0)), job.crew.size).split;
     if (job.crew.id >= job.split.threads()) return;
     const int group = job.crew.id / job.split.units;
     const int part = job.crew.id % job.split.units;
     job.rows = {group, job.split.rows};
-    job.block_rows = workspace_.block_rows / job.split.rows;
-    job.projected = job.dir.projected + group * job.block_rows * panels_.pre;
     job.panels = share(panels_.gates, part, job.split.units);
     job.columns = share(panels_.columns(shape_.P), part, job.split.units);
-    recur(job, job.crew.group(group, job.split.units));
+    job.block_rows = workspace_.block_rows / job.split.rows;
+    job.projected = job.dir.projected + group * job.block_rows * panels_.pre;
+    const Crew members = job.crew.group(group, job.split.units);
+    if (once) {
+      single_step(job, members);
+    } else {
+      recur(job, members);
+    }
     if (part == 0) finish(job);
   }
 
-  void pack(const Job& job) {
-    const Range mine = share(panels_.gates, job.crew.id, job.crew.size);
+  void pack_gates(const Real* w, int64_t K, int slot, Range panels, Real* to) const {
     const CellKernels<Real>& cell = panels_.cell;
-    const auto pack_gates = [&](const Real* w, int64_t K, int slot, Real* to) {
-      panels_.kernels.pack_gates(
-          {w, shape_.H, K, cell.gates, cell.gate_of_slot + slot, panels_.unit, to, mine.begin, mine.end});
-    };
-    pack_gates(job.weights.w_ih, job.in_features, cell.input_slot, job.dir.w_ih);
-    pack_gates(job.weights.w_hh, shape_.out(), cell.hidden_slot, job.dir.w_hh);
-    pack_bias(job, mine);
+    panels_.kernels.pack_gates({w, shape_.H, K, cell.gates, cell.gate_of_slot + slot, panels_.unit,
+                                to, panels.begin, panels.end});
+  }
+  void pack_w_ih(const Job& job, Range panels, Real* to) const {
+    pack_gates(job.weights.w_ih, job.in_features, panels_.cell.input_slot, panels, to);
+  }
+  void pack_w_hh(const Job& job, Range panels, Real* to) const {
+    pack_gates(job.weights.w_hh, shape_.out(), panels_.cell.hidden_slot, panels, to);
+  }
+  Real* w_ih_panel(const Job& job, int64_t panel) const {
+    return job.dir.w_ih + panel * job.in_features * panels_.gate_width;
+  }
+  Real* w_hh_panel(const Job& job, int64_t panel) const {
+    return job.dir.w_hh + panel * shape_.out() * panels_.gate_width;
+  }
+  Real* w_hr_panel(const Job& job, int64_t panel) const {
+    return job.dir.w_hr + panel * shape_.H * panels_.column;
+  }
+
+  void pack_weights(const Job& job) const {
+    const Range mine = share(panels_.gates, job.crew.id, job.crew.size);
+    pack_w_ih(job, mine, w_ih_panel(job, mine.begin));
+    pack_w_hh(job, mine, w_hh_panel(job, mine.begin));
+  }
+
+  // What every way of running needs: bias, projection, initial cell state
+  void pack_small(const Job& job) const {
+    pack_bias(job, share(panels_.gates, job.crew.id, job.crew.size));
     if (shape_.P) {
       const int gate = 0;
-      const Range columns = share(panels_.columns(shape_.P), job.crew.id, job.crew.size);
-      panels_.kernels.pack_gates(
-          {job.weights.w_hr, shape_.P, shape_.H, 1, &gate, panels_.column, job.dir.w_hr, columns.begin, columns.end});
+      const Range mine = share(panels_.columns(shape_.P), job.crew.id, job.crew.size);
+      panels_.kernels.pack_gates({job.weights.w_hr, shape_.P, shape_.H, 1, &gate, panels_.column,
+                                  w_hr_panel(job, mine.begin), mine.begin, mine.end});
     }
-    if (!cell.has_cell_state) return;
+    if (!panels_.cell.has_cell_state) return;
     const Range rows = share(batch_.B(), job.crew.id, job.crew.size);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       Real* c = job.dir.cell + r * panels_.units;
       const int64_t known = args_.c0 ? shape_.H : 0;
-      if (known) std::copy_n(args_.c0 + (job.index * batch_.B() + batch_.entry(r)) * shape_.H, known, c);
+      if (known)
+        std::copy_n(args_.c0 + (job.index * batch_.B() + batch_.entry(r)) * shape_.H, known, c);
       std::fill(c + known, c + panels_.units, Real{0});
     }
   }
 
   // Each slot starts from the bias of every product that it takes part in.
-  void pack_bias(const Job& job, Range mine) {
+  void pack_bias(const Job& job, Range mine) const {
     const CellKernels<Real>& cell = panels_.cell;
     Real* to = job.dir.bias + mine.begin * panels_.width;
     for (int64_t panel = mine.begin; panel < mine.end; ++panel) {
@@ -201,13 +258,31 @@ class Forward {
     }
   }
 
+  void single_step(const Job& job, const Crew& group) {
+    const int64_t count = list_rows(job, 0, 0);
+    for (int64_t panel = job.panels.begin; panel < job.panels.end; ++panel) {
+      const Range one = {panel, panel + 1};
+      pack_w_ih(job, one, job.scratch.w_ih);
+      pack_w_hh(job, one, job.scratch.w_hh);
+      step(job, 0, count, one, job.scratch.w_ih, job.scratch.w_hh);
+    }
+    group.wait();
+    if (shape_.P) {
+      project_hidden(job, 0);
+      group.wait();
+    }
+  }
+
   void recur(const Job& job, const Crew& group) {
     const int64_t onward = job.reverse ? -1 : 1;
     const int64_t stop = job.reverse ? -1 : batch_.T();
     for (int64_t begin = job.reverse ? batch_.T() - 1 : 0; begin != stop;) {
       const int64_t end = job.fused ? stop : project_block(job, begin, stop, onward);
       for (int64_t t = begin, slot = 0; t != end; t += onward) {
-        slot += step(job, t, slot);
+        const int64_t count = list_rows(job, t, slot);
+        step(job, t, count, job.panels, w_ih_panel(job, job.panels.begin),
+             w_hh_panel(job, job.panels.begin));
+        slot += count;
         group.wait();
         if (shape_.P) {
           project_hidden(job, t);
@@ -218,8 +293,8 @@ class Forward {
     }
   }
 
-  // x * w_ih^T and the bias for this thread's rows and units of as many steps as the block holds; slots in the order of travel.
-  // Returns the step after the last.
+  // x * w_ih^T and the bias for this thread's rows and units of as many steps as the block holds;
+  // slots in the order of travel. Returns the step after the last.
   int64_t project_block(const Job& job, int64_t begin, int64_t stop, int64_t onward) {
     int64_t count = 0, t = begin;
     for (; t != stop; t += onward) {
@@ -231,16 +306,21 @@ class Forward {
       }
     }
     const Real* init = job.dir.bias + panels_.cell.input_slot * panels_.unit;
-    panels_.cell.project({job.scratch.a, count, job.in_features, 1, 0, job.dir.w_ih, job.panels.begin, job.panels.end,
-                          job.scratch.c, projected_panel(job), panels_.pre, init, panels_.width, false});
+    panels_.cell.project({job.scratch.a, count, job.in_features, 1, 0,
+                          w_ih_panel(job, job.panels.begin), job.panels.begin, job.panels.end,
+                          job.scratch.c, projected_panel(job), panels_.pre, init, panels_.width,
+                          false});
     return t;
   }
 
   int64_t projected_panel(const Job& job) const { return job.block_rows * panels_.gate_width; }
-  Real* projected(const Job& job, int64_t slot) const { return job.projected + slot * panels_.gate_width; }
+  Real* projected(const Job& job, int64_t slot) const {
+    return job.projected + slot * panels_.gate_width;
+  }
 
-  // All rows of one step; their projected input lies from `slot` on. Returns their number.
-  int64_t step(const Job& job, int64_t t, int64_t slot) {
+  // Where everything lies for the rows of one step; their projected input from `slot` on. Returns
+  // their number.
+  int64_t list_rows(const Job& job, int64_t t, int64_t slot) const {
     ForwardRow<Real>* row = job.scratch.rows;
     const int64_t active = batch_.active(t);
     for (int64_t r = job.rows.first; r < active; r += job.rows.stride, ++row, ++slot) {
@@ -256,20 +336,28 @@ class Forward {
       row->c = cell_state(job, t, r);
       row->c_prev = before < 0 ? job.dir.cell + r * panels_.units : cell_state(job, before, r);
     }
-    const int64_t count = row - job.scratch.rows;
-    panels_.cell.forward({job.scratch.rows, count, shape_.H, shape_.out(), job.fused ? job.in_features : 0, projected_panel(job),
-                          job.dir.bias, job.dir.w_ih, job.dir.w_hh, job.panels.begin, job.panels.end, t % 2 != 0});
-    return count;
+    return row - job.scratch.rows;
+  }
+
+  // Odd steps walk the panels backwards, and so begin with those that are in cache still.
+  void step(const Job& job, int64_t t, int64_t count, Range panels, const Real* w_ih,
+            const Real* w_hh) const {
+    panels_.cell.forward({job.scratch.rows, count, shape_.H, shape_.out(),
+                          job.fused ? job.in_features : 0, projected_panel(job), job.dir.bias, w_ih,
+                          w_hh, panels.begin, panels.end, t % 2 != 0});
   }
 
   const Real* initial_hidden(const Job& job, int64_t r) const {
-    return args_.h0 ? args_.h0 + (job.index * batch_.B() + batch_.entry(r)) * shape_.out() : workspace_.zeros;
+    return args_.h0 ? args_.h0 + (job.index * batch_.B() + batch_.entry(r)) * shape_.out()
+                    : workspace_.zeros;
   }
   Real* cell_state(const Job& job, int64_t t, int64_t r) const {
-    return plan_.save ? job.saved.cell + (batch_.start(t) + r) * panels_.units : job.dir.cell + r * panels_.units;
+    return plan_.save ? job.saved.cell + (batch_.start(t) + r) * panels_.units
+                      : job.dir.cell + r * panels_.units;
   }
   Real* raw(const Job& job, int64_t t, int64_t r) const {
-    return plan_.save ? job.saved.raw + (batch_.start(t) + r) * shape_.H : job.dir.raw + r * shape_.H;
+    return plan_.save ? job.saved.raw + (batch_.start(t) + r) * shape_.H
+                      : job.dir.raw + r * shape_.H;
   }
 
   // y = h * w_hr^T
@@ -279,7 +367,8 @@ class Forward {
       job.scratch.a[count] = raw(job, t, r);
       job.scratch.c[count] = job.y.at(t, r);
     }
-    panels_.kernels.product({job.scratch.a, count, shape_.H, 1, 0, job.dir.w_hr, job.columns.begin, job.columns.end,
+    panels_.kernels.product({job.scratch.a, count, shape_.H, 1, 0,
+                             w_hr_panel(job, job.columns.begin), job.columns.begin, job.columns.end,
                              job.scratch.c, panels_.column, shape_.P, nullptr, 0, false});
   }
 
@@ -288,9 +377,11 @@ class Forward {
       const int64_t at = job.index * batch_.B() + batch_.entry(r);
       const int64_t last = job.reverse ? 0 : batch_.length(r) - 1;
       const bool moved = batch_.length(r) > 0;
-      std::copy_n(moved ? job.y.at(last, r) : initial_hidden(job, r), shape_.out(), args_.h_n + at * shape_.out());
+      std::copy_n(moved ? job.y.at(last, r) : initial_hidden(job, r), shape_.out(),
+                  args_.h_n + at * shape_.out());
       if (!panels_.cell.has_cell_state) continue;
-      std::copy_n(moved ? cell_state(job, last, r) : job.dir.cell + r * panels_.units, shape_.H, args_.c_n + at * shape_.H);
+      std::copy_n(moved ? cell_state(job, last, r) : job.dir.cell + r * panels_.units, shape_.H,
+                  args_.c_n + at * shape_.H);
     }
   }
 
@@ -300,6 +391,16 @@ class Forward {
     const Real* mask = args_.masks[layer];
     const Range mine = share(batch_.rows() * from.row, id, size);
     for (int64_t i = mine.begin; i < mine.end; ++i) to[i] = from.base[i] * mask[i];
+  }
+
+  // The last layer's output, from what is kept to the caller's tensor
+  void deliver(int id, int size) const {
+    const View<Real> from = output(shape_.layers - 1);
+    const Range steps = share(batch_.T(), id, size);
+    for (int64_t t = steps.begin; t < steps.end; ++t) {
+      for (int64_t r = 0; r < batch_.active(t); ++r)
+        std::copy_n(from.at(t, r), from.row, args_.y.at(t, r));
+    }
   }
 
   const Plan& plan_;

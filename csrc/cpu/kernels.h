@@ -1,15 +1,19 @@
-// What the drivers ask of an instruction set: a table of functions and the arguments of each. The only door between
-// the code that is compiled once (drivers) and the code that is compiled per ISA (cpu/isa).
+// What the drivers ask of an instruction set: a table of functions and the arguments of each. The
+// only door between the code that is compiled once (drivers) and the code that is compiled per ISA
+// (cpu/isa).
 #pragma once
 
 #include "../api.h"
 
 namespace fastrnn {
 
-// Panels. A product's right-hand operand is cut into panels of `width` columns, [panel][k][width], zero beyond the last column,
-// so that the innermost loop reads it as one stream. Two kinds of width exist:
+// Panels. A product's right-hand operand is cut into panels of `width` columns, [panel][k][width],
+// zero beyond the last column, so that the innermost loop reads it as one stream. Two kinds of
+// width exist:
 //   gate panels:   `unit_width` units with all their gates side by side, [slot][unit]
 //   column panels: `column_width` plain columns
+// A call works on the panels panel_begin .. panel_end of an operand; `panels` is where the first of
+// these lies.
 
 // Gate panels out of torch's w[gate * units + unit][k].
 template <class Real>
@@ -18,9 +22,9 @@ struct PackGates {
   int64_t units;
   int64_t K;
   int gates;
-  const int* gate;        // [gates] torch's gate that stands at each place of the panel
+  const int* gate;  // [gates] torch's gate that stands at each place of the panel
   int64_t unit_width;
-  Real* panels;           // [panel][K][gates][unit_width]
+  Real* panels;  // [panel][K][gates][unit_width]
   int64_t panel_begin, panel_end;
 };
 
@@ -30,39 +34,40 @@ struct PackRows {
   const Real* const* rows;  // [K]
   int64_t K;
   int64_t columns;
-  Real* panels;             // [panel][K][column_width]
+  Real* panels;  // [panel][K][column_width]
   int64_t panel_stride;
   int64_t panel_begin, panel_end;
 };
 
-// c[row][panel] = init[panel] + sum over k of a[row][k] * panels[panel][k]. One chain of additions in the order of k for each
-// element, whatever the tile.
+// c[row][panel] = init[panel] + sum over k of a[row][k] * panels[panel][k]. One chain of additions
+// in the order of k for each element, whatever the tile.
 template <class Real>
 struct Product {
-  const Real* const* a;     // [rows]
+  const Real* const* a;  // [rows]
   int64_t rows;
-  int64_t run, runs, jump;  // k goes through `runs` runs of `run` contiguous elements, `jump` elements apart
-  const Real* panels;       // [panel][runs * run][width]
+  int64_t run, runs,
+      jump;  // k goes through `runs` runs of `run` contiguous elements, `jump` elements apart
+  const Real* panels;  // [panel][runs * run][width]
   int64_t panel_begin, panel_end;
-  Real* const* c;           // [rows]
-  int64_t c_panel;          // elements from one panel of c to the next
-  int64_t columns;          // in all panels together: the last may be partly filled
-  const Real* init;         // [panel][init_panel] or null: zero
+  Real* const* c;    // [rows]
+  int64_t c_panel;   // elements from one panel of c to the next
+  int64_t columns;   // in all panels together: the last may be partly filled
+  const Real* init;  // [panel][init_panel] or null: zero
   int64_t init_panel;
-  bool accumulate;          // start from c instead of init
+  bool accumulate;  // start from c instead of init
 };
 
 // c[m][n] (+)= sum over k of a[k][m] * panels[k][n]: the gradient of a weight matrix.
 template <class Real>
 struct Outer {
-  const Real* a;            // [K][a_stride]
+  const Real* a;  // [K][a_stride]
   int64_t a_stride;
-  int64_t rows;             // m
+  int64_t rows;  // m
   int64_t K;
-  const Real* panels;       // column panels
+  const Real* panels;  // column panels
   int64_t panel_stride;
   int64_t panel_begin, panel_end;
-  Real* c;                  // [rows][c_stride]
+  Real* c;  // [rows][c_stride]
   int64_t c_stride;
   int64_t columns;
   bool accumulate;
@@ -82,7 +87,8 @@ struct SumRows {
 // One row at one step, forward.
 template <class Real>
 struct ForwardRow {
-  const Real* x;       // its input [I], or its projected input [panel][gates][unit_width] when the block was projected
+  const Real* x;  // its input [I], or its projected input [panel][gates][unit_width] when the block
+                  // was projected
   const Real* h_prev;  // [H_out]
   const Real* c_prev;  // [H rounded up to unit_width]
   Real* h;             // [H]
@@ -95,14 +101,14 @@ struct ForwardStep {
   const ForwardRow<Real>* rows;
   int64_t count;
   int64_t H;
-  int64_t K;                    // H_out
-  int64_t I;                    // 0: x is projected already
-  int64_t x_panel;              // elements from one panel of projected input to the next
-  const Real* bias;             // [panel][slots][unit_width]
-  const Real* w_ih;             // gate panels
+  int64_t K;         // H_out
+  int64_t I;         // 0: x is projected already
+  int64_t x_panel;   // elements from one panel of projected input to the next
+  const Real* bias;  // [panel][slots][unit_width]
+  const Real* w_ih;  // gate panels
   const Real* w_hh;
   int64_t panel_begin, panel_end;
-  bool descending;              // walk the panels backwards
+  bool descending;  // walk the panels backwards
 };
 
 // One row at one step, backward.
@@ -113,10 +119,10 @@ struct BackwardRow {
   const Real* h_prev;  // [H]
   const Real* c;
   const Real* c_prev;
-  const Real* d_y;     // [H] gradient from above, or null
-  Real* d_h;           // [H rounded up]: in, from the step after; out, what goes past the product
-  Real* d_c;           // [H rounded up]: in and out
-  Real* d_pre;         // [panel][slots][unit_width]
+  const Real* d_y;  // [H] gradient from above, or null
+  Real* d_h;        // [H rounded up]: in, from the step after; out, what goes past the product
+  Real* d_c;        // [H rounded up]: in and out
+  Real* d_pre;      // [panel][slots][unit_width]
 };
 
 template <class Real>
@@ -124,7 +130,7 @@ struct BackwardStep {
   const BackwardRow<Real>* rows;
   int64_t count;
   int64_t H;
-  int64_t d_pre_panel;          // elements from one panel of d_pre to the next
+  int64_t d_pre_panel;  // elements from one panel of d_pre to the next
   int64_t panel_begin, panel_end;
 };
 

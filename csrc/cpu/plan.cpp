@@ -9,7 +9,8 @@
 
 namespace fastrnn {
 
-Batch::Batch(int64_t T, int64_t B, std::vector<int64_t> batch_sizes, std::vector<int64_t> order, bool packed)
+Batch::Batch(int64_t T, int64_t B, std::vector<int64_t> batch_sizes, std::vector<int64_t> order,
+             bool packed)
     : T_(T), B_(B), sizes_(std::move(batch_sizes)), order_(std::move(order)), packed_(packed) {
   if (sizes_.empty()) return;
   starts_.resize(T + 1);
@@ -67,8 +68,14 @@ void measure(Plan& plan, int threads) {
 
 }  // namespace
 
-Plan::Plan(const Shape& shape, Batch batch, bool save, bool dropout, int threads, const KernelTable& kernels)
-    : shape(shape), batch(std::move(batch)), save(save), dropout(dropout), threads(threads), kernels(&kernels) {
+Plan::Plan(const Shape& shape, Batch batch, bool save, bool dropout, int threads,
+           const KernelTable& kernels)
+    : shape(shape),
+      batch(std::move(batch)),
+      save(save),
+      dropout(dropout),
+      threads(threads),
+      kernels(&kernels) {
   if (shape.dtype == DType::kFloat32) {
     measure<float>(*this, threads);
   } else {
@@ -91,14 +98,18 @@ Panels<Real>::Panels(const Plan& plan)
 template <class Real>
 StepWork Panels<Real>::forward_work(const Plan& plan, int64_t K) const {
   const int64_t lanes = column / 4;
-  const double rows = static_cast<double>(plan.batch.rows()) / static_cast<double>(std::max<int64_t>(1, plan.batch.T()));
-  return {rows, gates, static_cast<int>(gate_width / lanes), cell.tallest, K, K * gate_width * int64_t{sizeof(Real)}, 60.0};
+  const double rows = static_cast<double>(plan.batch.rows()) /
+                      static_cast<double>(std::max<int64_t>(1, plan.batch.T()));
+  return {rows,         gates, static_cast<int>(gate_width / lanes),
+          cell.tallest, K,     K * gate_width * int64_t{sizeof(Real)},
+          60.0};
 }
 
 template <class Real>
 StepWork Panels<Real>::backward_work(const Plan& plan) const {
   const int64_t out = plan.shape.out();
-  const double rows = static_cast<double>(plan.batch.rows()) / static_cast<double>(std::max<int64_t>(1, plan.batch.T()));
+  const double rows = static_cast<double>(plan.batch.rows()) /
+                      static_cast<double>(std::max<int64_t>(1, plan.batch.T()));
   return {rows, columns(out), 4, kernels.tallest, pre, pre * column * int64_t{sizeof(Real)}, 160.0};
 }
 
@@ -109,14 +120,17 @@ Saved<Real>::Saved(const Plan& plan, Arena& arena) {
   const int64_t rows = plan.batch.rows();
   for (int64_t i = 0; i < shape.layers * shape.directions; ++i) {
     Direction direction;
-    if (panels.cell.saves_gates) direction.gates = arena.take<Real>(rows * panels.gates * panels.width);
+    if (panels.cell.saves_gates)
+      direction.gates = arena.take<Real>(rows * panels.gates * panels.width);
     if (panels.cell.has_cell_state) direction.cell = arena.take<Real>(rows * panels.units);
     if (shape.P > 0) direction.raw = arena.take<Real>(rows * shape.H);
     directions.push_back(direction);
   }
-  for (int64_t layer = 0; layer + 1 < shape.layers; ++layer) {
+  for (int64_t layer = 0; layer < shape.layers; ++layer) {
     outputs.push_back(arena.take<Real>(rows * shape.directions * shape.out()));
-    dropped.push_back(plan.dropout ? arena.take<Real>(rows * shape.directions * shape.out()) : outputs.back());
+    const bool drops = plan.dropout && layer + 1 < shape.layers;
+    dropped.push_back(drops ? arena.take<Real>(rows * shape.directions * shape.out())
+                            : outputs.back());
   }
 }
 

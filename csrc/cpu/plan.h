@@ -1,4 +1,5 @@
-// The geometry of one call, worked out once: which rows are active when, how large each buffer is, how the work is split.
+// The geometry of one call, worked out once: which rows are active when, how large each buffer is,
+// how the work is split.
 #pragma once
 
 #include <vector>
@@ -10,7 +11,8 @@
 
 namespace fastrnn {
 
-// Hands out aligned pieces of a block of memory. Over a null block it only counts: the same code states a size and uses it.
+// Hands out aligned pieces of a block of memory. Over a null block it only counts: the same code
+// states a size and uses it.
 class Arena {
  public:
   explicit Arena(char* block) : block_(block) {
@@ -32,21 +34,25 @@ class Arena {
   int64_t used_ = 0;
 };
 
-// Which rows are active at which step. Rows are ordered by falling length, so the active ones are always the first few.
+// Which rows are active at which step. Rows are ordered by falling length, so the active ones are
+// always the first few.
 class Batch {
  public:
-  // batch_sizes: [T] active rows at each step, empty: all rows at all steps. order: [B] batch entry of each row, empty: itself.
-  Batch(int64_t T, int64_t B, std::vector<int64_t> batch_sizes, std::vector<int64_t> order, bool packed);
+  // batch_sizes: [T] active rows at each step, empty: all rows at all steps. order: [B] batch entry
+  // of each row, empty: itself.
+  Batch(int64_t T, int64_t B, std::vector<int64_t> batch_sizes, std::vector<int64_t> order,
+        bool packed);
 
   int64_t T() const { return T_; }
   int64_t B() const { return B_; }
-  int64_t rows() const { return start(T_); }                                // of all steps together
+  int64_t rows() const { return start(T_); }  // of all steps together
   int64_t active(int64_t t) const { return sizes_.empty() ? B_ : sizes_[t]; }
   int64_t start(int64_t t) const { return starts_.empty() ? t * B_ : starts_[t]; }
   int64_t length(int64_t r) const { return lengths_.empty() ? T_ : lengths_[r]; }
   int64_t entry(int64_t r) const { return order_.empty() ? r : order_[r]; }
 
-  // The step that a direction comes from when it reaches step t of row r; -1: from the initial state
+  // The step that a direction comes from when it reaches step t of row r; -1: from the initial
+  // state
   int64_t previous(bool reverse, int64_t t, int64_t r) const {
     if (!reverse) return t - 1;
     return t + 1 < T_ && r < active(t + 1) ? t + 1 : -1;
@@ -58,7 +64,8 @@ class Batch {
   // A tensor of the caller's, and one of our own with rows of all steps stacked
   template <class Real>
   View<Real> caller_view(Real* base, int64_t step, int64_t row) const {
-    return {base, step, row, packed_ ? starts_.data() : nullptr, packed_ || order_.empty() ? nullptr : order_.data()};
+    return {base, step, row, packed_ ? starts_.data() : nullptr,
+            packed_ || order_.empty() ? nullptr : order_.data()};
   }
   template <class Real>
   View<Real> stacked_view(Real* base, int64_t width) const {
@@ -72,7 +79,8 @@ class Batch {
 };
 
 struct Plan {
-  Plan(const Shape& shape, Batch batch, bool save, bool dropout, int threads, const KernelTable& kernels);
+  Plan(const Shape& shape, Batch batch, bool save, bool dropout, int threads,
+       const KernelTable& kernels);
 
   Shape shape;
   Batch batch;
@@ -119,8 +127,9 @@ struct Saved {
   Saved(const Plan& plan, Arena& arena);
 
   std::vector<Direction> directions;  // [layers * directions]
-  std::vector<Real*> outputs;         // [layers - 1][rows][D * H_out]
-  std::vector<Real*> dropped;         // the same after dropout (the same memory without it)
+  std::vector<Real*>
+      outputs;  // [layers][rows][D * H_out]; the caller may write into its own copy of the last
+  std::vector<Real*> dropped;  // [layers - 1] the same after dropout (the same memory without it)
 };
 
 }  // namespace fastrnn

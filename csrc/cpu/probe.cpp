@@ -19,7 +19,8 @@ int64_t panel_count(const Kernels<Real>& kernels, int64_t columns) {
 }
 
 template <class Real>
-std::vector<Real> pack_columns(const Kernels<Real>& kernels, const Real* b, int64_t K, int64_t columns) {
+std::vector<Real> pack_columns(const Kernels<Real>& kernels, const Real* b, int64_t K,
+                               int64_t columns) {
   const int64_t panels = panel_count(kernels, columns);
   std::vector<Real> packed(panels * K * kernels.column_width);
   const auto rows = row_pointers(b, K, columns);
@@ -28,26 +29,27 @@ std::vector<Real> pack_columns(const Kernels<Real>& kernels, const Real* b, int6
 }
 
 template <class Real>
-void multiply_packed(const Kernels<Real>& kernels, const Real* a, const Real* panels, Real* c, int64_t rows, int64_t K,
-                     int64_t columns) {
+void multiply_packed(const Kernels<Real>& kernels, const Real* a, const Real* panels, Real* c,
+                     int64_t rows, int64_t K, int64_t columns) {
   const auto from = row_pointers(a, rows, K);
   const auto to = row_pointers(c, rows, columns);
-  kernels.product({from.data(), rows, K, 1, 0, panels, 0, panel_count(kernels, columns), to.data(), kernels.column_width, columns,
-                   nullptr, 0, false});
+  kernels.product({from.data(), rows, K, 1, 0, panels, 0, panel_count(kernels, columns), to.data(),
+                   kernels.column_width, columns, nullptr, 0, false});
 }
 
 }  // namespace
 
 template <class Real>
-void activation(const Kernels<Real>& kernels, const std::string& name, const Real* in, Real* out, int64_t n) {
+void activation(const Kernels<Real>& kernels, const std::string& name, const Real* in, Real* out,
+                int64_t n) {
   if (name == "sigmoid") return kernels.sigmoid(in, out, n);
   if (name == "tanh") return kernels.tanh(in, out, n);
   throw std::invalid_argument("name: expected 'sigmoid' or 'tanh', got '" + name + "'");
 }
 
 template <class Real>
-void multiply_transposed(const Kernels<Real>& kernels, const Real* a, const Real* w, Real* c, int64_t rows, int64_t K,
-                         int64_t columns) {
+void multiply_transposed(const Kernels<Real>& kernels, const Real* a, const Real* w, Real* c,
+                         int64_t rows, int64_t K, int64_t columns) {
   const int64_t panels = panel_count(kernels, columns);
   std::vector<Real> packed(panels * K * kernels.column_width);
   const int gate = 0;
@@ -56,24 +58,28 @@ void multiply_transposed(const Kernels<Real>& kernels, const Real* a, const Real
 }
 
 template <class Real>
-void multiply(const Kernels<Real>& kernels, const Real* a, const Real* b, Real* c, int64_t rows, int64_t K, int64_t columns) {
+void multiply(const Kernels<Real>& kernels, const Real* a, const Real* b, Real* c, int64_t rows,
+              int64_t K, int64_t columns) {
   multiply_packed(kernels, a, pack_columns(kernels, b, K, columns).data(), c, rows, K, columns);
 }
 
 template <class Real>
-void outer(const Kernels<Real>& kernels, const Real* a, const Real* b, Real* c, Real* sums, int64_t rows, int64_t K,
-           int64_t columns) {
+void outer(const Kernels<Real>& kernels, const Real* a, const Real* b, Real* c, Real* sums,
+           int64_t rows, int64_t K, int64_t columns) {
   const std::vector<Real> packed = pack_columns(kernels, b, K, columns);
-  kernels.outer({a, rows, rows, K, packed.data(), K * kernels.column_width, 0, panel_count(kernels, columns), c, columns, columns,
-                 true});
+  kernels.outer({a, rows, rows, K, packed.data(), K * kernels.column_width, 0,
+                 panel_count(kernels, columns), c, columns, columns, true});
   kernels.sum_rows({a, rows, rows, K, sums, true});
 }
 
-#define FASTRNN_INSTANTIATE(Real)                                                                                          \
-  template void activation(const Kernels<Real>&, const std::string&, const Real*, Real*, int64_t);                         \
-  template void multiply_transposed(const Kernels<Real>&, const Real*, const Real*, Real*, int64_t, int64_t, int64_t);     \
-  template void multiply(const Kernels<Real>&, const Real*, const Real*, Real*, int64_t, int64_t, int64_t);                \
-  template void outer(const Kernels<Real>&, const Real*, const Real*, Real*, Real*, int64_t, int64_t, int64_t);
+#define FASTRNN_INSTANTIATE(Real)                                                                  \
+  template void activation(const Kernels<Real>&, const std::string&, const Real*, Real*, int64_t); \
+  template void multiply_transposed(const Kernels<Real>&, const Real*, const Real*, Real*,         \
+                                    int64_t, int64_t, int64_t);                                    \
+  template void multiply(const Kernels<Real>&, const Real*, const Real*, Real*, int64_t, int64_t,  \
+                         int64_t);                                                                 \
+  template void outer(const Kernels<Real>&, const Real*, const Real*, Real*, Real*, int64_t,       \
+                      int64_t, int64_t);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)
 #undef FASTRNN_INSTANTIATE

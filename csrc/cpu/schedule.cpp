@@ -10,15 +10,15 @@
 namespace fastrnn {
 namespace {
 
-// Properties of current x86 and Arm server cores, in cycles and bytes. Rough on purpose: the choices they decide are wide apart
-// except near the borders, where either choice is good.
+// Properties of current x86 and Arm server cores, in cycles and bytes. Rough on purpose: the
+// choices they decide are wide apart except near the borders, where either choice is good.
 constexpr double kFmaPerCycle = 2;
 constexpr double kFmaLatency = 4;
-constexpr double kNearBytesPerCycle = 40;   // second-level cache
-constexpr double kFarBytesPerCycle = 12;    // beyond it
-constexpr double kTileCycles = 30;          // starting and emptying a tile
+constexpr double kNearBytesPerCycle = 40;  // second-level cache
+constexpr double kFarBytesPerCycle = 12;   // beyond it
+constexpr double kTileCycles = 30;         // starting and emptying a tile
 constexpr double kBarrierCycles = 600;
-constexpr double kTeamCycles = 12000;       // waking the threads of a call
+constexpr double kTeamCycles = 12000;  // waking the threads of a call
 
 double product_cycles(double rows, int vectors, int tallest, int64_t K) {
   const double tiles = std::ceil(rows / tallest);
@@ -34,8 +34,9 @@ double streaming_cycles(int64_t panel_bytes, int64_t panels) {
 double step_cycles(const StepWork& work, Split split) {
   const double rows = std::max(1.0, std::ceil(work.rows / split.rows));
   const int64_t panels = (work.panels + split.units - 1) / split.units;
-  const double panel = std::max(product_cycles(rows, work.vectors, work.tallest, work.K) + rows * work.row_cycles,
-                                streaming_cycles(work.panel_bytes, panels));
+  const double panel =
+      std::max(product_cycles(rows, work.vectors, work.tallest, work.K) + rows * work.row_cycles,
+               streaming_cycles(work.panel_bytes, panels));
   return panels * panel + (split.units > 1 ? kBarrierCycles : 0);
 }
 
@@ -63,8 +64,8 @@ Schedule schedule_step(const StepWork& work, int threads) {
   return best;
 }
 
-bool fuse_input(const StepWork& hidden, int64_t input_features, int64_t input_panel_bytes, int64_t projected_row_bytes,
-                int threads) {
+bool fuse_input(const StepWork& hidden, int64_t input_features, int64_t input_panel_bytes,
+                int64_t projected_row_bytes, int threads) {
   StepWork fused = hidden;
   fused.K += input_features;
   fused.panel_bytes += input_panel_bytes;

@@ -1,13 +1,15 @@
-// Who does what: how a recurrence is cut over threads, whether the input is projected ahead, how long a time block is. A cost
-// model in cycles from sizes, threads and cache; it changes speed only, never a result.
+// Who does what: how a recurrence is cut over threads, whether the input is projected ahead, how
+// long a time block is. A cost model in cycles from sizes, threads and cache; it changes speed
+// only, never a result.
 #pragma once
 
 #include <cstdint>
 
 namespace fastrnn {
 
-// A crew's split of a recurrence: `rows` groups of batch rows, which never meet, times `units` groups of hidden units, which meet
-// at a barrier every step. rows * units <= the crew's size; the rest of the crew helps between recurrences only.
+// A crew's split of a recurrence: `rows` groups of batch rows, which never meet, times `units`
+// groups of hidden units, which meet at a barrier every step. rows * units <= the crew's size; the
+// rest of the crew helps between recurrences only.
 struct Split {
   int rows = 1;
   int units = 1;
@@ -16,13 +18,13 @@ struct Split {
 
 // One step of one direction as the model sees it.
 struct StepWork {
-  double rows;             // active rows, on average
-  int64_t panels;          // panels of units
-  int vectors;             // vectors in a row of a panel
-  int tallest;             // rows of the tallest tile
-  int64_t K;               // length of the product
-  int64_t panel_bytes;     // of weights that the product reads
-  double row_cycles;       // equations, for one row of one panel
+  double rows;          // active rows, on average
+  int64_t panels;       // panels of units
+  int vectors;          // vectors in a row of a panel
+  int tallest;          // rows of the tallest tile
+  int64_t K;            // length of the product
+  int64_t panel_bytes;  // of weights that the product reads
+  double row_cycles;    // equations, for one row of one panel
 };
 
 struct Schedule {
@@ -32,10 +34,13 @@ struct Schedule {
 
 Schedule schedule_step(const StepWork& work, int threads);
 
-// Does projecting the input within the step cost less than projecting a time block ahead and reading it back?
-bool fuse_input(const StepWork& hidden, int64_t input_features, int64_t input_panel_bytes, int64_t projected_row_bytes, int threads);
+// Does projecting the input within the step cost less than projecting a time block ahead and
+// reading it back?
+bool fuse_input(const StepWork& hidden, int64_t input_features, int64_t input_panel_bytes,
+                int64_t projected_row_bytes, int threads);
 
-// Rows of a time block: enough to use a panel often while it is in cache, few enough that what is computed ahead stays there.
+// Rows of a time block: enough to use a panel often while it is in cache, few enough that what is
+// computed ahead stays there.
 int64_t forward_block_rows(int64_t projected_row_bytes);
 constexpr int64_t kBackwardBlockRows = 1024;
 

@@ -31,8 +31,8 @@ std::atomic<bool> in_forked_child{false};
 const int fork_handler = pthread_atfork(nullptr, nullptr, [] { in_forked_child = true; });
 #endif
 
-// A call inside a parallel region of the caller's gets one thread (the others are busy with one another), and so does a forked
-// child (the OpenMP pool does not survive a fork).
+// A call inside a parallel region of the caller's gets one thread (the others are busy with one
+// another), and so does a forked child (the OpenMP pool does not survive a fork).
 int usable_threads(int wanted) {
 #ifdef _OPENMP
   if (wanted > 1 && !in_forked_child && !omp_in_parallel()) return wanted;

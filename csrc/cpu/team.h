@@ -1,4 +1,5 @@
-// A team of threads that runs one function together, and the barriers between its stretches of work.
+// A team of threads that runs one function together, and the barriers between its stretches of
+// work.
 #pragma once
 
 #include <atomic>
@@ -7,8 +8,8 @@
 
 namespace fastrnn {
 
-// Spins for about as long as a step of a small layer takes, then gives the core away: with other work on the machine a
-// spinning thread would keep the very core that the awaited one needs.
+// Spins for about as long as a step of a small layer takes, then gives the core away: with other
+// work on the machine a spinning thread would keep the very core that the awaited one needs.
 class Barrier {
  public:
   void wait(int size);
@@ -24,12 +25,17 @@ struct Range {
 };
 
 // The part-th of `parts` even shares of 0 .. n
-inline Range share(int64_t n, int part, int parts) { return {n * part / parts, n * (part + 1) / parts}; }
+inline Range share(int64_t n, int part, int parts) {
+  return {n * part / parts, n * (part + 1) / parts};
+}
 
-// Every stride-th row: a group's part of a batch whose rows stop at different steps stays even at every step this way.
+// Every stride-th row: a group's part of a batch whose rows stop at different steps stays even at
+// every step this way.
 struct Rows {
   int64_t first, stride;
-  int64_t count(int64_t active) const { return active > first ? (active - first + stride - 1) / stride : 0; }
+  int64_t count(int64_t active) const {
+    return active > first ? (active - first + stride - 1) / stride : 0;
+  }
 };
 
 // Members of a team that work on the same thing, and their barrier.
@@ -49,7 +55,8 @@ class Crew {
   Barrier* barriers_;  // the crew's own, then one for each group it may fall into
 };
 
-// The directions of a layer that one crew takes: with threads enough two crews take one each, side by side.
+// The directions of a layer that one crew takes: with threads enough two crews take one each, side
+// by side.
 struct Sides {
   Crew crew;
   int begin, end;
@@ -58,7 +65,8 @@ struct Sides {
 // The barriers of a team, for every way of falling into crews.
 class Barriers {
  public:
-  explicit Barriers(int threads) : all_(threads > 1 ? new Barrier[3 * (1 + threads)] : nullptr), stride_(1 + threads) {}
+  explicit Barriers(int threads)
+      : all_(threads > 1 ? new Barrier[3 * (1 + threads)] : nullptr), stride_(1 + threads) {}
 
   Crew team(int id, int size) const { return Crew(id, size, all_.get()); }
 
@@ -74,14 +82,15 @@ class Barriers {
   int stride_;
 };
 
-// Runs body(context, id, size) on `threads` threads, or on fewer: on one inside a parallel region of the caller's and in a forked
-// child.
+// Runs body(context, id, size) on `threads` threads, or on fewer: on one inside a parallel region
+// of the caller's and in a forked child.
 void run_team(int threads, void (*body)(void* context, int id, int size), void* context);
 
 template <class Body>
 void run_team(int threads, Body& body) {
   run_team(
-      threads, [](void* context, int id, int size) { (*static_cast<Body*>(context))(id, size); }, &body);
+      threads, [](void* context, int id, int size) { (*static_cast<Body*>(context))(id, size); },
+      &body);
 }
 
 bool built_with_openmp();

@@ -84,7 +84,6 @@ class Plan:
     def backward(
         self,
         x: tuple[int, int, int],
-        y: tuple[int, int, int],
         h0: int,
         c0: int,
         weights: Sequence[int],

@@ -4,7 +4,9 @@ The engine takes addresses, sizes and strides, and allocates nothing. Everything
 module has been checked by `fastrnn.functional`.
 
 The way of a call: `run` draws the dropout masks and, if any gradient will be wanted, goes through
-`_Recurrence`, which keeps what backward needs; else it calls the engine at once.
+`_Recurrence`, which keeps what backward needs; else it calls the engine at once. What the engine
+cannot do, the plain equations of `fastrnn.reference` do: derivatives of derivatives, and tensors
+without memory.
 """
 
 from __future__ import annotations
@@ -15,10 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from . import _core
-from .reference import dropout_mask
+from . import _core, reference
 
 __all__ = ["Spec", "run"]
 
@@ -62,29 +62,67 @@ def run(
     row_index: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """A stack of layers over whole sequences; parameters and results as in `reference.rnn`."""
+    if torch.compiler.is_compiling():
+        return _run_outside_graph(spec, data, hx, cx, weights, batch_first, batch_sizes, row_index)
+    if not (_has_memory(data) and _has_memory(weights[1])):
+        return reference.rnn(
+            spec,
+            data,
+            hx,
+            cx,
+            weights,
+            batch_first=batch_first,
+            batch_sizes=batch_sizes,
+            row_index=row_index,
+        )
     call = _Call(spec, data, batch_first, batch_sizes, row_index)
     if torch.is_grad_enabled() and _any_requires_grad(data, hx, cx, weights):
-        outputs = _Recurrence.apply(call, data, hx, cx, *weights)
+        outputs = _Recurrence.apply(call, data, hx, cx, *weights)  # type: ignore[no-untyped-call]
     else:
         outputs = call.forward(data, hx, cx, weights, None)
     return outputs if call.has_cell_state else (*outputs, None)
 
 
+def _run_outside_graph(
+    spec: Spec,
+    data: Tensor,
+    hx: Tensor | None,
+    cx: Tensor | None,
+    weights: Sequence[Tensor],
+    batch_first: bool,
+    batch_sizes: Tensor | None,
+    row_index: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`run` as a break in a graph that is being compiled: a tracer must not see addresses."""
+    eager = torch.compiler.disable(run)  # type: ignore[no-untyped-call]
+    outputs: tuple[Tensor, Tensor, Tensor | None] = eager(
+        spec,
+        data,
+        hx,
+        cx,
+        weights,
+        batch_first=batch_first,
+        batch_sizes=batch_sizes,
+        row_index=row_index,
+    )
+    return outputs
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    """False for a fake tensor, or one that is zero by decree."""
+    return tensor.data_ptr() != 0 or tensor.numel() == 0
+
+
 def _any_requires_grad(
     data: Tensor, hx: Tensor | None, cx: Tensor | None, weights: Sequence[Tensor]
 ) -> bool:
-    if data.requires_grad or any([w.requires_grad for w in weights]):
+    if data.requires_grad or any(w.requires_grad for w in weights):
         return True
     return (hx is not None and hx.requires_grad) or (cx is not None and cx.requires_grad)
 
 
 class _Call:
     """The sizes of one call, and its way into the engine."""
-
-    __slots__ = (
-        "T", "B", "batch_first", "batch_sizes", "directions", "has_cell_state", "masks", "out",
-        "plan", "row_index", "spec",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -113,7 +151,8 @@ class _Call:
         """One for each layer but the last, over the rows of all steps in order of time."""
         shape = (*((self.T, self.B) if self.batch_sizes is None else data.shape[:1]), self.out)
         return [
-            dropout_mask(shape, self.spec.dropout, data) for _ in range(self.spec.num_layers - 1)
+            reference.dropout_mask(shape, self.spec.dropout, data)
+            for _ in range(self.spec.num_layers - 1)
         ]
 
     def _make_plan(self, data: Tensor, save: bool) -> _core.Plan:
@@ -162,7 +201,7 @@ class _Call:
         c_n = data.new_empty((*states, spec.hidden_size)) if self.has_cell_state else None
         if y.numel():
             data, hx, cx = _rows_contiguous(data), _contiguous(hx), _contiguous(cx)
-            weights = [w.contiguous() for w in weights]
+            weights = [w.resolve_neg().contiguous() for w in weights]
             plan = self.plan = self._make_plan(data, saved is not None)
             kept = _bytes(plan.saved_bytes)
             workspace = _bytes(plan.forward_bytes)
@@ -188,7 +227,6 @@ class _Call:
         hx: Tensor | None,
         cx: Tensor | None,
         weights: Sequence[Tensor],
-        y: Tensor,
         kept: Tensor,
         masks: Sequence[Tensor],
         d_y: Tensor | None,
@@ -199,13 +237,12 @@ class _Call:
         """Fill ``gradients`` of data, hx, cx and the weights; None is not computed."""
         d_data, d_hx, d_cx, *d_weights = gradients
         data, hx, cx = _rows_contiguous(data), _contiguous(hx), _contiguous(cx)
-        weights = [w.contiguous() for w in weights]
+        weights = [w.resolve_neg().contiguous() for w in weights]
         d_y = None if d_y is None else _rows_contiguous(d_y)
         d_h_n, d_c_n = _contiguous(d_h_n), _contiguous(d_c_n)
         workspace = _bytes(self.plan.backward_bytes)
         self.plan.backward(
             self._strided(data),
-            self._strided(y),
             _address(hx),
             _address(cx),
             [w.data_ptr() for w in weights],
@@ -242,32 +279,62 @@ class _Recurrence(torch.autograd.Function):
         outputs = call.forward(data, hx, cx, weights, kept)
         ctx.call = call
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(data, hx, cx, *weights, outputs[0], *kept, *call.masks)
+        ctx.save_for_backward(data, hx, cx, *weights, *kept, *call.masks)
         call.masks = []
         return outputs
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(
-        ctx: Any, d_y: Tensor | None, d_h_n: Tensor | None, d_c_n: Tensor | None = None
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         call: _Call = ctx.call
-        inputs, (y, *rest) = _split(ctx.saved_tensors, len(ctx.needs_input_grad) - 1)
-        data, hx, cx, *weights = inputs
         needed = ctx.needs_input_grad[1:]
-        make = torch.empty if rest else torch.zeros  # without a row nothing reaches the engine
+        inputs, kept = ctx.saved_tensors[: len(needed)], ctx.saved_tensors[len(needed) :]
+        if torch.is_grad_enabled():
+            return None, *_differentiable_gradients(call, inputs, kept[1:], needed, d_outputs)
+        make = torch.empty if kept else torch.zeros  # without a row nothing reaches the engine
         gradients = [
             make(tensor.shape, dtype=tensor.dtype, device=tensor.device) if need else None
             for tensor, need in zip(inputs, needed, strict=True)
         ]
-        if rest:
-            kept, *masks = rest
-            call.backward(data, hx, cx, weights, y, kept, masks, d_y, d_h_n, d_c_n, gradients)
+        if kept:
+            data, hx, cx, *weights = inputs
+            d_y, d_h_n, d_c_n = d_outputs if call.has_cell_state else (*d_outputs, None)
+            call.backward(data, hx, cx, weights, kept[0], kept[1:], d_y, d_h_n, d_c_n, gradients)
         return None, *gradients
 
 
-def _split(tensors: Sequence[Any], n: int) -> tuple[Sequence[Any], Sequence[Any]]:
-    return tensors[:n], tensors[n:]
+def _differentiable_gradients(
+    call: _Call,
+    inputs: Sequence[Any],
+    masks: Sequence[Tensor],
+    needed: Sequence[bool],
+    d_outputs: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """The gradients as functions of inputs and ``d_outputs``, for a derivative of a derivative."""
+    data, hx, cx, *weights = inputs
+    outputs = reference.rnn(
+        call.spec,
+        data,
+        hx,
+        cx,
+        weights,
+        batch_first=call.batch_first,
+        batch_sizes=call.batch_sizes,
+        row_index=call.row_index,
+        masks=masks,
+    )
+    reached = [
+        (o, d) for o, d in zip(outputs, d_outputs, strict=False) if o is not None and d is not None
+    ]
+    found = iter(
+        torch.autograd.grad(
+            [output for output, _ in reached],
+            [tensor for tensor, need in zip(inputs, needed, strict=True) if need],
+            [d_output for _, d_output in reached],
+            create_graph=True,
+            allow_unused=True,
+        )
+    )
+    return [next(found) if need else None for need in needed]
 
 
 def _bytes(n: int) -> Tensor:
@@ -279,9 +346,10 @@ def _address(tensor: Tensor | None) -> int:
 
 
 def _contiguous(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous()
+    return None if tensor is None else tensor.resolve_neg().contiguous()
 
 
 def _rows_contiguous(tensor: Tensor) -> Tensor:
     """The engine takes any strides but that of the features."""
+    tensor = tensor.resolve_neg()
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()

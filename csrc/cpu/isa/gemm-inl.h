@@ -8,7 +8,8 @@ FASTRNN_INLINE void load_columns(const Real* c, int64_t columns, Real* tile, int
 
 template <class Real>
 FASTRNN_INLINE void store_columns(Real* c, int64_t columns, const Real* tile, int64_t width) {
-  for (int64_t j = 0; j < width && j < columns; j += kLanes<Real>) store_first(c + j, load(tile + j), columns - j);
+  for (int64_t j = 0; j < width && j < columns; j += kLanes<Real>)
+    store_first(c + j, load(tile + j), columns - j);
 }
 
 template <class Real>
@@ -16,8 +17,9 @@ FASTRNN_INLINE void zero_columns(Real* tile, int64_t width) {
   for (int64_t j = 0; j < width; j += kLanes<Real>) store(tile + j, Vec<Real>{});
 }
 
-// A panel is read once for every tile of rows; this many bytes of it at a time stay in the second-level cache meanwhile. The
-// sums wait in c between pieces, unrounded, so the chain of additions is the same with any piece size.
+// A panel is read once for every tile of rows; this many bytes of it at a time stay in the
+// second-level cache meanwhile. The sums wait in c between pieces, unrounded, so the chain of
+// additions is the same with any piece size.
 constexpr int64_t kPanelPieceBytes = 256 * 1024;
 
 template <class Real, int N>
@@ -34,7 +36,7 @@ void product(const Product<Real>& p) {
   alignas(64) Real tile[tallest * width];
 
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    const Real* panel_data = p.panels + panel * p.run * p.runs * width;
+    const Real* panel_data = p.panels + (panel - p.panel_begin) * p.run * p.runs * width;
     const int64_t columns = p.columns - panel * width;
     const Real* init = p.init ? p.init + panel * p.init_panel : nullptr;
     for (int64_t begin = 0; begin < units; begin += piece) {
@@ -56,7 +58,8 @@ void product(const Product<Real>& p) {
           }
         }
         multiply_rows<Real, N>(m, a, steps, panel_data + begin * unit * width, tile, width);
-        for (int64_t i = 0; i < m; ++i) store_columns(p.c[row + i] + panel * p.c_panel, columns, tile + i * width, width);
+        for (int64_t i = 0; i < m; ++i)
+          store_columns(p.c[row + i] + panel * p.c_panel, columns, tile + i * width, width);
       }
     }
   }
@@ -81,12 +84,14 @@ void outer(const Outer<Real>& p) {
         a[i] = p.a + row + i;
         zero_columns(tile + i * width, width);
       }
-      multiply_rows<Real, N>(m, a, steps, p.panels + panel * p.panel_stride, tile, width);
+      multiply_rows<Real, N>(m, a, steps, p.panels + (panel - p.panel_begin) * p.panel_stride, tile,
+                             width);
       for (int64_t i = 0; i < m; ++i) {
         Real* c = p.c + (row + i) * p.c_stride + panel * width;
         for (int64_t j = 0; j < width && j < columns; j += kLanes<Real>) {
           const Vec<Real> sum = load(tile + i * width + j);
-          store_first(c + j, p.accumulate ? load_first(c + j, columns - j) + sum : sum, columns - j);
+          store_first(c + j, p.accumulate ? load_first(c + j, columns - j) + sum : sum,
+                      columns - j);
         }
       }
     }

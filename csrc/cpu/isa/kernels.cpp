@@ -1,6 +1,6 @@
-// The spine of one instruction set: everything of cpu/isa and cells/, compiled under this ISA's flags into a namespace of its
-// own. No C++ library header may come in here: a weak inline function compiled for AVX-512 could be the copy that the linker
-// keeps for everyone.
+// The spine of one instruction set: everything of cpu/isa and cells/, compiled under this ISA's
+// flags into a namespace of its own. No C++ library header may come in here: a weak inline function
+// compiled for AVX-512 could be the copy that the linker keeps for everyone.
 #include <stdint.h>
 
 #include "../kernels.h"
@@ -15,24 +15,30 @@
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
+// In this order, each on what stands before it; the comments keep a formatter from sorting them.
 #include "vec-inl.h"
+// Functions of vectors
 #include "math-inl.h"
+// Tiles of vectors
 #include "tile-inl.h"
 
 constexpr int kColumnVectors = 4;
 
+// Products of tiles
 #include "pack-inl.h"
+// ... on packed operands
 #include "gemm-inl.h"
 
-#include "../../cells/lstm-inl.h"
 #include "../../cells/gru-inl.h"
+#include "../../cells/lstm-inl.h"
 #include "../../cells/rnn-inl.h"
-
+// Products and cells in one
 #include "step-inl.h"
 
 template <class Real, Vec<Real> (*kFunction)(Vec<Real>)>
 void map(const Real* in, Real* out, int64_t n) {
-  for (int64_t i = 0; i < n; i += kLanes<Real>) store_first(out + i, kFunction(load_first(in + i, n - i)), n - i);
+  for (int64_t i = 0; i < n; i += kLanes<Real>)
+    store_first(out + i, kFunction(load_first(in + i, n - i)), n - i);
 }
 
 template <class C, class Real>

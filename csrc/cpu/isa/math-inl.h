@@ -1,24 +1,26 @@
-// sigmoid, tanh and relu of a vector. Valid for every input, infinities included; NaN gives NaN. Error at most 4 ULP
-// (tests/test_math.py holds them to it over the whole range, denormal results included).
+// sigmoid, tanh and relu of a vector. Valid for every input, infinities included; NaN gives NaN.
+// Error at most 4 ULP (tests/test_math.py holds them to it over the whole range, denormal results
+// included).
 //
-// Both start from exp(-a) of a >= 0, split as 2^n * (1 + p): p = expm1(r), r = -a - n ln 2, |r| <= ln(2) / 2. Keeping p apart
-// from the 1 is what leaves tanh its relative accuracy near zero.
+// Both start from exp(-a) of a >= 0, split as 2^n * (1 + p): p = expm1(r), r = -a - n ln 2, |r| <=
+// ln(2) / 2. Keeping p apart from the 1 is what leaves tanh its relative accuracy near zero.
 
 template <class Real>
 struct MathOf;
 
 template <>
 struct MathOf<float> {
-  static constexpr float kRound = 12582912.0f;        // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  static constexpr float kRound =
+      12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   static constexpr float kLn2High = 0.693145751953125f;  // 15 bits: its product with n is exact
   static constexpr float kLn2Low = 1.42860682030941723212e-6f;
   static constexpr float kInvLn2 = 1.44269504088896340736f;
-  static constexpr float kVanishes = 104.0f;          // exp(-104) rounds to zero
+  static constexpr float kVanishes = 104.0f;  // exp(-104) rounds to zero
   static constexpr int kMantissaBits = 23;
   static constexpr int kExponentBias = 127;
-  static constexpr int kHeadroom = 64;                // 2^(n + 64) is normal for every n that occurs
+  static constexpr int kHeadroom = 64;  // 2^(n + 64) is normal for every n that occurs
   static constexpr float kUndoHeadroom = 0x1p-64f;
-  static constexpr int kTerms = 7;                    // the Taylor series' next term is below 0.2 ULP
+  static constexpr int kTerms = 7;  // the Taylor series' next term is below 0.2 ULP
 };
 
 template <>
@@ -94,8 +96,8 @@ FASTRNN_INLINE V copy_sign(V x, V sign) {
   return (V)(bits(magnitude(x)) | (bits(sign) & bits(-V{})));
 }
 
-// e / (1 + e) or 1 / (1 + e) with e = exp(-|x|): neither cancels nor overflows. The detour over 2^(n + headroom) rounds a
-// denormal e once.
+// e / (1 + e) or 1 / (1 + e) with e = exp(-|x|): neither cancels nor overflows. The detour over
+// 2^(n + headroom) rounds a denormal e once.
 template <class V>
 FASTRNN_INLINE V sigmoid(V x) {
   typedef MathOf<typename RealOf<V>::Real> M;

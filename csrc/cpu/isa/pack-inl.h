@@ -1,9 +1,26 @@
 // Weights and rows into panels (see ../kernels.h), once a call.
 
-// v[i] = row i of a block of w, columns k .. k + lanes; rows and columns beyond the matrix are zero.
-template <class Real>
-FASTRNN_INLINE void load_block(const Real* w, int64_t K, int64_t k, int64_t rows, Vec<Real> (&v)[kLanes<Real>]) {
-  for (int i = 0; i < kLanes<Real>; ++i) v[i] = i < rows ? load_first(w + i * K + k, K - k) : Vec<Real>{};
+// The block of w with rows w .. w + rows and columns k .. k + columns, transposed, to `out`, whose
+// rows are `width` apart. What lies beyond the matrix is zero in a row of `out`; columns beyond it
+// have no row there.
+template <class Real, bool kWhole>
+FASTRNN_INLINE void transpose_block(const Real* w, int64_t K, int64_t rows, int64_t columns,
+                                    Real* out, int64_t width) {
+  constexpr int lanes = kLanes<Real>;
+  Vec<Real> block[lanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes; ++i) {
+    if constexpr (kWhole) {
+      block[i] = load(w + i * K);
+    } else {
+      block[i] = i < rows ? load_first(w + i * K, columns) : Vec<Real>{};
+    }
+  }
+  transpose<Real>(block);
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes; ++i) {
+    if (kWhole || i < columns) store(out + i * width, block[i]);
+  }
 }
 
 template <class Real>
@@ -11,35 +28,45 @@ void pack_gates(const PackGates<Real>& p) {
   constexpr int lanes = kLanes<Real>;
   const int64_t width = p.gates * p.unit_width;
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    Real* out = p.panels + panel * p.K * width;
     for (int g = 0; g < p.gates; ++g) {
       for (int64_t j = 0; j < p.unit_width; j += lanes) {
         const int64_t unit = panel * p.unit_width + j;
+        const int64_t rows = p.units - unit;
         const Real* w = p.w + (p.gate[g] * p.units + unit) * p.K;
-        for (int64_t k = 0; k < p.K; k += lanes) {
-          Vec<Real> block[lanes];
-          load_block(w, p.K, k, p.units - unit, block);
-          transpose<Real>(block);
-          Real* to = out + k * width + g * p.unit_width + j;
-          for (int i = 0; i < lanes && k + i < p.K; ++i) store(to + i * width, block[i]);
+        Real* out = p.panels + (panel - p.panel_begin) * p.K * width + g * p.unit_width + j;
+        int64_t k = 0;
+        if (rows >= lanes) {
+          for (; k + lanes <= p.K; k += lanes)
+            transpose_block<Real, true>(w + k, p.K, lanes, lanes, out + k * width, width);
         }
+        for (; k < p.K; k += lanes)
+          transpose_block<Real, false>(w + k, p.K, rows, p.K - k, out + k * width, width);
       }
     }
   }
 }
 
+// One row of a column panel
+template <class Real>
+FASTRNN_INLINE void copy_columns(const Real* from, int64_t columns, Real* to) {
+  constexpr int lanes = kLanes<Real>;
+  for (int64_t j = 0; j < kColumnVectors * lanes; j += lanes) {
+    store(to + j, from && j < columns ? load_first(from + j, columns - j) : Vec<Real>{});
+  }
+}
+
 template <class Real>
 void pack_rows(const PackRows<Real>& p) {
-  constexpr int lanes = kLanes<Real>;
-  constexpr int64_t width = kColumnVectors * lanes;
+  constexpr int64_t width = kColumnVectors * kLanes<Real>;
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    Real* out = p.panels + panel * p.panel_stride;
-    for (int64_t k = 0; k < p.K; ++k) {
-      for (int64_t j = 0; j < width; j += lanes) {
-        const int64_t column = panel * width + j;
-        const bool inside = p.rows[k] && column < p.columns;
-        store(out + k * width + j, inside ? load_first(p.rows[k] + column, p.columns - column) : Vec<Real>{});
-      }
+    Real* out = p.panels + (panel - p.panel_begin) * p.panel_stride;
+    const int64_t first = panel * width;
+    if (first + width <= p.columns) {
+      for (int64_t k = 0; k < p.K; ++k)
+        copy_columns(p.rows[k] ? p.rows[k] + first : nullptr, width, out + k * width);
+    } else {
+      for (int64_t k = 0; k < p.K; ++k)
+        copy_columns(p.rows[k] ? p.rows[k] + first : nullptr, p.columns - first, out + k * width);
     }
   }
 }

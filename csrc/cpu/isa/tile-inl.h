@@ -1,8 +1,9 @@
-// The micro-kernel: a tile of M rows by N vectors held in registers while k runs. All arithmetic of every product, forward and
-// backward, happens here.
+// The micro-kernel: a tile of M rows by N vectors held in registers while k runs. All arithmetic of
+// every product, forward and backward, happens here.
 
-// Rows of a tile that is N vectors wide. The M * N accumulators should be many (a weight load serves M rows, and two FMA units
-// of 4 cycles latency want 8 chains in flight) and leave room for the weights and one broadcast.
+// Rows of a tile that is N vectors wide. The M * N accumulators should be many (a weight load
+// serves M rows, and two FMA units of 4 cycles latency want 8 chains in flight) and leave room for
+// the weights and one broadcast.
 constexpr int max_rows(int vectors) { return (FASTRNN_VECTOR_REGISTERS == 32 ? 24 : 12) / vectors; }
 
 // Cut `rows` rows into as few tiles as fit, of heights that differ by one at the most.
@@ -11,17 +12,21 @@ struct Tiling {
   int64_t begin(int64_t tile) const { return tile * rows / tiles; }
 };
 
-FASTRNN_INLINE Tiling tile_rows(int64_t rows, int tallest) { return {rows, (rows + tallest - 1) / tallest}; }
+FASTRNN_INLINE Tiling tile_rows(int64_t rows, int tallest) {
+  return {rows, (rows + tallest - 1) / tallest};
+}
 
-// Where the left-hand operand lies: element (m, k) is a[m][offset(k)], k in `runs` runs of `run` elements that are `stride`
-// apart, the runs themselves starting `jump` apart.
+// Where the left-hand operand lies: element (m, k) is a[m][offset(k)], k in `runs` runs of `run`
+// elements that are `stride` apart, the runs themselves starting `jump` apart.
 struct Steps {
   int64_t run, runs, stride, jump;
 };
 
-// tile[m][n] += sum over k of a[m][k] * panel[k][n]; panel: [k][N vectors], tile: rows `tile_stride` apart.
+// tile[m][n] += sum over k of a[m][k] * panel[k][n]; panel: [k][N vectors], tile: rows
+// `tile_stride` apart.
 template <class Real, int M, int N>
-FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, const Real* panel, Real* tile, int64_t tile_stride) {
+FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, const Real* panel,
+                                  Real* tile, int64_t tile_stride) {
   constexpr int lanes = kLanes<Real>;
   const Real* row[M];
   Vec<Real> sum[M][N];
@@ -57,7 +62,8 @@ FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, cons
 }
 
 template <class Real, int N, int M = max_rows(N)>
-void multiply_rows(int64_t rows, const Real* const* a, const Steps& steps, const Real* panel, Real* tile, int64_t tile_stride) {
+void multiply_rows(int64_t rows, const Real* const* a, const Steps& steps, const Real* panel,
+                   Real* tile, int64_t tile_stride) {
   if constexpr (M > 0) {
     if (rows == M) return multiply_tile<Real, M, N>(a, steps, panel, tile, tile_stride);
     return multiply_rows<Real, N, M - 1>(rows, a, steps, panel, tile, tile_stride);

@@ -81,7 +81,8 @@ FASTRNN_INLINE V interleave(V a, V b, Lanes<I...>) {
   return __builtin_shufflevector(a, b, (kFirst + I / 2 + (I % 2) * n)...);
 }
 
-// Transpose a square block held in registers: as many perfect shuffles as the block's size has bits.
+// Transpose a square block held in registers: as many perfect shuffles as the block's size has
+// bits.
 template <class Real>
 FASTRNN_INLINE void transpose(Vec<Real> (&v)[kLanes<Real>]) {
   constexpr int n = kLanes<Real>;
