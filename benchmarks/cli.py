@@ -114,15 +114,16 @@ def _installed(contenders: Sequence[Contender], console: Console) -> list[Conten
 
 def _run(options: argparse.Namespace, contenders: Sequence[Contender], console: Console) -> Report:
     points = _chosen_points(options)
+    neighbours = machine.Neighbours()
     yardsticks = choose_yardsticks(workload.dtype for workload, _ in points)
-    rates = {dtype: yardstick.probed_gflops for dtype, yardstick in yardsticks.items()}
     runner = Runner(contenders, QUICK if options.quick else FULL, yardsticks)
-    return Report(
-        machine.describe() | {"gemm_gflops": rates},
-        machine.commit(),
-        _run_points(runner, points, console),
-        _run_language_models(options, console),
-    )
+    measured = _run_points(runner, points, console)
+    language_models = _run_language_models(options, console)
+    during = {
+        "gemm_gflops": {dtype: found.probed_gflops for dtype, found in yardsticks.items()},
+        "neighbours_share": neighbours.share(),
+    }
+    return Report(machine.describe() | during, machine.commit(), measured, language_models)
 
 
 def _run_points(
@@ -152,8 +153,9 @@ def _run_language_models(options: argparse.Namespace, console: Console) -> list[
 
 def _run_self_check(points: Sequence[tuple[Workload, Phase]], console: Console) -> int:
     runner = Runner([TorchLayers(name, "torch.nn") for name in self_check.NAMES], FULL)
+    neighbours = machine.Neighbours()
     found = _run_points(runner, points, console)
-    self_check.show(found, console)
+    self_check.show(found, machine.complaint(neighbours.share()), console)
     return 0 if self_check.within_bounds(self_check.spread(found)) else 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ _VARIABLES = (
     "MKL_ENABLE_INSTRUCTIONS",
     "LD_PRELOAD",
 )
+# Of all processors, in use by others during a run.
+TOLERABLE_SHARE = 0.05
+
 _PACKAGES = ("fastrnn", "torch", "numpy")
 
 
@@ -40,7 +44,6 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
-        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 
 
@@ -49,6 +52,33 @@ def title(machine: dict[str, Any]) -> str:
     isa = f", {machine['isa']}" if machine["isa"] else ""
     threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
     return f"{machine['cpu']}, {threads}{isa}, torch {machine['packages']['torch']}"
+
+
+class Neighbours:
+    """How busy everyone else keeps the processors while this process measures."""
+
+    def __init__(self) -> None:
+        self._start = (time.perf_counter(), _busy_s(), time.process_time())
+
+    def share(self) -> float | None:
+        """Return the share of all processors in use by others since then; None if unknown."""
+        wall, busy, own = self._start
+        busy_now = _busy_s()
+        if busy is None or busy_now is None:
+            return None
+        others = (busy_now - busy) - (time.process_time() - own)
+        available = (time.perf_counter() - wall) * (os.cpu_count() or 1)
+        return max(0.0, others / available)
+
+
+def complaint(neighbours_share: float | None) -> str:
+    """Return a sentence if neighbours spoilt a run, else an empty one."""
+    if neighbours_share is None or neighbours_share <= TOLERABLE_SHARE:
+        return ""
+    return (
+        f"Other processes used {100 * neighbours_share:.0f}% of the processors during the run: "
+        "do not trust the figures."
+    )
 
 
 def commit() -> str:
@@ -84,6 +114,19 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _busy_s() -> float | None:
+    """Seconds that all processors together have worked, for whomever, a hypervisor included."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    with stat.open(encoding="ascii") as lines:
+        user, nice, system, _idle, _waiting, irq, softirq, stolen = map(
+            int, lines.readline().split()[1:9]
+        )
+    ticks = user + nice + system + irq + softirq + stolen
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _isa() -> str | None:

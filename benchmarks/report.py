@@ -19,9 +19,9 @@ from benchmarks.workloads import PHASES, Phase
 def show(report: Report, console: Console) -> None:
     """Print everything that a report holds."""
     console.print(machine.title(report.machine))
-    load, cores = report.machine["load_average"], report.machine["cores"]
-    if load and load > cores / 2:
-        console.print(f"[yellow]The machine was busy before (load average {load}): beware.[/]")
+    complaint = machine.complaint(report.machine["neighbours_share"])
+    if complaint:
+        console.print(f"[bold yellow]{complaint}[/]")
     for phase in PHASES:
         points = [point for point in report.points if point.phase == phase]
         if points:

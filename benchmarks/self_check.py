@@ -23,7 +23,8 @@ def within_bounds(ratios: Sequence[float]) -> bool:
     return ALLOWED[0] <= min(ratios) and max(ratios) <= ALLOWED[1]
 
 
-def show(points: Sequence[Point], console: Console) -> None:
+def show(points: Sequence[Point], complaint: str, console: Console) -> None:
+    """Print every ratio, the verdict, and what may have spoilt it."""
     table = new_table("torch against torch")
     table.add_column("workload", no_wrap=True)
     table.add_column("phase")
@@ -41,3 +42,5 @@ def show(points: Sequence[Point], console: Console) -> None:
         f"Ratios from {min(ratios):.3f} to {max(ratios):.3f}: {verdict} "
         f"{ALLOWED[0]:.2f}-{ALLOWED[1]:.2f}."
     )
+    if complaint:
+        console.print(f"[bold yellow]{complaint}[/]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
 
-from benchmarks import cli, self_check, timing, yardstick
+from benchmarks import cli, machine, self_check, timing, yardstick
 from benchmarks.contenders import CONTENDERS, Entry
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.plot import save_plot
@@ -294,8 +295,8 @@ def test_replay_shows_and_draws_without_running(tmp_path: Path) -> None:
     results, picture = tmp_path / "results.json", tmp_path / "plot.png"
     points = [point(3.0, replace(TINY, cell=cell), phase) for cell in CELLS for phase in PHASES]
     points.append(replace(points[0], failures={"other": "relative error"}))
-    machine = {"cpu": "a", "threads": 2, "cores": 2, "isa": None, "load_average": 9.0}
-    Report({**machine, "packages": {"torch": "2"}}, "abc", points).save(results)
+    described = {"cpu": "a", "threads": 2, "cores": 2, "isa": None, "neighbours_share": 0.4}
+    Report({**described, "packages": {"torch": "2"}}, "abc", points).save(results)
     assert cli.main(["--replay", str(results), "--plot", str(picture)]) == 1
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -303,6 +304,20 @@ def test_replay_shows_and_draws_without_running(tmp_path: Path) -> None:
 def test_a_plot_of_nothing_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected points with times of fastrnn and torch"):
         save_plot(Report({}, "abc"), tmp_path / "plot.png")
+
+
+def test_work_of_other_processes_is_noticed_and_ones_own_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = {"wall": 0.0, "busy": 0.0, "own": 0.0}
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: seconds["wall"])
+    monkeypatch.setattr(machine.time, "process_time", lambda: seconds["own"])
+    monkeypatch.setattr(machine, "_busy_s", lambda: seconds["busy"])
+    neighbours = machine.Neighbours()
+    seconds.update(wall=10.0, busy=20.0, own=20.0)
+    assert not machine.complaint(neighbours.share())
+    seconds.update(busy=20.0 + 3 * (os.cpu_count() or 1))
+    assert "30% of the processors" in machine.complaint(neighbours.share())
 
 
 @pytest.mark.parametrize(("bounds", "status"), [((0.0, float("inf")), 0), ((-2.0, -1.0), 1)])
