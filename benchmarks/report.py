@@ -100,11 +100,10 @@ def language_model_table(outcome: Outcome) -> Table:
     """One row a model: the end of its curve, what it learned, and what a step took."""
     size = outcome.size
     table = new_table(
-        f"Character language model, 2 x {outcome.cell} of {size.hidden} units, "
-        f"{size.steps} steps of {size.batch} x {size.window} characters"
+        f"Character language model, two layers of {size.hidden} units, {outcome.cell}"
     )
     table.add_column("layers from")
-    for name in ("final loss", "held-out bits/char", "ms a step"):
+    for name in (f"loss after {size.steps} steps", "held-out bits/char", "ms a step"):
         table.add_column(name, justify="right")
     for name, ms in outcome.step_ms().items():
         loss, bits = outcome.losses[name][-1], outcome.bits[name]
