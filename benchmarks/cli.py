@@ -61,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--workload", default="", metavar="TEXT", help="only workloads whose name contains this")
     add("--threads", type=_positive, metavar="N", help="default: torch's own choice")
     add("--no-language-model", action="store_true", help="skip the end-to-end run")
-    add("--json", type=Path, metavar="F", help="write the results")
-    add("--plot", type=Path, metavar="F.png", help="draw the speed-ups over torch")
+    add("--json", type=_new_file, metavar="F", help="write the results")
+    add("--plot", type=_new_file, metavar="F.png", help="draw the speed-ups over torch")
     add("--replay", type=Path, metavar="F", help="show (and plot) earlier results, run nothing")
     add("--self-check", action="store_true", help="time torch against torch, which must be 1x")
     add("--list", action="store_true", help="show grids and contenders, run nothing")
@@ -74,6 +74,14 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
     return number
+
+
+def _new_file(text: str) -> Path:
+    """Refuse a file that cannot be written before the run, not after it."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file in a folder that exists, got {text}")
+    return path
 
 
 def _list(contenders: Sequence[Contender], console: Console) -> None:
@@ -114,7 +122,7 @@ def _installed(contenders: Sequence[Contender], console: Console) -> list[Conten
 
 def _run(options: argparse.Namespace, contenders: Sequence[Contender], console: Console) -> Report:
     points = _chosen_points(options)
-    neighbours = machine.Neighbours()
+    commit, neighbours = machine.commit(), machine.Neighbours()
     yardsticks = choose_yardsticks(workload.dtype for workload, _ in points)
     runner = Runner(contenders, QUICK if options.quick else FULL, yardsticks)
     measured = _run_points(runner, points, console)
@@ -123,7 +131,7 @@ def _run(options: argparse.Namespace, contenders: Sequence[Contender], console: 
         "gemm_gflops": {dtype: found.probed_gflops for dtype, found in yardsticks.items()},
         "neighbours_share": neighbours.share(),
     }
-    return Report(machine.describe() | during, machine.commit(), measured, language_models)
+    return Report(machine.describe() | during, commit, measured, language_models)
 
 
 def _run_points(

@@ -291,6 +291,12 @@ def test_asking_for_no_workload_at_all_is_an_error() -> None:
         run_cli("--workload", "T77")
 
 
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_a_file_that_cannot_be_written_is_refused_before_the_run(option: str) -> None:
+    with pytest.raises(SystemExit):
+        run_cli(option, "no/such/folder/file")
+
+
 def test_replay_shows_and_draws_without_running(tmp_path: Path) -> None:
     results, picture = tmp_path / "results.json", tmp_path / "plot.png"
     points = [point(3.0, replace(TINY, cell=cell), phase) for cell in CELLS for phase in PHASES]
