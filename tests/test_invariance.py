@@ -85,6 +85,21 @@ def test_a_packed_row_is_the_same_as_alone(name: str) -> None:
             assert torch.equal(padded[: int(lengths[i]), i], layer(row)[0])
 
 
+@pytest.mark.parametrize("name", CELLS)
+def test_a_packed_batch_of_many_blocks_is_the_same_on_any_number_of_threads(name: str) -> None:
+    torch.manual_seed(0)
+    layer = getattr(fastrnn, name)(40, 70)
+    rows = [torch.randn(length, 40) for length in range(1, 61, 2)]
+    packed = pack_sequence(rows, enforce_sorted=False)
+    with torch.no_grad():
+        torch.set_num_threads(1)
+        alone = layer(packed)[0].data
+        for _ in range(20):  # threads that fall behind one another by chance
+            for threads in (2, 3):
+                torch.set_num_threads(threads)
+                assert torch.equal(layer(packed)[0].data, alone)
+
+
 def test_a_projection_keeps_the_promise() -> None:
     torch.manual_seed(0)
     layer = fastrnn.LSTM(19, 75, num_layers=2, proj_size=20)

@@ -68,6 +68,21 @@ def test_a_negative_view_is_read_with_its_sign() -> None:
     assert torch.equal(layer(negative)[0], layer(-x)[0])
 
 
+def test_an_infinite_gradient_stops_at_a_closed_relu_as_in_torch() -> None:
+    plain, fast = torch.nn.RNN(3, 8, nonlinearity="relu"), fastrnn.RNN(3, 8, nonlinearity="relu")
+    fast.load_state_dict(plain.state_dict())
+    x = torch.randn(1, 1, 3)
+    gradients = []
+    for layer in (plain, fast):
+        y, _ = layer(x)
+        assert (y == 0).any()
+        assert (y > 0).any()
+        y.backward(torch.where(y == 0, torch.inf, 1.0))
+        gradients.append([p.grad for p in layer.parameters()])
+    for got, want in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, want)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_nobody_needs_are_not_computed(name: str) -> None:
     layer = getattr(fastrnn, name)(3, 4, num_layers=2)

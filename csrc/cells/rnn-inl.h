@@ -6,8 +6,8 @@ struct Tanh {
     return tanh(pre);
   }
   template <class Lane>
-  static inline Lane slope_from_value(Lane h) {
-    return 1 - h * h;
+  static inline Lane gradient(Lane d_h, Lane h) {
+    return d_h * (1 - h * h);
   }
 };
 
@@ -17,8 +17,8 @@ struct Relu {
     return relu(pre);
   }
   template <class Lane>
-  static inline Lane slope_from_value(Lane h) {
-    return step(h);
+  static inline Lane gradient(Lane d_h, Lane h) {
+    return where_open(h, d_h);
   }
 };
 
@@ -42,6 +42,6 @@ struct Rnn {
   template <class Lane>
   static inline void backward(const Lane*, Lane h, Lane, Lane, Lane, Lane* d_pre, Lane& d_h,
                               Lane&) {
-    d_pre[0] = d_h * Activation::slope_from_value(h);
+    d_pre[0] = Activation::gradient(d_h, h);
   }
 };

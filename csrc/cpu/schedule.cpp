@@ -18,7 +18,7 @@ constexpr double kNearBytesPerCycle = 40;  // second-level cache
 constexpr double kFarBytesPerCycle = 12;   // beyond it
 constexpr double kTileCycles = 30;         // starting and emptying a tile
 constexpr double kBarrierCycles = 600;
-constexpr double kTeamCycles = 12000;  // waking the threads of a call
+constexpr double kTeamCycles = 40000;  // waking the threads of a call, and the risk of waiting
 
 double product_cycles(double rows, int vectors, int tallest, int64_t K) {
   const double tiles = std::ceil(rows / tallest);

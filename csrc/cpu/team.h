@@ -65,8 +65,7 @@ struct Sides {
 // The barriers of a team, for every way of falling into crews.
 class Barriers {
  public:
-  explicit Barriers(int threads)
-      : all_(threads > 1 ? new Barrier[3 * (1 + threads)] : nullptr), stride_(1 + threads) {}
+  explicit Barriers(int threads) : all_(new Barrier[3 * (1 + threads)]), stride_(1 + threads) {}
 
   Crew team(int id, int size) const { return Crew(id, size, all_.get()); }
 

@@ -62,8 +62,24 @@ def run(
     row_index: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """A stack of layers over whole sequences; parameters and results as in `reference.rnn`."""
-    if torch.compiler.is_compiling():
-        return _run_outside_graph(spec, data, hx, cx, weights, batch_first, batch_sizes, row_index)
+    arguments = (spec, data, hx, cx, weights, batch_first, batch_sizes, row_index)
+    if torch.compiler.is_compiling():  # a break in the graph: a tracer must not see addresses
+        outside = torch.compiler.disable(_run)  # type: ignore[no-untyped-call]
+        outputs: tuple[Tensor, Tensor, Tensor | None] = outside(*arguments)
+        return outputs
+    return _run(*arguments)
+
+
+def _run(
+    spec: Spec,
+    data: Tensor,
+    hx: Tensor | None,
+    cx: Tensor | None,
+    weights: Sequence[Tensor],
+    batch_first: bool,
+    batch_sizes: Tensor | None,
+    row_index: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
     if not (_has_memory(data) and _has_memory(weights[1])):
         return reference.rnn(
             spec,
@@ -81,31 +97,6 @@ def run(
     else:
         outputs = call.forward(data, hx, cx, weights, None)
     return outputs if call.has_cell_state else (*outputs, None)
-
-
-def _run_outside_graph(
-    spec: Spec,
-    data: Tensor,
-    hx: Tensor | None,
-    cx: Tensor | None,
-    weights: Sequence[Tensor],
-    batch_first: bool,
-    batch_sizes: Tensor | None,
-    row_index: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """`run` as a break in a graph that is being compiled: a tracer must not see addresses."""
-    eager = torch.compiler.disable(run)  # type: ignore[no-untyped-call]
-    outputs: tuple[Tensor, Tensor, Tensor | None] = eager(
-        spec,
-        data,
-        hx,
-        cx,
-        weights,
-        batch_first=batch_first,
-        batch_sizes=batch_sizes,
-        row_index=row_index,
-    )
-    return outputs
 
 
 def _has_memory(tensor: Tensor) -> bool:
@@ -203,7 +194,7 @@ class _Call:
             data, hx, cx = _rows_contiguous(data), _contiguous(hx), _contiguous(cx)
             weights = [w.resolve_neg().contiguous() for w in weights]
             plan = self.plan = self._make_plan(data, saved is not None)
-            kept = _bytes(plan.saved_bytes)
+            kept = None if saved is None else _bytes(plan.saved_bytes)
             workspace = _bytes(plan.forward_bytes)
             plan.forward(
                 self._strided(data),
@@ -214,10 +205,10 @@ class _Call:
                 _address(c_n),
                 [w.data_ptr() for w in weights],
                 [m.data_ptr() for m in self.masks],
-                kept.data_ptr(),
+                _address(kept),
                 workspace.data_ptr(),
             )
-            if saved is not None:
+            if saved is not None and kept is not None:
                 saved.append(kept)
         return (y, h_n) if c_n is None else (y, h_n, c_n)
 

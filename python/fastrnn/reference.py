@@ -101,8 +101,8 @@ def gru_step(
 
     References
     ----------
-    Cho et al. (2014), arXiv:1406.1078, whose reset gate acts before the product and whose z is this
-    1 - z. The form used here is torch's and cuDNN's.
+    Cho et al. (2014), arXiv:1406.1078, whose reset gate acts before the product. (The z of Chung et
+    al. 2014, arXiv:1412.3555, is this 1 - z.) The form used here is torch's and cuDNN's.
     """
     i_r, i_z, i_n = _affine(x, w_ih, b_ih).chunk(3, dim=-1)
     h_r, h_z, h_n = _affine(h, w_hh, b_hh).chunk(3, dim=-1)

@@ -122,8 +122,9 @@ FASTRNN_INLINE V relu(V x) {
   return x < 0 ? V{} : x;
 }
 
-// The slope of relu, from its value; NaN counts as open, as in torch.
+// x where relu's value h let its argument through, else zero; NaN counts as let through, as in
+// torch.
 template <class V>
-FASTRNN_INLINE V step(V x) {
-  return x <= 0 ? V{} : V{} + 1;
+FASTRNN_INLINE V where_open(V h, V x) {
+  return h <= 0 ? V{} : x;
 }
