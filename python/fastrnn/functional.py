@@ -328,7 +328,7 @@ def _layer_state(
 def _run_cell(
     cell: str, input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any
 ) -> tuple[Tensor, Any]:
-    """(h', c') or (h', None): a step is a sequence of length one, one sequence a batch of one."""
+    """(h', c') or (h', None); one sequence is a batch of one."""
     weights = _cell_weights(w_ih, w_hh, b_ih, b_hh)
     plan = _checks.cell_plan(cell, *_checks.sizes_of(cell, w_ih, "w_ih"), len(weights) == 4)
     rank = _checks.rank_of(input, "input")
@@ -336,11 +336,12 @@ def _run_cell(
         raise ValueError(f"input: expected 1 or 2 dimensions, got {rank}")
     data = _checks.check_input(input, plan, weights, RuntimeError)
     _checks.check_weights(plan, weights, data)
-    # Indexing is the cheapest of torch's views, and views are most of what a cell call costs here.
-    add, drop = (None, 0) if rank == 2 else ((None, None), (0, 0))
-    h, c = _cell_states(plan, hx, data, add)
-    _, h_n, c_n = ops.run(plan.spec, data[add], h, c, weights)
-    return h_n[drop], None if c_n is None else c_n[drop]
+    h, c = _cell_states(plan, hx, data)
+    if rank == 2:
+        return ops.run_step(plan.spec, data, h, c, weights)
+    h, c = (None if state is None else state[None] for state in (h, c))
+    h_next, c_next = ops.run_step(plan.spec, data[None], h, c, weights)
+    return h_next[0], None if c_next is None else c_next[0]
 
 
 def _cell_weights(w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[Any, ...]:
@@ -354,20 +355,15 @@ def _cell_weights(w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[Any, ...]
     return w_ih, w_hh, b_ih, b_hh
 
 
-def _cell_states(
-    plan: _checks.Plan, hx: Any, data: Tensor, add: Any
-) -> tuple[Tensor | None, Tensor | None]:
-    """h and c as [1, B, H] out of ``hx``; the index ``add`` gives them the dimensions they lack."""
+def _cell_states(plan: _checks.Plan, hx: Any, data: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """h and c, with the dimensions of ``data``, out of ``hx``."""
     if hx is None:
         return None, None
     size = (*data.shape[:-1], plan.spec.hidden_size)
     if plan.spec.cell != "lstm":
-        return _cell_state(hx, "hx", size, data)[add], None
+        return _cell_state(hx, "hx", size, data), None
     h, c = _checks.cell_state_pair(hx, len(size))
-    return (
-        _cell_state(h, "hx[0]", size, data)[add],
-        _cell_state(c, "hx[1]", size, data)[add],
-    )
+    return _cell_state(h, "hx[0]", size, data), _cell_state(c, "hx[1]", size, data)
 
 
 def _cell_state(state: Any, name: str, size: tuple[int, ...], data: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ without memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from . import _core, reference
 
-__all__ = ["Spec", "run"]
+__all__ = ["Spec", "run", "run_step"]
 
 _CELLS = {
     "lstm": _core.Cell.lstm,
@@ -63,11 +63,34 @@ def run(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """A stack of layers over whole sequences; parameters and results as in `reference.rnn`."""
     arguments = (spec, data, hx, cx, weights, batch_first, batch_sizes, row_index)
-    if torch.compiler.is_compiling():  # a break in the graph: a tracer must not see addresses
-        outside = torch.compiler.disable(_run)  # type: ignore[no-untyped-call]
-        outputs: tuple[Tensor, Tensor, Tensor | None] = outside(*arguments)
-        return outputs
-    return _run(*arguments)
+    return _eager()(*arguments)
+
+
+def run_step(
+    spec: Spec, data: Tensor, hx: Tensor | None, cx: Tensor | None, weights: Sequence[Tensor]
+) -> tuple[Tensor, Tensor | None]:
+    """One step of one layer: `run` without the dimensions of steps and of layers.
+
+    Parameters
+    ----------
+    data : Tensor [B, I]
+    hx, cx : Tensor [B, H], optional
+
+    Returns
+    -------
+    (h', c') : Tensor [B, H]
+        c' is None for other cells than the LSTM.
+    """
+    y, _, c_n = _eager()(spec, data, hx, cx, weights, False, None, None)
+    return y, c_n
+
+
+def _eager() -> Callable[..., tuple[Tensor, Tensor, Tensor | None]]:
+    """`_run`, which breaks the graph of a compiler: a tracer must not see addresses."""
+    if torch.compiler.is_compiling():
+        outside: Callable[..., Any] = torch.compiler.disable(_run)  # type: ignore[no-untyped-call]
+        return outside
+    return _run
 
 
 def _run(
@@ -80,22 +103,15 @@ def _run(
     batch_sizes: Tensor | None,
     row_index: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    if not (_has_memory(data) and _has_memory(weights[1])):
-        return reference.rnn(
-            spec,
-            data,
-            hx,
-            cx,
-            weights,
-            batch_first=batch_first,
-            batch_sizes=batch_sizes,
-            row_index=row_index,
-        )
     call = _Call(spec, data, batch_first, batch_sizes, row_index)
+    if not (_has_memory(data) and _has_memory(weights[1])):
+        return call.by_equations(data, hx, cx, weights, call.masks)
     if torch.is_grad_enabled() and _any_requires_grad(data, hx, cx, weights):
         outputs = _Recurrence.apply(call, data, hx, cx, *weights)  # type: ignore[no-untyped-call]
     else:
         outputs = call.forward(data, hx, cx, weights, None)
+    if call.single_step:
+        return (outputs[0], *outputs) if call.has_cell_state else (outputs[0], outputs[0], None)
     return outputs if call.has_cell_state else (*outputs, None)
 
 
@@ -130,8 +146,11 @@ class _Call:
         self.batch_first = batch_first
         self.batch_sizes = batch_sizes
         self.row_index = row_index
+        self.single_step = batch_sizes is None and data.dim() == 2
         if batch_sizes is not None:
             self.T, self.B = len(batch_sizes), int(batch_sizes[0])
+        elif self.single_step:
+            self.T, self.B = 1, data.shape[0]
         elif batch_first:
             self.B, self.T, _ = data.shape
         else:
@@ -171,7 +190,7 @@ class _Call:
         """Address, elements from step to step, elements from row to row."""
         if tensor is None:
             return _ABSENT
-        if self.batch_sizes is not None:
+        if tensor.dim() == 2:
             return tensor.data_ptr(), 0, tensor.stride(0)
         a, b, _ = tensor.stride()
         return (tensor.data_ptr(), b, a) if self.batch_first else (tensor.data_ptr(), a, b)
@@ -184,11 +203,17 @@ class _Call:
         weights: Sequence[Tensor],
         saved: list[Tensor] | None,
     ) -> tuple[Tensor, ...]:
-        """(y, h_n) or (y, h_n, c_n). A list as ``saved`` gets what backward needs."""
+        """(y, h_n) or (y, h_n, c_n), of a single step without h_n, which is y.
+
+        A list as ``saved`` gets what backward needs.
+        """
         spec = self.spec
-        states = (spec.num_layers * self.directions, self.B)
+        states: tuple[int, ...] = (spec.num_layers * self.directions, self.B)
         y = data.new_empty((*data.shape[:-1], self.out))
-        h_n = data.new_empty((*states, spec.proj_size or spec.hidden_size))
+        if self.single_step:
+            states, h_n = states[1:], y
+        else:
+            h_n = data.new_empty((*states, spec.proj_size or spec.hidden_size))
         c_n = data.new_empty((*states, spec.hidden_size)) if self.has_cell_state else None
         if y.numel():
             data, hx, cx = _rows_contiguous(data), _contiguous(hx), _contiguous(cx)
@@ -210,7 +235,41 @@ class _Call:
             )
             if saved is not None and kept is not None:
                 saved.append(kept)
-        return (y, h_n) if c_n is None else (y, h_n, c_n)
+        outputs = (y,) if self.single_step else (y, h_n)
+        return outputs if c_n is None else (*outputs, c_n)
+
+    def by_equations(
+        self,
+        data: Tensor,
+        hx: Tensor | None,
+        cx: Tensor | None,
+        weights: Sequence[Tensor],
+        masks: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(y, h_n, c_n) in plain torch operations."""
+        if self.single_step:
+            data, hx, cx = data[None], *(None if s is None else s[None] for s in (hx, cx))
+        outputs = reference.rnn(
+            self.spec,
+            data,
+            hx,
+            cx,
+            weights,
+            batch_first=self.batch_first,
+            batch_sizes=self.batch_sizes,
+            row_index=self.row_index,
+            masks=masks,
+        )
+        if not self.single_step:
+            return outputs
+        y, h_n, c_n = outputs
+        return y[0], h_n[0], None if c_n is None else c_n[0]
+
+    def named(self, of_outputs: Sequence[Any]) -> tuple[Any, Any, Any]:
+        """What belongs to `forward`'s outputs, as what belongs to y, h_n and c_n."""
+        y, *rest = of_outputs
+        h_n = None if self.single_step else rest.pop(0)
+        return y, h_n, rest[0] if rest else None
 
     def backward(
         self,
@@ -288,8 +347,9 @@ class _Recurrence(torch.autograd.Function):
         ]
         if kept:
             data, hx, cx, *weights = inputs
-            d_y, d_h_n, d_c_n = d_outputs if call.has_cell_state else (*d_outputs, None)
-            call.backward(data, hx, cx, weights, kept[0], kept[1:], d_y, d_h_n, d_c_n, gradients)
+            call.backward(
+                data, hx, cx, weights, kept[0], kept[1:], *call.named(d_outputs), gradients
+            )
         return None, *gradients
 
 
@@ -302,19 +362,11 @@ def _differentiable_gradients(
 ) -> list[Tensor | None]:
     """The gradients as functions of inputs and ``d_outputs``, for a derivative of a derivative."""
     data, hx, cx, *weights = inputs
-    outputs = reference.rnn(
-        call.spec,
-        data,
-        hx,
-        cx,
-        weights,
-        batch_first=call.batch_first,
-        batch_sizes=call.batch_sizes,
-        row_index=call.row_index,
-        masks=masks,
-    )
+    outputs = call.by_equations(data, hx, cx, weights, masks)
     reached = [
-        (o, d) for o, d in zip(outputs, d_outputs, strict=False) if o is not None and d is not None
+        (output, gradient)
+        for output, gradient in zip(outputs, call.named(d_outputs), strict=True)
+        if output is not None and gradient is not None
     ]
     found = iter(
         torch.autograd.grad(
