@@ -2,79 +2,10 @@
 
 #include <algorithm>
 
+#include "backward_workspace.h"
+
 namespace fastrnn {
 namespace {
-
-template <class Real>
-struct Workspace {
-  struct Direction {
-    Real* w_ih;  // column panels over I, over H_out and (w_hr) over H
-    Real* w_hh;
-    Real* w_hr;
-    Real* d_pre;  // [gate panels][rows of a block][slots][unit]
-    Real* d_y;    // [rows of a block][H_out padded] with a projection: gradient of its output
-    Real* d_h;    // [B][H_out padded]
-    Real* d_raw;  // [B][H padded] with a projection: gradient of its input
-    Real* d_c;    // [B][units]
-    Real* cell;   // [B][units] initial state
-    Real* x;  // column panels of a block's rows of the input, of the previous hidden state, of the
-              // raw hidden state
-    Real* h;
-    Real* raw;
-    Real* d_x;  // [rows][I] of the reverse direction
-  };
-  struct Thread {
-    const Real** a;
-    Real** c;
-    BackwardRow<Real>* rows;
-  };
-
-  Workspace(const Plan& plan, Arena& arena) {
-    const Panels<Real> panels(plan);
-    const Shape& shape = plan.shape;
-    const int64_t in = std::max(shape.in(0), shape.layers > 1 ? shape.in(1) : 0);
-    const int64_t B = plan.batch.B(), P = shape.P;
-    const int64_t out_padded = panels.padded(shape.out()), in_padded = panels.padded(in),
-                  H_padded = panels.padded(shape.H);
-    blocks = plan.batch.blocks(kBackwardBlockRows);
-    block_rows = std::min(plan.batch.rows(), std::max(kBackwardBlockRows, B));
-    for (int64_t d = 0; d < shape.directions; ++d) {
-      Direction& dir = directions[d];
-      dir.w_ih = arena.take<Real>(panels.pre * in_padded);
-      dir.w_hh = arena.take<Real>(panels.pre * out_padded);
-      dir.d_pre = arena.take<Real>(block_rows * panels.gates * panels.width);
-      dir.d_h = arena.take<Real>(B * out_padded);
-      dir.x = arena.take<Real>(block_rows * in_padded);
-      dir.h = arena.take<Real>(block_rows * out_padded);
-      dir.w_hr = P ? arena.take<Real>(P * H_padded) : nullptr;
-      dir.d_y = P ? arena.take<Real>(block_rows * out_padded) : nullptr;
-      dir.d_raw = P ? arena.take<Real>(B * H_padded) : nullptr;
-      dir.raw = P ? arena.take<Real>(block_rows * H_padded) : nullptr;
-      const bool cell = panels.cell.has_cell_state;
-      dir.d_c = cell ? arena.take<Real>(B * panels.units) : nullptr;
-      dir.cell = cell ? arena.take<Real>(B * panels.units) : nullptr;
-      dir.d_x = d > 0 ? arena.take<Real>(plan.batch.rows() * in) : nullptr;
-    }
-    if (shape.layers > 1) {
-      for (Real*& gradient : d_outputs)
-        gradient = arena.take<Real>(plan.batch.rows() * shape.directions * shape.out());
-    }
-    zeros = arena.take<Real>(shape.out());
-    for (int i = 0; i < plan.threads; ++i) {
-      const int64_t pointers = std::max({block_rows, B, panels.pre, P});
-      threads.push_back({arena.take<const Real*>(pointers), arena.take<Real*>(pointers),
-                         arena.take<BackwardRow<Real>>(B)});
-    }
-  }
-
-  std::vector<int64_t> blocks;
-  int64_t block_rows;
-  Direction directions[2];
-  Real* d_outputs[2] =
-      {};  // gradient of the output of the layer above's input and of this one's, by turns
-  Real* zeros;
-  std::vector<Thread> threads;
-};
 
 template <class Real>
 class Backward {
@@ -137,11 +68,11 @@ class Backward {
     int64_t index;
     int64_t in_features;
     Crew crew;
-    const typename Workspace<Real>::Direction& dir;
+    const typename BackwardWorkspace<Real>::Direction& dir;
     const typename Saved<Real>::Direction& saved;
     const Weights<const Real>& weights;
     const Weights<Real>& d_weights;
-    typename Workspace<Real>::Thread scratch;
+    typename BackwardWorkspace<Real>::Thread scratch;
     View<const Real> x, y, d_y;
     View<Real> d_x;
 
@@ -537,7 +468,7 @@ class Backward {
   const BackwardArgs<Real>& args_;
   const Panels<Real> panels_;
   Arena arena_;
-  const Workspace<Real> workspace_;
+  const BackwardWorkspace<Real> workspace_;
   Arena saved_arena_;
   const Saved<Real> saved_;
   const int64_t lowest_;
@@ -555,7 +486,7 @@ void backward(const Plan& plan, const BackwardArgs<Real>& args) {
 template <class Real>
 int64_t backward_workspace_bytes(const Plan& plan) {
   Arena arena(nullptr);
-  Workspace<Real> layout(plan, arena);
+  BackwardWorkspace<Real> layout(plan, arena);
   return arena.bytes();
 }
 

@@ -2,73 +2,10 @@
 
 #include <algorithm>
 
+#include "forward_workspace.h"
+
 namespace fastrnn {
 namespace {
-
-// With one step alone each weight is used once: a panel is packed, used and forgotten.
-bool reads_weights_once(const Plan& plan) { return plan.batch.T() == 1 && plan.shape.I > 0; }
-
-template <class Real>
-struct Workspace {
-  struct Direction {
-    Real* w_ih;  // gate panels
-    Real* w_hh;
-    Real* w_hr;       // column panels of the transposed matrix
-    Real* bias;       // [gate panels][slots][unit]
-    Real* projected;  // [row groups][gate panels][rows of a block][gates][unit]
-    Real* cell;       // [B][units] initial state; without `saved`, the running one
-    Real* raw;        // [B][H] hidden state before the projection, without `saved`
-  };
-  struct Thread {
-    Real* w_ih;  // one gate panel, for a single step
-    Real* w_hh;
-    const Real** a;
-    Real** c;
-    ForwardRow<Real>* rows;
-  };
-
-  Workspace(const Plan& plan, Arena& arena) {
-    const Panels<Real> panels(plan);
-    const Shape& shape = plan.shape;
-    const int64_t in = std::max(shape.in(0), shape.layers > 1 ? shape.in(1) : 0);
-    const int64_t B = plan.batch.B();
-    const bool single_step = reads_weights_once(plan);
-    const int64_t wanted = forward_block_rows(panels.pre * int64_t{sizeof(Real)});
-    block_rows = std::min(plan.batch.rows() + plan.batch.T() * plan.threads,
-                          std::max(wanted, B + plan.threads));
-    for (int64_t d = 0; d < shape.directions; ++d) {
-      Direction& dir = directions[d];
-      dir.w_ih = arena.take<Real>(single_step ? 0 : panels.pre * in);
-      dir.w_hh = arena.take<Real>(single_step ? 0 : panels.pre * shape.out());
-      dir.w_hr = shape.P ? arena.take<Real>(panels.padded(shape.P) * shape.H) : nullptr;
-      dir.bias = arena.take<Real>(panels.gates * panels.width);
-      dir.projected = arena.take<Real>(single_step ? 0 : block_rows * panels.pre);
-      dir.cell = panels.cell.has_cell_state ? arena.take<Real>(B * panels.units) : nullptr;
-      dir.raw = shape.P && !plan.save ? arena.take<Real>(B * shape.H) : nullptr;
-    }
-    if (!plan.save && shape.layers > 1) {
-      for (Real*& output : outputs)
-        output = arena.take<Real>(plan.batch.rows() * shape.directions * shape.out());
-    }
-    zeros = arena.take<Real>(shape.out());
-    for (int i = 0; i < plan.threads; ++i) {
-      const int64_t pointers = std::max(block_rows, B);
-      Thread thread;
-      thread.w_ih = arena.take<Real>(single_step ? in * panels.gate_width : 0);
-      thread.w_hh = arena.take<Real>(single_step ? shape.out() * panels.gate_width : 0);
-      thread.a = arena.take<const Real*>(pointers);
-      thread.c = arena.take<Real*>(pointers);
-      thread.rows = arena.take<ForwardRow<Real>>(B);
-      threads.push_back(thread);
-    }
-  }
-
-  int64_t block_rows;  // of all row groups together
-  Direction directions[2];
-  Real* outputs[2] = {};  // of the layer below and of this one, by turns
-  Real* zeros;            // a state of zeros
-  std::vector<Thread> threads;
-};
 
 template <class Real>
 class Forward {
@@ -125,10 +62,10 @@ class Forward {
     int64_t index;  // of the (layer, direction)
     int64_t in_features;
     Crew crew;
-    const typename Workspace<Real>::Direction& dir;
+    const typename ForwardWorkspace<Real>::Direction& dir;
     typename Saved<Real>::Direction saved;
     const Weights<const Real>& weights;
-    typename Workspace<Real>::Thread scratch;
+    typename ForwardWorkspace<Real>::Thread scratch;
     View<const Real> x;
     View<Real> y;
 
@@ -409,7 +346,7 @@ class Forward {
   const ForwardArgs<Real>& args_;
   const Panels<Real> panels_;
   Arena arena_;
-  const Workspace<Real> workspace_;
+  const ForwardWorkspace<Real> workspace_;
   Arena saved_arena_;
   const Saved<Real> saved_;
   Barriers barriers_;
@@ -426,7 +363,7 @@ void forward(const Plan& plan, const ForwardArgs<Real>& args) {
 template <class Real>
 int64_t forward_workspace_bytes(const Plan& plan) {
   Arena arena(nullptr);
-  Workspace<Real> layout(plan, arena);
+  ForwardWorkspace<Real> layout(plan, arena);
   return arena.bytes();
 }
 

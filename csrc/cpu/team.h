@@ -21,7 +21,6 @@ class Barrier {
 
 struct Range {
   int64_t begin, end;
-  bool empty() const { return begin >= end; }
 };
 
 // The part-th of `parts` even shares of 0 .. n

@@ -1,0 +1,81 @@
+// What the backward pass works in: packed weights, a block of gate gradients, running gradients.
+// The constructor that lays it out is the one that measures it.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "plan.h"
+
+namespace fastrnn {
+
+template <class Real>
+struct BackwardWorkspace {
+  struct Direction {
+    Real* w_ih;  // column panels over I, over H_out and (w_hr) over H
+    Real* w_hh;
+    Real* w_hr;
+    Real* d_pre;  // [gate panels][rows of a block][slots][unit]
+    Real* d_y;    // [rows of a block][H_out padded] with a projection: gradient of its output
+    Real* d_h;    // [B][H_out padded]
+    Real* d_raw;  // [B][H padded] with a projection: gradient of its input
+    Real* d_c;    // [B][units]
+    Real* cell;   // [B][units] initial state
+    Real* x;      // column panels of a block's rows of the input,
+    Real* h;      // of the previous hidden state,
+    Real* raw;    // and of the hidden state before the projection
+    Real* d_x;    // [rows][I] of the reverse direction
+  };
+  struct Thread {
+    const Real** a;
+    Real** c;
+    BackwardRow<Real>* rows;
+  };
+
+  BackwardWorkspace(const Plan& plan, Arena& arena) {
+    const Panels<Real> panels(plan);
+    const Shape& shape = plan.shape;
+    const int64_t in = std::max(shape.in(0), shape.layers > 1 ? shape.in(1) : 0);
+    const int64_t B = plan.batch.B(), P = shape.P;
+    const int64_t out_padded = panels.padded(shape.out()), in_padded = panels.padded(in),
+                  H_padded = panels.padded(shape.H);
+    blocks = plan.batch.blocks(kBackwardBlockRows);
+    block_rows = std::min(plan.batch.rows(), std::max(kBackwardBlockRows, B));
+    for (int64_t d = 0; d < shape.directions; ++d) {
+      Direction& dir = directions[d];
+      dir.w_ih = arena.take<Real>(panels.pre * in_padded);
+      dir.w_hh = arena.take<Real>(panels.pre * out_padded);
+      dir.d_pre = arena.take<Real>(block_rows * panels.gates * panels.width);
+      dir.d_h = arena.take<Real>(B * out_padded);
+      dir.x = arena.take<Real>(block_rows * in_padded);
+      dir.h = arena.take<Real>(block_rows * out_padded);
+      dir.w_hr = P ? arena.take<Real>(P * H_padded) : nullptr;
+      dir.d_y = P ? arena.take<Real>(block_rows * out_padded) : nullptr;
+      dir.d_raw = P ? arena.take<Real>(B * H_padded) : nullptr;
+      dir.raw = P ? arena.take<Real>(block_rows * H_padded) : nullptr;
+      const bool cell = panels.cell.has_cell_state;
+      dir.d_c = cell ? arena.take<Real>(B * panels.units) : nullptr;
+      dir.cell = cell ? arena.take<Real>(B * panels.units) : nullptr;
+      dir.d_x = d > 0 ? arena.take<Real>(plan.batch.rows() * in) : nullptr;
+    }
+    if (shape.layers > 1) {
+      for (Real*& gradient : d_outputs)
+        gradient = arena.take<Real>(plan.batch.rows() * shape.directions * shape.out());
+    }
+    zeros = arena.take<Real>(shape.out());
+    for (int i = 0; i < plan.threads; ++i) {
+      const int64_t pointers = std::max({block_rows, B, panels.pre, P});
+      threads.push_back({arena.take<const Real*>(pointers), arena.take<Real*>(pointers),
+                         arena.take<BackwardRow<Real>>(B)});
+    }
+  }
+
+  std::vector<int64_t> blocks;
+  int64_t block_rows;
+  Direction directions[2];
+  Real* d_outputs[2] = {};  // gradients of this layer's output and of the one's below, by turns
+  Real* zeros;
+  std::vector<Thread> threads;
+};
+
+}  // namespace fastrnn

@@ -1,0 +1,77 @@
+// What the forward pass works in: packed weights, a block of projected input, running states. The
+// constructor that lays it out is the one that measures it.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "plan.h"
+
+namespace fastrnn {
+
+// With one step alone each weight is used once: a panel is packed, used and forgotten.
+inline bool reads_weights_once(const Plan& plan) { return plan.batch.T() == 1 && plan.shape.I > 0; }
+
+template <class Real>
+struct ForwardWorkspace {
+  struct Direction {
+    Real* w_ih;  // gate panels
+    Real* w_hh;
+    Real* w_hr;       // column panels of the transposed matrix
+    Real* bias;       // [gate panels][slots][unit]
+    Real* projected;  // [row groups][gate panels][rows of a block][gates][unit]
+    Real* cell;       // [B][units] initial state; without `saved`, the running one
+    Real* raw;        // [B][H] hidden state before the projection, without `saved`
+  };
+  struct Thread {
+    Real* w_ih;  // one gate panel, for a single step
+    Real* w_hh;
+    const Real** a;
+    Real** c;
+    ForwardRow<Real>* rows;
+  };
+
+  ForwardWorkspace(const Plan& plan, Arena& arena) {
+    const Panels<Real> panels(plan);
+    const Shape& shape = plan.shape;
+    const int64_t in = std::max(shape.in(0), shape.layers > 1 ? shape.in(1) : 0);
+    const int64_t B = plan.batch.B();
+    const bool single_step = reads_weights_once(plan);
+    const int64_t wanted = forward_block_rows(panels.pre * int64_t{sizeof(Real)});
+    block_rows = std::min(plan.batch.rows() + plan.batch.T() * plan.threads,
+                          std::max(wanted, B + plan.threads));
+    for (int64_t d = 0; d < shape.directions; ++d) {
+      Direction& dir = directions[d];
+      dir.w_ih = arena.take<Real>(single_step ? 0 : panels.pre * in);
+      dir.w_hh = arena.take<Real>(single_step ? 0 : panels.pre * shape.out());
+      dir.w_hr = shape.P ? arena.take<Real>(panels.padded(shape.P) * shape.H) : nullptr;
+      dir.bias = arena.take<Real>(panels.gates * panels.width);
+      dir.projected = arena.take<Real>(single_step ? 0 : block_rows * panels.pre);
+      dir.cell = panels.cell.has_cell_state ? arena.take<Real>(B * panels.units) : nullptr;
+      dir.raw = shape.P && !plan.save ? arena.take<Real>(B * shape.H) : nullptr;
+    }
+    if (!plan.save && shape.layers > 1) {
+      for (Real*& output : outputs)
+        output = arena.take<Real>(plan.batch.rows() * shape.directions * shape.out());
+    }
+    zeros = arena.take<Real>(shape.out());
+    for (int i = 0; i < plan.threads; ++i) {
+      const int64_t pointers = std::max(block_rows, B);
+      Thread thread;
+      thread.w_ih = arena.take<Real>(single_step ? in * panels.gate_width : 0);
+      thread.w_hh = arena.take<Real>(single_step ? shape.out() * panels.gate_width : 0);
+      thread.a = arena.take<const Real*>(pointers);
+      thread.c = arena.take<Real*>(pointers);
+      thread.rows = arena.take<ForwardRow<Real>>(B);
+      threads.push_back(thread);
+    }
+  }
+
+  int64_t block_rows;  // of all row groups together
+  Direction directions[2];
+  Real* outputs[2] = {};  // of the layer below and of this one, by turns
+  Real* zeros;            // a state of zeros
+  std::vector<Thread> threads;
+};
+
+}  // namespace fastrnn
