@@ -7,7 +7,8 @@ import torch
 from cases import CELLS, Case, assert_same, cases, flat, like, run
 from hypothesis import given
 
-from fastrnn import functional, ops, reference
+from fastrnn import functional, reference
+from fastrnn.spec import Spec
 
 F64 = torch.float64
 
@@ -54,7 +55,7 @@ def test_steps_are_the_equations_of_torchs_cells(kind, bias):
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_reference_can_be_differentiated_twice(kind):
-    spec = ops.Spec(
+    spec = Spec(
         cell={"LSTM": "lstm", "GRU": "gru", "RNN": "rnn_tanh"}[kind],
         input_size=2,
         hidden_size=2,
@@ -87,7 +88,7 @@ def test_dropout_mask_is_the_one_that_torch_draws(p):
 
 
 def test_given_masks_take_the_place_of_drawn_ones():
-    spec = ops.Spec(
+    spec = Spec(
         cell="gru",
         input_size=3,
         hidden_size=4,
@@ -106,4 +107,4 @@ def test_given_masks_take_the_place_of_drawn_ones():
 
 def case_without_dropout(spec, x, weights):
     options = {name: getattr(spec, name) for name in spec.__slots__} | {"dropout": 0.0}
-    return reference.rnn(ops.Spec(**options), x, None, None, weights)[0]
+    return reference.rnn(Spec(**options), x, None, None, weights)[0]

@@ -12,15 +12,15 @@ without memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import _core, reference
+from .spec import Spec
 
-__all__ = ["Spec", "run", "run_step"]
+__all__ = ["run", "run_step"]
 
 _CELLS = {
     "lstm": _core.Cell.lstm,
@@ -30,24 +30,6 @@ _CELLS = {
 }
 _DTYPES = {torch.float32: _core.DType.float32, torch.float64: _core.DType.float64}
 _ABSENT = (0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What kind of layers to run; letters as in `fastrnn.reference`.
-
-    ``cell`` is "lstm", "gru", "rnn_tanh" or "rnn_relu"; ``proj_size`` is 0 without a projection;
-    ``dropout`` is 0 when not training.
-    """
-
-    cell: str
-    input_size: int
-    hidden_size: int
-    proj_size: int
-    num_layers: int
-    bidirectional: bool
-    bias: bool
-    dropout: float
 
 
 def run(

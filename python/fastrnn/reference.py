@@ -16,13 +16,11 @@ serves both.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .ops import Spec
+from .spec import Spec
 
 __all__ = ["dropout_mask", "gru_step", "lstm_step", "rnn", "rnn_step"]
 
