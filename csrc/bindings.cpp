@@ -8,7 +8,6 @@
 #include <optional>
 #include <string>
 #include <tuple>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -155,37 +154,28 @@ py::dict build_info() {
   return info;
 }
 
-template <class Real>
-const Kernels<Real>& kernels_of_dtype(const std::string& isa) {
-  const KernelTable& table = kernels_of(isa);
-  if constexpr (std::is_same_v<Real, float>) {
-    return table.f32;
-  } else {
-    return table.f64;
-  }
-}
-
 void bind_kernels(py::module_ kernels) {
   kernels.def("activation", [](const std::string& isa, DType dtype, const std::string& name,
                                Address in, Address out, int64_t n) {
     with_dtype(dtype, [&](auto zero) {
       using Real = decltype(zero);
-      probe::activation(kernels_of_dtype<Real>(isa), name, at<const Real>(in), at<Real>(out), n);
+      probe::activation(kernels_in<Real>(kernels_of(isa)), name, at<const Real>(in), at<Real>(out),
+                        n);
     });
   });
   kernels.def("multiply_transposed", [](const std::string& isa, DType dtype, Address a, Address w,
                                         Address c, int64_t rows, int64_t K, int64_t columns) {
     with_dtype(dtype, [&](auto zero) {
       using Real = decltype(zero);
-      probe::multiply_transposed(kernels_of_dtype<Real>(isa), at<const Real>(a), at<const Real>(w),
-                                 at<Real>(c), rows, K, columns);
+      probe::multiply_transposed(kernels_in<Real>(kernels_of(isa)), at<const Real>(a),
+                                 at<const Real>(w), at<Real>(c), rows, K, columns);
     });
   });
   kernels.def("multiply", [](const std::string& isa, DType dtype, Address a, Address b, Address c,
                              int64_t rows, int64_t K, int64_t columns) {
     with_dtype(dtype, [&](auto zero) {
       using Real = decltype(zero);
-      probe::multiply(kernels_of_dtype<Real>(isa), at<const Real>(a), at<const Real>(b),
+      probe::multiply(kernels_in<Real>(kernels_of(isa)), at<const Real>(a), at<const Real>(b),
                       at<Real>(c), rows, K, columns);
     });
   });
@@ -193,8 +183,8 @@ void bind_kernels(py::module_ kernels) {
                           Address sums, int64_t rows, int64_t K, int64_t columns) {
     with_dtype(dtype, [&](auto zero) {
       using Real = decltype(zero);
-      probe::outer(kernels_of_dtype<Real>(isa), at<const Real>(a), at<const Real>(b), at<Real>(c),
-                   at<Real>(sums), rows, K, columns);
+      probe::outer(kernels_in<Real>(kernels_of(isa)), at<const Real>(a), at<const Real>(b),
+                   at<Real>(c), at<Real>(sums), rows, K, columns);
     });
   });
 }

@@ -225,17 +225,13 @@ class Backward {
 
   void start_states(const Job& job) const {
     const Range rows = share(batch_.B(), job.crew.id, job.crew.size);
-    const auto start = [&](const Real* from, int64_t n, int64_t r, Real* to, int64_t width) {
-      const int64_t known = from ? n : 0;
-      if (known) std::copy_n(from + state_row(job, r) * n, n, to);
-      std::fill(to + known, to + width, Real{0});
-    };
     for (int64_t r = rows.begin; r < rows.end; ++r) {
-      start(args_.d_h_n, shape_.out(), r, d_h(job, r), panels_.padded(shape_.out()));
+      const int64_t at = state_row(job, r);
+      copy_or_zero(args_.d_h_n, at, shape_.out(), d_h(job, r), panels_.padded(shape_.out()));
       if (shape_.P) std::fill_n(d_raw(job, r), panels_.padded(shape_.H), Real{0});
       if (!panels_.cell.has_cell_state) continue;
-      start(args_.d_c_n, shape_.H, r, job.dir.d_c + r * panels_.units, panels_.units);
-      start(args_.c0, shape_.H, r, job.dir.cell + r * panels_.units, panels_.units);
+      copy_or_zero(args_.d_c_n, at, shape_.H, job.dir.d_c + r * panels_.units, panels_.units);
+      copy_or_zero(args_.c0, at, shape_.H, job.dir.cell + r * panels_.units, panels_.units);
     }
   }
 

@@ -167,11 +167,8 @@ class Forward {
     if (!panels_.cell.has_cell_state) return;
     const Range rows = share(batch_.B(), job.crew.id, job.crew.size);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
-      Real* c = job.dir.cell + r * panels_.units;
-      const int64_t known = args_.c0 ? shape_.H : 0;
-      if (known)
-        std::copy_n(args_.c0 + (job.index * batch_.B() + batch_.entry(r)) * shape_.H, known, c);
-      std::fill(c + known, c + panels_.units, Real{0});
+      const int64_t at = job.index * batch_.B() + batch_.entry(r);
+      copy_or_zero(args_.c0, at, shape_.H, job.dir.cell + r * panels_.units, panels_.units);
     }
   }
 
@@ -203,9 +200,14 @@ class Forward {
       pack_w_hh(job, one, job.scratch.w_hh);
       step(job, 0, count, one, job.scratch.w_ih, job.scratch.w_hh);
     }
+    end_step(job, 0, group);
+  }
+
+  // From here on the rest of the group may read this step's output.
+  void end_step(const Job& job, int64_t t, const Crew& group) {
     group.wait();
     if (shape_.P) {
-      project_hidden(job, 0);
+      project_hidden(job, t);
       group.wait();
     }
   }
@@ -220,11 +222,7 @@ class Forward {
         step(job, t, count, job.panels, w_ih_panel(job, job.panels.begin),
              w_hh_panel(job, job.panels.begin));
         slot += count;
-        group.wait();
-        if (shape_.P) {
-          project_hidden(job, t);
-          group.wait();
-        }
+        end_step(job, t, group);
       }
       begin = end;
     }

@@ -1,7 +1,6 @@
 #include "plan.h"
 
 #include <algorithm>
-#include <type_traits>
 #include <utility>
 
 #include "backward.h"
@@ -32,15 +31,6 @@ std::vector<int64_t> Batch::blocks(int64_t rows) const {
 }
 
 namespace {
-
-template <class Real>
-const Kernels<Real>& kernels_in(const KernelTable& table) {
-  if constexpr (std::is_same_v<Real, float>) {
-    return table.f32;
-  } else {
-    return table.f64;
-  }
-}
 
 // What one thread would need for the forward pass, roughly
 template <class Real>
@@ -98,8 +88,7 @@ Panels<Real>::Panels(const Plan& plan)
 template <class Real>
 StepWork Panels<Real>::forward_work(const Plan& plan, int64_t K) const {
   const int64_t lanes = column / 4;
-  const double rows = static_cast<double>(plan.batch.rows()) /
-                      static_cast<double>(std::max<int64_t>(1, plan.batch.T()));
+  const double rows = plan.batch.mean_active();
   return {rows,         gates, static_cast<int>(gate_width / lanes),
           cell.tallest, K,     K * gate_width * int64_t{sizeof(Real)},
           60.0};
@@ -108,8 +97,7 @@ StepWork Panels<Real>::forward_work(const Plan& plan, int64_t K) const {
 template <class Real>
 StepWork Panels<Real>::backward_work(const Plan& plan) const {
   const int64_t out = plan.shape.out();
-  const double rows = static_cast<double>(plan.batch.rows()) /
-                      static_cast<double>(std::max<int64_t>(1, plan.batch.T()));
+  const double rows = plan.batch.mean_active();
   return {rows, columns(out), 4, kernels.tallest, pre, pre * column * int64_t{sizeof(Real)}, 160.0};
 }
 

@@ -2,6 +2,8 @@
 // how the work is split.
 #pragma once
 
+#include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "../api.h"
@@ -46,6 +48,9 @@ class Batch {
   int64_t T() const { return T_; }
   int64_t B() const { return B_; }
   int64_t rows() const { return start(T_); }  // of all steps together
+  double mean_active() const {
+    return static_cast<double>(rows()) / static_cast<double>(T_ > 0 ? T_ : 1);
+  }
   int64_t active(int64_t t) const { return sizes_.empty() ? B_ : sizes_[t]; }
   int64_t start(int64_t t) const { return starts_.empty() ? t * B_ : starts_[t]; }
   int64_t length(int64_t r) const { return lengths_.empty() ? T_ : lengths_[r]; }
@@ -93,6 +98,23 @@ struct Plan {
   int64_t forward_bytes = 0;
   int64_t backward_bytes = 0;
 };
+
+template <class Real>
+const Kernels<Real>& kernels_in(const KernelTable& table) {
+  if constexpr (std::is_same_v<Real, float>) {
+    return table.f32;
+  } else {
+    return table.f64;
+  }
+}
+
+// Row `row` of a [rows][n] state, or zeros where there is none, padded with zeros to `width`
+template <class Real>
+void copy_or_zero(const Real* states, int64_t row, int64_t n, Real* to, int64_t width) {
+  const int64_t known = states ? n : 0;
+  if (known) std::copy_n(states + row * n, n, to);
+  std::fill(to + known, to + width, Real{0});
+}
 
 // A call's sizes in the units of its kernels.
 template <class Real>

@@ -92,9 +92,8 @@ def _run(
         outputs = _Recurrence.apply(call, data, hx, cx, *weights)  # type: ignore[no-untyped-call]
     else:
         outputs = call.forward(data, hx, cx, weights, None)
-    if call.single_step:
-        return (outputs[0], *outputs) if call.has_cell_state else (outputs[0], outputs[0], None)
-    return outputs if call.has_cell_state else (*outputs, None)
+    y, h_n, c_n = call.named(outputs)
+    return y, y if call.single_step else h_n, c_n
 
 
 def _has_memory(tensor: Tensor) -> bool:
