@@ -28,6 +28,14 @@ BRIEF = Effort(block_s=1e-4, min_rounds=2, max_rounds=2, budget_s=0.0, precision
 TINY = Workload("lstm", 3, 2, 4, 5)
 TORCH = TorchLayers("torch", "torch.nn")
 STAND_IN = TorchLayers("fastrnn", "torch.nn")
+DESCRIBED = {
+    "cpu": "a",
+    "threads": 2,
+    "isa": None,
+    "neighbours_share": 0.4,
+    "packages": {"torch": "2"},
+}
+LAYERS = [contender for contender in CONTENDERS if contender.name in ("fastrnn", "torch")]
 
 
 @dataclass(frozen=True)
@@ -102,13 +110,12 @@ KINDS = list(dict.fromkeys(shrunk(workload) for grid in GRIDS.values() for workl
 
 @pytest.mark.parametrize("workload", KINDS, ids=lambda workload: workload.name)
 @pytest.mark.parametrize("phase", PHASES)
-def test_every_contender_is_right_on_every_kind_of_workload(
+def test_fastrnn_and_torch_are_right_on_every_kind_of_workload(
     workload: Workload, phase: Phase
 ) -> None:
-    contenders = [contender for contender in CONTENDERS if contender.missing() is None]
-    found = Runner(contenders, BRIEF).run(workload, phase)
+    found = Runner(LAYERS, BRIEF).run(workload, phase)
     assert not found.failures
-    assert set(found.times_ms) == {contender.name for contender in contenders}
+    assert set(found.times_ms) == {contender.name for contender in LAYERS}
 
 
 def test_names_tell_the_workloads_of_a_grid_apart() -> None:
@@ -279,6 +286,20 @@ def test_a_contender_that_is_not_installed_is_skipped_with_a_line(
     assert "fastrnn is skipped: its library is not installed" in capsys.readouterr().out
 
 
+def test_contenders_are_chosen_by_name_and_a_quick_run_has_two(tmp_path: Path) -> None:
+    file, contenders = tmp_path / "results.json", (TORCH, STAND_IN, TorchLayers("jax", "torch.nn"))
+    for arguments, expected in [((), {"fastrnn", "torch"}), (("--contender", "jax"), {"jax"})]:
+        narrow = ("--cell", "gru", "--phase", "inference", "--json", str(file))
+        assert run_cli(*narrow, *arguments, contenders=contenders) == 0
+        (found,) = Report.load(file).points
+        assert found.times_ms.keys() == expected
+
+
+def test_a_contender_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(SystemExit):
+        run_cli("--contender", "nobody")
+
+
 def test_options_narrow_the_run(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     assert run_cli("--cell", "gru", "--phase", "training", "--json", str(file)) == 0
@@ -301,8 +322,7 @@ def test_replay_shows_and_draws_without_running(tmp_path: Path) -> None:
     results, picture = tmp_path / "results.json", tmp_path / "plot.png"
     points = [point(3.0, replace(TINY, cell=cell), phase) for cell in CELLS for phase in PHASES]
     points.append(replace(points[0], failures={"other": "relative error"}))
-    described = {"cpu": "a", "threads": 2, "cores": 2, "isa": None, "neighbours_share": 0.4}
-    Report({**described, "packages": {"torch": "2"}}, "abc", points).save(results)
+    Report(DESCRIBED, "abc", points).save(results)
     assert cli.main(["--replay", str(results), "--plot", str(picture)]) == 1
     assert picture.read_bytes().startswith(b"\x89PNG")
 
