@@ -36,7 +36,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def new_table(title: str) -> Table:
-    """Make a table narrow enough for eighty columns."""
+    """Make a table that wastes no columns: a log has a hundred."""
     return Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
@@ -52,27 +52,33 @@ def failures(points: Iterable[Point]) -> list[str]:
 
 
 def points_table(phase: Phase, points: Sequence[Point]) -> Table:
-    """One row a workload: times, how many times as fast the subject is, its rate and share."""
+    """One row a workload: times, how many times as fast the subject is, its rate and share.
+
+    Several peers leave no room for their times, which the subject's and the ratios imply.
+    """
     names = list(dict.fromkeys(name for point in points for name in point.times_ms))
-    peers = [name for name in names if name != SUBJECT]
+    peers = [name for name in names if name != SUBJECT] if SUBJECT in names else []
+    timed = [SUBJECT] if len(peers) > 1 else names
     measured = SUBJECT if SUBJECT in names else BASELINE
     table = new_table(phase.capitalize())
     table.add_column("workload", no_wrap=True)
-    for name in names:
-        table.add_column(f"{name}\nms", justify="right")
-    if SUBJECT in names:
-        for peer in peers:
-            table.add_column(f"over\n{peer}", justify="right")
-    table.add_column("GFLOP/s", justify="right")
-    table.add_column("share\nof gemm", justify="right")
+    headings = [
+        *(f"{_in_lines(name)}\nms" for name in timed),
+        *(f"over\n{_in_lines(peer)}" for peer in peers),
+        *("us a\nstep", "GFLOP\n/s", "share\nof\ngemm"),
+    ]
+    for heading in headings:
+        table.add_column(heading, justify="right")
     for point in points:
         ratios = point.ratios()
-        cells = [_three_digits(point.times_ms.get(name)) for name in names]
-        if SUBJECT in names:
-            cells += [_speedup(ratios.get(peer)) for peer in peers]
-        cells.append(_three_digits(point.gflops().get(measured)))
-        cells.append(_percent(point.shares().get(measured)))
-        table.add_row(point.workload.name, *cells)
+        table.add_row(
+            point.workload.name,
+            *(_three_digits(point.times_ms.get(name)) for name in timed),
+            *(_ratio(ratios.get(peer)) for peer in peers),
+            _three_digits(point.step_us().get(measured)),
+            _three_digits(point.gflops().get(measured)),
+            _percent(point.shares().get(measured)),
+        )
     return table
 
 
@@ -89,8 +95,8 @@ def summary_table(summaries: Sequence[Summary]) -> Table:
             row.phase,
             row.over,
             str(row.points),
-            _speedup(row.geomean),
-            _speedup(row.worst),
+            _ratio(row.geomean),
+            _ratio(row.worst),
             row.worst_workload.shape,
         )
     return table
@@ -127,13 +133,18 @@ def curves(outcome: Outcome) -> str:
     return line
 
 
+def _in_lines(name: str) -> str:
+    """Break a long name, to keep its column narrow."""
+    return name.replace("_", "\n")
+
+
 def _three_digits(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:#.3g}".rstrip(".") if value < 1000 else f"{value:.0f}"
 
 
-def _speedup(ratio: float | None) -> str:
+def _ratio(ratio: float | None) -> str:
     if ratio is None:
         return "-"
     return f"[{'green' if ratio >= 1 else 'red'}]{_three_digits(ratio)}x[/]"

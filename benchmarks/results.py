@@ -15,6 +15,8 @@ from benchmarks.language_model import Outcome
 from benchmarks.timing import ratio_of_rounds
 from benchmarks.workloads import Cell, Phase, Workload
 
+BEST_PEER = "best peer"
+
 
 @dataclass(frozen=True)
 class Point:
@@ -47,6 +49,10 @@ class Point:
             return {}
         subject = self.rounds_ms[SUBJECT]
         return {peer: ratio_of_rounds(self.rounds_ms[peer], subject) for peer in self.peers()}
+
+    def step_us(self) -> dict[str, float]:
+        """Return contender -> microseconds for each step of the sequence."""
+        return {name: 1e3 * ms / self.workload.T for name, ms in self.times_ms.items()}
 
     def gflops(self) -> dict[str, float]:
         """Return contender -> GFLOP/s at its median time."""
@@ -147,7 +153,12 @@ def _rounded(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Summary:
-    """Speed-up of one cell in one phase, over one peer or over the best peer of each point."""
+    """A ratio over all points of one cell in one phase: its mean, and where it is worst.
+
+    Attributes
+    ----------
+    over : the peer that the subject is compared with, or BEST_PEER, the best of each point.
+    """
 
     cell: Cell
     phase: Phase
@@ -163,18 +174,38 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def summarise(points: Iterable[Point]) -> list[Summary]:
-    """Collect the geometric mean and worst point over every peer, and over the best of several."""
-    speedups: dict[tuple[Cell, Phase, str], list[tuple[float, Workload]]] = {}
+    """Summarise the speed-ups over every peer.
+
+    Where there are several, the best one of each point is summarised as well: over all points,
+    while a peer's own row has those that it supports.
+    """
+    groups: dict[tuple[Cell, Phase], list[tuple[Workload, dict[str, float]]]] = {}
     for point in points:
-        ratios = point.ratios()
-        if len(ratios) > 1:
-            ratios["best peer"] = min(ratios.values())
-        for over, ratio in ratios.items():
-            key = (point.workload.cell, point.phase, over)
-            speedups.setdefault(key, []).append((ratio, point.workload))
-    return [_summary(key, found) for key, found in speedups.items()]
+        found = point.ratios()
+        if found:
+            key = (point.workload.cell, point.phase)
+            groups.setdefault(key, []).append((point.workload, found))
+    return [
+        _summary(cell, phase, over, row)
+        for (cell, phase), group in groups.items()
+        for over, row in _rows(group).items()
+    ]
 
 
-def _summary(key: tuple[Cell, Phase, str], found: list[tuple[float, Workload]]) -> Summary:
-    worst, workload = min(found, key=lambda pair: pair[0])
-    return Summary(*key, geometric_mean([ratio for ratio, _ in found]), worst, workload, len(found))
+def _rows(
+    group: Sequence[tuple[Workload, dict[str, float]]],
+) -> dict[str, list[tuple[float, Workload]]]:
+    peers = list(dict.fromkeys(peer for _, found in group for peer in found))
+    rows = {
+        peer: [(found[peer], workload) for workload, found in group if peer in found]
+        for peer in peers
+    }
+    if len(peers) > 1:
+        rows[BEST_PEER] = [(min(found.values()), workload) for workload, found in group]
+    return rows
+
+
+def _summary(cell: Cell, phase: Phase, over: str, row: list[tuple[float, Workload]]) -> Summary:
+    worst, workload = min(row, key=lambda pair: pair[0])
+    mean = geometric_mean([ratio for ratio, _ in row])
+    return Summary(cell, phase, over, mean, worst, workload, len(row))

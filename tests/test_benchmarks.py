@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 from dataclasses import dataclass, replace
@@ -14,7 +15,9 @@ import torch
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
 
-from benchmarks import cli, machine, self_check, timing, yardstick
+from rich.console import Console
+
+from benchmarks import cli, machine, report, self_check, timing, yardstick
 from benchmarks.contenders import CONTENDERS, Entry
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.plot import save_plot
@@ -247,6 +250,18 @@ def test_best_peer_is_chosen_point_by_point() -> None:
     assert means == pytest.approx({"torch": 4.0, "other": 4.0, "best peer": 2.0})
 
 
+def test_a_point_with_a_single_peer_counts_for_the_best_peer_too() -> None:
+    both = replace(
+        point(4.0),
+        times_ms={"fastrnn": 1.0, "torch": 4.0, "other": 2.0},
+        rounds_ms={"fastrnn": [1.0], "torch": [4.0], "other": [2.0]},
+    )
+    means = {row.over: (row.geomean, row.points) for row in summarise([point(8.0), both])}
+    assert means["best peer"] == (pytest.approx(4.0), 2)
+    assert means["other"] == (pytest.approx(2.0), 1)
+    assert list(means) == ["torch", "other", "best peer"]
+
+
 def test_share_compares_rounds_timed_side_by_side() -> None:
     work = TINY.flops("inference") / 1e6
     assert point(2.0).shares()["fastrnn"] == pytest.approx(work / 1.0 / 100.0)
@@ -316,6 +331,23 @@ def test_asking_for_no_workload_at_all_is_an_error() -> None:
 def test_a_file_that_cannot_be_written_is_refused_before_the_run(option: str) -> None:
     with pytest.raises(SystemExit):
         run_cli(option, "no/such/folder/file")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_no_table_is_cut_at_a_hundred_columns_with_every_contender(phase: Phase) -> None:
+    names = [contender.name for contender in CONTENDERS]
+    longest = max((w for grid in GRIDS.values() for w in grid), key=lambda w: len(w.name))
+    crowded = Point(
+        longest,
+        phase,
+        times_ms=dict.fromkeys(names, 12.3),
+        rounds_ms={name: [12.3] for name in names},
+        gemm_gflops=[100.0],
+    )
+    screen = io.StringIO()
+    report.show(Report(DESCRIBED, "abc", [crowded]), Console(width=100, file=screen))
+    assert longest.name in screen.getvalue()
+    assert "…" not in screen.getvalue()
 
 
 def test_replay_shows_and_draws_without_running(tmp_path: Path) -> None:
