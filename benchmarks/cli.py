@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import language_model, machine, report, self_check
+from benchmarks import language_model, machine, memory, report, self_check
 from benchmarks.contenders import BASELINE, CONTENDERS, SUBJECT, Contender
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.language_model import Outcome
@@ -66,6 +66,7 @@ def _parser(contenders: Sequence[Contender]) -> argparse.ArgumentParser:
     )
     add("--workload", default="", metavar="TEXT", help="only workloads whose name contains this")
     add("--threads", type=_positive, metavar="N", help="default: torch's own choice")
+    add("--memory", action="store_true", help="measure the memory of training steps as well")
     add("--no-language-model", action="store_true", help="skip the end-to-end run")
     add("--json", type=_new_file, metavar="F", help="write the results")
     add("--plot", type=_new_file, metavar="F.png", help="draw the speed-ups over torch")
@@ -143,6 +144,8 @@ def _run(options: argparse.Namespace, contenders: Sequence[Contender], console: 
         "gemm_gflops": {dtype: found.probed_gflops for dtype, found in yardsticks.items()},
         "neighbours_share": neighbours.share(),
     }
+    if options.memory:  # in processes that the measurement above would count as neighbours
+        measured = _measure_memory(measured, contenders, console)
     return Report(machine.describe() | during, commit, measured, language_models)
 
 
@@ -154,6 +157,22 @@ def _run_points(
         for workload, phase in points:
             step(f"{workload.name}, {phase}", 0)
             found.append(runner.run(workload, phase))
+            step("", 1)
+    return found
+
+
+def _measure_memory(
+    points: list[Point], contenders: Sequence[Contender], console: Console
+) -> list[Point]:
+    reason = memory.missing()
+    if reason:
+        console.print(f"[yellow]Memory is not measured:[/] {escape(reason)}")
+        return points
+    found = []
+    with _progress(len(points), console) as step:
+        for point in points:
+            step(f"memory, {point.workload.name}", 0)
+            found.append(memory.with_peaks(point, contenders))
             step("", 1)
     return found
 

@@ -26,9 +26,15 @@ def show(report: Report, console: Console) -> None:
         points = [point for point in report.points if point.phase == phase]
         if points:
             console.print(points_table(phase, points))
-    summaries = summarise(report.points)
-    if summaries:
-        console.print(summary_table(summaries))
+    with_memory = [point for point in report.points if point.peak_mib]
+    if with_memory:
+        console.print(memory_table(with_memory))
+    speed, frugality = summarise(report.points), summarise(report.points, Point.memory_ratios)
+    if speed:
+        console.print(summary_table(f"How many times as fast {SUBJECT} is", speed))
+    if frugality:
+        title = f"How many times as much memory as {SUBJECT} others take"
+        console.print(summary_table(title, frugality))
     for outcome in report.language_models:
         console.print(language_model_table(outcome), curves(outcome), sep="")
     for failure in failures(report.points):
@@ -82,8 +88,28 @@ def points_table(phase: Phase, points: Sequence[Point]) -> Table:
     return table
 
 
-def summary_table(summaries: Sequence[Summary]) -> Table:
-    table = new_table(f"How many times as fast {SUBJECT} is")
+def memory_table(points: Sequence[Point]) -> Table:
+    """One row a workload: what a training step takes, and how many times as much peers take."""
+    names = list(dict.fromkeys(name for point in points for name in point.peak_mib))
+    table = new_table("Memory at the peak of a training step")
+    table.add_column("workload", no_wrap=True)
+    for name in names:
+        table.add_column(f"{_in_lines(name)}\nMiB", justify="right")
+    peers = [name for name in names if name != SUBJECT] if SUBJECT in names else []
+    for peer in peers:
+        table.add_column(f"{_in_lines(peer)}\nover {SUBJECT}", justify="right")
+    for point in points:
+        ratios = point.memory_ratios()
+        table.add_row(
+            point.workload.name,
+            *(_three_digits(point.peak_mib.get(name)) for name in names),
+            *(_ratio(ratios.get(peer)) for peer in peers),
+        )
+    return table
+
+
+def summary_table(title: str, summaries: Sequence[Summary]) -> Table:
+    table = new_table(title)
     for name in ("cell", "phase", "over"):
         table.add_column(name)
     for name in ("points", "geometric mean", "worst"):

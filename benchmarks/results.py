@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Point:
     gemm_gflops : rate of a large matrix product in each round; empty where none was timed.
     errors : contender -> largest relative error against the float64 reference.
     failures : contender -> why it was not timed.
+    peak_mib : contender -> memory at the peak of a training step; empty where none was measured.
     """
 
     workload: Workload
@@ -38,6 +39,7 @@ class Point:
     gemm_gflops: list[float] = field(default_factory=list)
     errors: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    peak_mib: dict[str, float] = field(default_factory=dict)
 
     def peers(self) -> list[str]:
         """Return the contenders that were timed beside the subject."""
@@ -49,6 +51,13 @@ class Point:
             return {}
         subject = self.rounds_ms[SUBJECT]
         return {peer: ratio_of_rounds(self.rounds_ms[peer], subject) for peer in self.peers()}
+
+    def memory_ratios(self) -> dict[str, float]:
+        """Return peer -> how many times as much memory as the subject it takes."""
+        if SUBJECT not in self.peak_mib:
+            return {}
+        subject = self.peak_mib[SUBJECT]
+        return {peer: mib / subject for peer, mib in self.peak_mib.items() if peer != SUBJECT}
 
     def step_us(self) -> dict[str, float]:
         """Return contender -> microseconds for each step of the sequence."""
@@ -87,6 +96,7 @@ class Point:
             "failures": self.failures,
             "rounds_ms": self.rounds_ms,
             "gemm_gflops": self.gemm_gflops,
+            "peak_mib": self.peak_mib,
         }
 
     @staticmethod
@@ -97,8 +107,9 @@ class Point:
         workload = Workload(
             **sizes, lengths=None if lengths is None else tuple(lengths), dtype=point["dtype"]
         )
-        measured = ("times_ms", "rounds_ms", "gemm_gflops", "errors", "failures")
-        return Point(workload, point["phase"], **{key: point[key] for key in measured})
+        measured = ("times_ms", "rounds_ms", "gemm_gflops", "errors", "failures", "peak_mib")
+        found = {key: point[key] for key in measured if key in point}  # older files have fewer
+        return Point(workload, point["phase"], **found)
 
 
 @dataclass(frozen=True)
@@ -173,15 +184,17 @@ def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values)))
 
 
-def summarise(points: Iterable[Point]) -> list[Summary]:
-    """Summarise the speed-ups over every peer.
+def summarise(
+    points: Iterable[Point], ratios: Callable[[Point], dict[str, float]] = Point.ratios
+) -> list[Summary]:
+    """Summarise ratios, the speed-ups unless others are asked for, over every peer.
 
     Where there are several, the best one of each point is summarised as well: over all points,
     while a peer's own row has those that it supports.
     """
     groups: dict[tuple[Cell, Phase], list[tuple[Workload, dict[str, float]]]] = {}
     for point in points:
-        found = point.ratios()
+        found = ratios(point)
         if found:
             key = (point.workload.cell, point.phase)
             groups.setdefault(key, []).append((point.workload, found))

@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib")
 
 from rich.console import Console
 
-from benchmarks import cli, machine, report, self_check, timing, yardstick
+from benchmarks import cli, machine, memory, report, self_check, timing, yardstick
 from benchmarks.contenders import CONTENDERS, Entry
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.plot import save_plot
@@ -71,6 +71,14 @@ class InferenceOnly(TorchLayers):
 class Raising(TorchLayers):
     def prepare(self, problem: Problem, phase: Phase) -> Entry:
         raise RuntimeError("no kernel")
+
+
+@dataclass(frozen=True)
+class Dying(TorchLayers):
+    """A contender that takes its process with it, as one does that runs out of memory."""
+
+    def prepare(self, problem: Problem, phase: Phase) -> Entry:
+        os._exit(1)
 
 
 @pytest.fixture(autouse=True)
@@ -343,11 +351,19 @@ def test_no_table_is_cut_at_a_hundred_columns_with_every_contender(phase: Phase)
         times_ms=dict.fromkeys(names, 12.3),
         rounds_ms={name: [12.3] for name in names},
         gemm_gflops=[100.0],
+        peak_mib=dict.fromkeys(("fastrnn", "torch", "jax"), 1234.0),
     )
     screen = io.StringIO()
     report.show(Report(DESCRIBED, "abc", [crowded]), Console(width=100, file=screen))
     assert longest.name in screen.getvalue()
     assert "…" not in screen.getvalue()
+
+
+def test_older_results_without_memory_still_load_and_show() -> None:
+    files = sorted(Path(cli.__file__).parent.glob("results/*.json"))
+    assert files
+    for file in files:
+        report.show(Report.load(file), Console(quiet=True))
 
 
 def test_replay_shows_and_draws_without_running(tmp_path: Path) -> None:
@@ -390,3 +406,42 @@ def test_list_names_every_grid(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("--list") == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in GRIDS)
+
+
+needs_proc = pytest.mark.skipif(memory.missing() is not None, reason=str(memory.missing()))
+
+
+@needs_proc
+def test_a_larger_step_takes_more_memory_and_at_least_what_it_returns() -> None:
+    small, large = Workload("gru", 20, 8, 64, 64), Workload("gru", 200, 32, 64, 64)
+    peaks = [memory.training_peak_mib(TORCH, workload) for workload in (small, large)]
+    y_and_gradient_of_x = 2 * large.rows * 64 * 4 / 2**20
+    assert peaks[0] < y_and_gradient_of_x < peaks[1] < 100 * y_and_gradient_of_x
+
+
+@needs_proc
+def test_a_contender_that_dies_has_no_memory_figure_and_stops_nobody() -> None:
+    timed = replace(point(2.0), phase="training")
+    found = memory.with_peaks(timed, [Dying("fastrnn", "torch.nn"), TORCH])
+    assert found.peak_mib.keys() == {"torch"}
+
+
+def test_memory_is_measured_when_asked_for_and_only_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "missing", lambda: None)
+    monkeypatch.setattr(memory, "training_peak_mib", lambda contender, _: len(contender.name))
+    file = tmp_path / "results.json"
+    assert run_cli("--memory", "--json", str(file)) == 0
+    for found in Report.load(file).points:
+        training = found.phase == "training"
+        assert found.peak_mib == ({"fastrnn": 7, "torch": 5} if training else {})
+        assert found.memory_ratios() == ({"torch": 5 / 7} if training else {})
+
+
+def test_a_system_that_cannot_measure_memory_says_so_and_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "missing", lambda: "no /proc")
+    assert run_cli("--memory") == 0
+    assert "Memory is not measured: no /proc" in capsys.readouterr().out
