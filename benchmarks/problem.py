@@ -40,12 +40,11 @@ class Problem:
 
     def batch(self) -> torch.Tensor | PackedSequence:
         """Return a fresh copy of the input as a layer takes it: packed if the batch is ragged."""
-        if self.workload.lengths is None:
-            return self.x.clone()
-        lengths = torch.tensor(self.workload.lengths)
-        return pack_padded_sequence(
-            self.x, lengths, batch_first=self.workload.batch_first, enforce_sorted=False
-        )
+        return self.x.clone() if self.workload.lengths is None else _packed(self.x, self.workload)
+
+    def real_rows(self, padded: torch.Tensor) -> torch.Tensor:
+        """Return what torch has of a batch of this shape: packed data if the batch is ragged."""
+        return padded if self.workload.lengths is None else _packed(padded, self.workload).data
 
 
 def make_problem(workload: Workload) -> Problem:
@@ -64,6 +63,20 @@ def build_module(namespace: ModuleType, workload: Workload) -> torch.nn.Module:
         workload.I, workload.H, dtype=getattr(torch, workload.dtype), **_layer_options(workload)
     )
     return module
+
+
+def parameter_suffixes(workload: Workload, layer: int) -> list[str]:
+    """Return how the names of a layer's parameters end, one for each direction."""
+    if workload.single_step:
+        return [""]
+    return [f"_l{layer}", f"_l{layer}_reverse"][: 1 + workload.bidirectional]
+
+
+def _packed(padded: torch.Tensor, workload: Workload) -> PackedSequence:
+    lengths = torch.tensor(workload.lengths)
+    return pack_padded_sequence(
+        padded, lengths, batch_first=workload.batch_first, enforce_sorted=False
+    )
 
 
 def _layer_options(workload: Workload) -> dict[str, Any]:
