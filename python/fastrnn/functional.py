@@ -181,7 +181,8 @@ def lstm_cell(
     RuntimeError, AttributeError, TypeError
         As for `lstm`; a wrong dtype of ``input`` is a RuntimeError here, as it is in torch.
     """
-    return _run_cell("lstm", input, hx, w_ih, w_hh, b_ih, b_hh)
+    pair: tuple[Tensor, Tensor] = _run_cell("lstm", input, hx, w_ih, w_hh, b_ih, b_hh)
+    return pair
 
 
 def gru_cell(
@@ -197,7 +198,8 @@ def gru_cell(
     Parameters, results and exceptions are those of `lstm_cell`, with gates r, z, n and with one
     state ``hx`` [B, H] or [H].
     """
-    return _run_cell("gru", input, hx, w_ih, w_hh, b_ih, b_hh)
+    h: Tensor = _run_cell("gru", input, hx, w_ih, w_hh, b_ih, b_hh)
+    return h
 
 
 def rnn_cell(
@@ -216,7 +218,8 @@ def rnn_cell(
     """
     if nonlinearity not in ("tanh", "relu"):
         raise RuntimeError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-    return _run_cell(f"rnn_{nonlinearity}", input, hx, w_ih, w_hh, b_ih, b_hh)
+    h: Tensor = _run_cell(f"rnn_{nonlinearity}", input, hx, w_ih, w_hh, b_ih, b_hh)
+    return h
 
 
 def run_layer(
@@ -241,7 +244,7 @@ def run_layer(
     plan = _checks.layer_plan(
         cell, input_size, hidden_size, proj_size, num_layers, bias, bidirectional, dropout
     )
-    done = _directly(plan, input, hx, weights, batch_first)
+    done: tuple[Any, Any] | None = _directly(plan, input, hx, weights, batch_first)
     if done is not None:
         return done
     if isinstance(input, PackedSequence):

@@ -83,6 +83,9 @@ void outer(const Outer<Real>& p) {
       for (int64_t i = 0; i < m; ++i) {
         a[i] = p.a + row + i;
         zero_columns(tile + i * width, width);
+        const Real* c = p.c + (row + i) * p.c_stride + panel * width;
+        for (int64_t j = 0; j < width && j < columns; j += 64 / static_cast<int64_t>(sizeof(Real)))
+          __builtin_prefetch(c + j, 1);
       }
       multiply_rows<Real, N>(m, a, steps, p.panels + (panel - p.panel_begin) * p.panel_stride, tile,
                              width);
