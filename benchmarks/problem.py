@@ -24,11 +24,13 @@ class Problem:
     weights : torch's ``state_dict`` of the layer, in the workload's dtype.
     x : the input, (T, B, I), or (B, T, I) with ``batch_first``, or (B, I) for a single step;
         padded where the workload has lengths.
+    resets : bool (T, B), where the state is cleared before the step; None without episodes.
     """
 
     workload: Workload
     weights: dict[str, torch.Tensor]
     x: torch.Tensor
+    resets: torch.Tensor | None = None
 
     def double(self) -> Problem:
         """Return the same numbers in float64, the precision of the reference."""
@@ -36,15 +38,20 @@ class Problem:
             replace(self.workload, dtype="float64"),
             {name: weight.double() for name, weight in self.weights.items()},
             self.x.double(),
+            self.resets,
         )
 
     def batch(self) -> torch.Tensor | PackedSequence:
-        """Return a fresh copy of the input as a layer takes it: packed if the batch is ragged."""
-        if self.workload.lengths is None:
+        """Return a fresh copy of the input, packed where the workload says so."""
+        if self.workload.lengths is None or self.workload.padded:
             return self.x.clone()
+        return self.pack(self.x)
+
+    def pack(self, x: torch.Tensor) -> PackedSequence:
+        """Pack a padded batch by the workload's lengths."""
         lengths = torch.tensor(self.workload.lengths)
         return pack_padded_sequence(
-            self.x, lengths, batch_first=self.workload.batch_first, enforce_sorted=False
+            x, lengths, batch_first=self.workload.batch_first, enforce_sorted=False
         )
 
 
@@ -54,7 +61,10 @@ def make_problem(workload: Workload) -> Problem:
         torch.manual_seed(SEED)
         weights = build_module(torch.nn, workload).state_dict()
         x = torch.randn(_input_shape(workload), dtype=getattr(torch, workload.dtype))
-    return Problem(workload, weights, x)
+        resets = None
+        if workload.episode:
+            resets = torch.rand(workload.T, workload.B) < 1 / workload.episode
+    return Problem(workload, weights, x, resets)
 
 
 def build_module(namespace: ModuleType, workload: Workload) -> torch.nn.Module:
