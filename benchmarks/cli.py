@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import language_model, machine, report, self_check
-from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks import language_model, machine, memory, report, self_check
+from benchmarks.contenders import BASELINE, CONTENDERS, SUBJECT, Contender
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.language_model import Outcome
 from benchmarks.results import Point, Report
@@ -29,7 +29,7 @@ def main(
     arguments: Sequence[str] | None = None, contenders: Sequence[Contender] = CONTENDERS
 ) -> int:
     """Run the suite; return 1 if a result was wrong or a bound was broken, else 0."""
-    options = _parser().parse_args(arguments)
+    options = _parser(contenders).parse_args(arguments)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 100  # a log has no width; rich would fold tables at 80
@@ -44,11 +44,11 @@ def main(
         steady_process()
         if options.self_check:
             return _run_self_check(_chosen_points(options), console)
-        finished = _run(options, _installed(contenders, console), console)
+        finished = _run(options, _chosen_contenders(contenders, options, console), console)
     return _deliver(finished, options, console)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(contenders: Sequence[Contender]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Time fastrnn beside its peers, after checking everyone's results.",
@@ -58,8 +58,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--grid", choices=sorted(GRIDS), help="default: peers, with --quick: quick")
     add("--cell", nargs="+", choices=CELLS, default=CELLS, help="default: all")
     add("--phase", nargs="+", choices=PHASES, default=PHASES, help="default: both")
+    add(
+        "--contender",
+        nargs="+",
+        choices=[contender.name for contender in contenders],
+        help=f"default: all that are installed, with --quick: {SUBJECT} and {BASELINE}",
+    )
     add("--workload", default="", metavar="TEXT", help="only workloads whose name contains this")
     add("--threads", type=_positive, metavar="N", help="default: torch's own choice")
+    add("--memory", action="store_true", help="measure the memory of training steps as well")
     add("--no-language-model", action="store_true", help="skip the end-to-end run")
     add("--json", type=_new_file, metavar="F", help="write the results")
     add("--plot", type=_new_file, metavar="F.png", help="draw the speed-ups over torch")
@@ -108,10 +115,16 @@ def _chosen_points(options: argparse.Namespace) -> list[tuple[Workload, Phase]]:
     return points
 
 
-def _installed(contenders: Sequence[Contender], console: Console) -> list[Contender]:
-    """Drop the contenders that are not installed, with a line for each."""
+def _chosen_contenders(
+    contenders: Sequence[Contender], options: argparse.Namespace, console: Console
+) -> list[Contender]:
+    """Drop the contenders that nobody asked for, and with a line those that are not installed."""
+    quick = (SUBJECT, BASELINE) if options.quick else None
+    names = options.contender or quick or [contender.name for contender in contenders]
     installed = []
     for contender in contenders:
+        if contender.name not in names:
+            continue
         reason = contender.missing()
         if reason:
             console.print(f"[yellow]{contender.name} is skipped:[/] {escape(reason)}")
@@ -131,6 +144,8 @@ def _run(options: argparse.Namespace, contenders: Sequence[Contender], console: 
         "gemm_gflops": {dtype: found.probed_gflops for dtype, found in yardsticks.items()},
         "neighbours_share": neighbours.share(),
     }
+    if options.memory:  # in processes that the measurement above would count as neighbours
+        measured = _measure_memory(measured, contenders, console)
     return Report(machine.describe() | during, commit, measured, language_models)
 
 
@@ -142,6 +157,22 @@ def _run_points(
         for workload, phase in points:
             step(f"{workload.name}, {phase}", 0)
             found.append(runner.run(workload, phase))
+            step("", 1)
+    return found
+
+
+def _measure_memory(
+    points: list[Point], contenders: Sequence[Contender], console: Console
+) -> list[Point]:
+    reason = memory.missing()
+    if reason:
+        console.print(f"[yellow]Memory is not measured:[/] {escape(reason)}")
+        return points
+    found = []
+    with _progress(len(points), console) as step:
+        for point in points:
+            step(f"memory, {point.workload.name}", 0)
+            found.append(memory.with_peaks(point, contenders))
             step("", 1)
     return found
 

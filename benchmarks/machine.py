@@ -24,12 +24,13 @@ _VARIABLES = (
     "ATEN_CPU_CAPABILITY",
     "ONEDNN_MAX_CPU_ISA",
     "MKL_ENABLE_INSTRUCTIONS",
+    "XLA_FLAGS",
     "LD_PRELOAD",
 )
 # Of all processors, in use by others during a run.
 TOLERABLE_SHARE = 0.05
 
-_PACKAGES = ("fastrnn", "torch", "numpy")
+_PACKAGES = ("fastrnn", "torch", "numpy", "onnxruntime", "openvino", "jax")
 
 
 def describe() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.workloads import SEED, Workload
 
@@ -47,12 +47,25 @@ class Problem:
             return self.x.clone()
         return self.pack(self.x)
 
-    def pack(self, x: torch.Tensor) -> PackedSequence:
-        """Pack a padded batch by the workload's lengths."""
+    def pack(self, padded: torch.Tensor) -> PackedSequence:
+        """Pack a batch by the workload's lengths."""
         lengths = torch.tensor(self.workload.lengths)
         return pack_padded_sequence(
-            x, lengths, batch_first=self.workload.batch_first, enforce_sorted=False
+            padded, lengths, batch_first=self.workload.batch_first, enforce_sorted=False
         )
+
+    def unpack(self, packed: PackedSequence) -> torch.Tensor:
+        """Return the padded batch, zero past each sequence's end."""
+        workload = self.workload
+        padded, _ = pad_packed_sequence(packed, workload.batch_first, total_length=workload.T)
+        return padded
+
+    def real_rows(self, padded: torch.Tensor) -> torch.Tensor:
+        """Return what torch has of a batch of this shape: packed, or zero past the ends."""
+        if self.workload.lengths is None:
+            return padded
+        packed = self.pack(padded)
+        return self.unpack(packed) if self.workload.padded else packed.data
 
 
 def make_problem(workload: Workload) -> Problem:
@@ -74,6 +87,13 @@ def build_module(namespace: ModuleType, workload: Workload) -> torch.nn.Module:
         workload.I, workload.H, dtype=getattr(torch, workload.dtype), **_layer_options(workload)
     )
     return module
+
+
+def parameter_suffixes(workload: Workload, layer: int) -> list[str]:
+    """Return how the names of a layer's parameters end, one for each direction."""
+    if workload.single_step:
+        return [""]
+    return [f"_l{layer}", f"_l{layer}_reverse"][: 1 + workload.bidirectional]
 
 
 def _layer_options(workload: Workload) -> dict[str, Any]:

@@ -26,9 +26,15 @@ def show(report: Report, console: Console) -> None:
         points = [point for point in report.points if point.phase == phase]
         if points:
             console.print(points_table(phase, points))
-    summaries = summarise(report.points)
-    if summaries:
-        console.print(summary_table(summaries))
+    with_memory = [point for point in report.points if point.peak_mib]
+    if with_memory:
+        console.print(memory_table(with_memory))
+    speed, frugality = summarise(report.points), summarise(report.points, Point.memory_ratios)
+    if speed:
+        console.print(summary_table(f"How many times as fast {SUBJECT} is", speed))
+    if frugality:
+        title = f"How many times as much memory as {SUBJECT} others take"
+        console.print(summary_table(title, frugality))
     for outcome in report.language_models:
         console.print(language_model_table(outcome), curves(outcome), sep="")
     for failure in failures(report.points):
@@ -36,7 +42,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def new_table(title: str) -> Table:
-    """Make a table narrow enough for eighty columns."""
+    """Make a table that wastes no columns: a log has a hundred."""
     return Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
@@ -52,32 +58,58 @@ def failures(points: Iterable[Point]) -> list[str]:
 
 
 def points_table(phase: Phase, points: Sequence[Point]) -> Table:
-    """One row a workload: times, how many times as fast the subject is, its rate and share."""
+    """One row a workload: times, how many times as fast the subject is, its rate and share.
+
+    Several peers leave no room for their times, which the subject's and the ratios imply.
+    """
     names = list(dict.fromkeys(name for point in points for name in point.times_ms))
-    peers = [name for name in names if name != SUBJECT]
+    peers = [name for name in names if name != SUBJECT] if SUBJECT in names else []
+    timed = [SUBJECT] if len(peers) > 1 else names
     measured = SUBJECT if SUBJECT in names else BASELINE
     table = new_table(phase.capitalize())
     table.add_column("workload", no_wrap=True)
-    for name in names:
-        table.add_column(f"{name}\nms", justify="right")
-    if SUBJECT in names:
-        for peer in peers:
-            table.add_column(f"over\n{peer}", justify="right")
-    table.add_column("GFLOP/s", justify="right")
-    table.add_column("share\nof gemm", justify="right")
+    headings = [
+        *(f"{_in_lines(name)}\nms" for name in timed),
+        *(f"over\n{_in_lines(peer)}" for peer in peers),
+        *("us a\nstep", "GFLOP\n/s", "share\nof\ngemm"),
+    ]
+    for heading in headings:
+        table.add_column(heading, justify="right")
     for point in points:
         ratios = point.ratios()
-        cells = [_three_digits(point.times_ms.get(name)) for name in names]
-        if SUBJECT in names:
-            cells += [_speedup(ratios.get(peer)) for peer in peers]
-        cells.append(_three_digits(point.gflops().get(measured)))
-        cells.append(_percent(point.shares().get(measured)))
-        table.add_row(point.workload.name, *cells)
+        table.add_row(
+            point.workload.name,
+            *(_three_digits(point.times_ms.get(name)) for name in timed),
+            *(_ratio(ratios.get(peer)) for peer in peers),
+            _three_digits(point.step_us().get(measured)),
+            _three_digits(point.gflops().get(measured)),
+            _percent(point.shares().get(measured)),
+        )
     return table
 
 
-def summary_table(summaries: Sequence[Summary]) -> Table:
-    table = new_table(f"How many times as fast {SUBJECT} is")
+def memory_table(points: Sequence[Point]) -> Table:
+    """One row a workload: what a training step takes, and how many times as much peers take."""
+    names = list(dict.fromkeys(name for point in points for name in point.peak_mib))
+    table = new_table("Memory at the peak of a training step")
+    table.add_column("workload", no_wrap=True)
+    for name in names:
+        table.add_column(f"{_in_lines(name)}\nMiB", justify="right")
+    peers = [name for name in names if name != SUBJECT] if SUBJECT in names else []
+    for peer in peers:
+        table.add_column(f"{_in_lines(peer)}\nover {SUBJECT}", justify="right")
+    for point in points:
+        ratios = point.memory_ratios()
+        table.add_row(
+            point.workload.name,
+            *(_three_digits(point.peak_mib.get(name)) for name in names),
+            *(_ratio(ratios.get(peer)) for peer in peers),
+        )
+    return table
+
+
+def summary_table(title: str, summaries: Sequence[Summary]) -> Table:
+    table = new_table(title)
     for name in ("cell", "phase", "over"):
         table.add_column(name)
     for name in ("points", "geometric mean", "worst"):
@@ -89,8 +121,8 @@ def summary_table(summaries: Sequence[Summary]) -> Table:
             row.phase,
             row.over,
             str(row.points),
-            _speedup(row.geomean),
-            _speedup(row.worst),
+            _ratio(row.geomean),
+            _ratio(row.worst),
             row.worst_workload.shape,
         )
     return table
@@ -127,13 +159,18 @@ def curves(outcome: Outcome) -> str:
     return line
 
 
+def _in_lines(name: str) -> str:
+    """Break a long name, to keep its column narrow."""
+    return name.replace("_", "\n")
+
+
 def _three_digits(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:#.3g}".rstrip(".") if value < 1000 else f"{value:.0f}"
 
 
-def _speedup(ratio: float | None) -> str:
+def _ratio(ratio: float | None) -> str:
     if ratio is None:
         return "-"
     return f"[{'green' if ratio >= 1 else 'red'}]{_three_digits(ratio)}x[/]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from benchmarks.contenders import SUBJECT
 from benchmarks.language_model import Outcome
 from benchmarks.timing import ratio_of_rounds
 from benchmarks.workloads import Cell, Phase, Workload
+
+BEST_PEER = "best peer"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Point:
     gemm_gflops : rate of a large matrix product in each round; empty where none was timed.
     errors : contender -> largest relative error against the float64 reference.
     failures : contender -> why it was not timed.
+    peak_mib : contender -> memory at the peak of a training step; empty where none was measured.
     """
 
     workload: Workload
@@ -36,6 +39,7 @@ class Point:
     gemm_gflops: list[float] = field(default_factory=list)
     errors: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    peak_mib: dict[str, float] = field(default_factory=dict)
 
     def peers(self) -> list[str]:
         """Return the contenders that were timed beside the subject."""
@@ -47,6 +51,17 @@ class Point:
             return {}
         subject = self.rounds_ms[SUBJECT]
         return {peer: ratio_of_rounds(self.rounds_ms[peer], subject) for peer in self.peers()}
+
+    def memory_ratios(self) -> dict[str, float]:
+        """Return peer -> how many times as much memory as the subject it takes."""
+        if SUBJECT not in self.peak_mib:
+            return {}
+        subject = self.peak_mib[SUBJECT]
+        return {peer: mib / subject for peer, mib in self.peak_mib.items() if peer != SUBJECT}
+
+    def step_us(self) -> dict[str, float]:
+        """Return contender -> microseconds for each step of the sequence."""
+        return {name: 1e3 * ms / self.workload.T for name, ms in self.times_ms.items()}
 
     def gflops(self) -> dict[str, float]:
         """Return contender -> GFLOP/s at its median time."""
@@ -81,6 +96,7 @@ class Point:
             "failures": self.failures,
             "rounds_ms": self.rounds_ms,
             "gemm_gflops": self.gemm_gflops,
+            "peak_mib": self.peak_mib,
         }
 
     @staticmethod
@@ -91,8 +107,9 @@ class Point:
         workload = Workload(
             **sizes, lengths=None if lengths is None else tuple(lengths), dtype=point["dtype"]
         )
-        measured = ("times_ms", "rounds_ms", "gemm_gflops", "errors", "failures")
-        return Point(workload, point["phase"], **{key: point[key] for key in measured})
+        measured = ("times_ms", "rounds_ms", "gemm_gflops", "errors", "failures", "peak_mib")
+        found = {key: point[key] for key in measured if key in point}  # older files have fewer
+        return Point(workload, point["phase"], **found)
 
 
 @dataclass(frozen=True)
@@ -147,7 +164,12 @@ def _rounded(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Summary:
-    """Speed-up of one cell in one phase, over one peer or over the best peer of each point."""
+    """A ratio over all points of one cell in one phase: its mean, and where it is worst.
+
+    Attributes
+    ----------
+    over : the peer that the subject is compared with, or BEST_PEER, the best of each point.
+    """
 
     cell: Cell
     phase: Phase
@@ -162,19 +184,41 @@ def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values)))
 
 
-def summarise(points: Iterable[Point]) -> list[Summary]:
-    """Collect the geometric mean and worst point over every peer, and over the best of several."""
-    speedups: dict[tuple[Cell, Phase, str], list[tuple[float, Workload]]] = {}
+def summarise(
+    points: Iterable[Point], ratios: Callable[[Point], dict[str, float]] = Point.ratios
+) -> list[Summary]:
+    """Summarise ratios, the speed-ups unless others are asked for, over every peer.
+
+    Where there are several, the best one of each point is summarised as well: over all points,
+    while a peer's own row has those that it supports.
+    """
+    groups: dict[tuple[Cell, Phase], list[tuple[Workload, dict[str, float]]]] = {}
     for point in points:
-        ratios = point.ratios()
-        if len(ratios) > 1:
-            ratios["best peer"] = min(ratios.values())
-        for over, ratio in ratios.items():
-            key = (point.workload.cell, point.phase, over)
-            speedups.setdefault(key, []).append((ratio, point.workload))
-    return [_summary(key, found) for key, found in speedups.items()]
+        found = ratios(point)
+        if found:
+            key = (point.workload.cell, point.phase)
+            groups.setdefault(key, []).append((point.workload, found))
+    return [
+        _summary(cell, phase, over, row)
+        for (cell, phase), group in groups.items()
+        for over, row in _rows(group).items()
+    ]
 
 
-def _summary(key: tuple[Cell, Phase, str], found: list[tuple[float, Workload]]) -> Summary:
-    worst, workload = min(found, key=lambda pair: pair[0])
-    return Summary(*key, geometric_mean([ratio for ratio, _ in found]), worst, workload, len(found))
+def _rows(
+    group: Sequence[tuple[Workload, dict[str, float]]],
+) -> dict[str, list[tuple[float, Workload]]]:
+    peers = list(dict.fromkeys(peer for _, found in group for peer in found))
+    rows = {
+        peer: [(found[peer], workload) for workload, found in group if peer in found]
+        for peer in peers
+    }
+    if len(peers) > 1:
+        rows[BEST_PEER] = [(min(found.values()), workload) for workload, found in group]
+    return rows
+
+
+def _summary(cell: Cell, phase: Phase, over: str, row: list[tuple[float, Workload]]) -> Summary:
+    worst, workload = min(row, key=lambda pair: pair[0])
+    mean = geometric_mean([ratio for ratio, _ in row])
+    return Summary(cell, phase, over, mean, worst, workload, len(row))

@@ -58,7 +58,7 @@ class Workload:
             f"L{self.layers}": self.layers > 1,
             "bi": self.bidirectional,
             f"P{self.proj_size}": self.proj_size > 0,
-            "lengths": self.padded,
+            "ragged": self.padded,
             "packed": self.lengths is not None and not self.padded,
             "resets": self.episode > 0,
             "batch_first": self.batch_first,
@@ -190,6 +190,36 @@ def _resets() -> Iterable[Workload]:
             yield Workload(cell, *shape)
 
 
+def _unseen() -> Iterable[Workload]:
+    """Sizes that no other grid has: odd widths, wide inputs, tiny batches, narrow and long."""
+    shapes = [
+        (100, 1, 37, 37),
+        (60, 7, 100, 100),
+        (100, 16, 129, 129),
+        (40, 24, 300, 300),
+        (50, 1, 513, 513),
+        (30, 50, 200, 513),
+        (100, 8, 1000, 64),
+        (200, 1, 1000, 64),
+        (100, 2, 128, 128),
+        (100, 3, 256, 256),
+        (100, 5, 200, 200),
+        (20, 3, 650, 650),
+        (2000, 1, 8, 12),
+        (1000, 5, 16, 24),
+    ]
+    for cell in CELLS:
+        for shape in shapes:
+            yield Workload(cell, *shape)
+
+
+def _long() -> Iterable[Workload]:
+    """One small layer over ever more steps, each of which should cost the same."""
+    for cell in ("lstm", "gru"):
+        for T in (100, 1_000, 10_000, 100_000):
+            yield Workload(cell, T, 1, 32, 32)
+
+
 GRIDS: dict[str, tuple[Workload, ...]] = {
     "peers": tuple(_peers()),
     "quick": tuple(_quick()),
@@ -198,4 +228,6 @@ GRIDS: dict[str, tuple[Workload, ...]] = {
     "small": tuple(_small()),
     "ragged": tuple(_ragged()),
     "resets": tuple(_resets()),
+    "unseen": tuple(_unseen()),
+    "long": tuple(_long()),
 }

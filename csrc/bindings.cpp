@@ -11,18 +11,17 @@
 #include <utility>
 #include <vector>
 
+#include "calls.h"
 #include "cpu/backward.h"
 #include "cpu/dispatch.h"
 #include "cpu/forward.h"
 #include "cpu/probe.h"
+#include "direct.h"
 
 namespace py = pybind11;
 
 namespace fastrnn {
 namespace {
-
-using Address = uintptr_t;
-using Addresses = std::vector<Address>;
 
 template <class T>
 T* at(Address address) {
@@ -78,14 +77,13 @@ void with_dtype(DType dtype, Function function) {
   }
 }
 
-// (address, elements from one step to the next, elements from one row to the next)
-using Strided = std::tuple<Address, int64_t, int64_t>;
-
 template <class Real>
 View<Real> view(const Plan& plan, const Strided& tensor) {
   const auto [address, step, row] = tensor;
   return plan.batch.caller_view(at<Real>(address), step, row);
 }
+
+}  // namespace
 
 void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0,
                  Address h_n, Address c_n, Address h_all, Address c_all,
@@ -114,6 +112,8 @@ void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h
     forward(plan, args);
   });
 }
+
+namespace {
 
 void run_backward(const Plan& plan, const Strided& x, Address h0, Address c0,
                   const Addresses& flat_weights, const Addresses& masks, const Strided& d_y,
@@ -221,6 +221,15 @@ PYBIND11_MODULE(_core, m) {
       .def_readonly("threads", &Plan::threads)
       .def("forward", &run_forward)
       .def("backward", &run_backward);
+
+  py::class_<Direct>(m, "Direct")
+      .def(py::init([](Cell cell, int64_t I, int64_t H, int64_t P, int64_t layers,
+                       int64_t directions, bool bias, bool one_step,
+                       const py::capsule& exchange_api, py::tuple plain_types) {
+        Shape shape = {cell, DType::kFloat32, 0, 0, I, H, P, layers, directions, bias};
+        return Direct(shape, one_step, exchange_api, std::move(plain_types));
+      }))
+      .def("__call__", &Direct::call);
 
   m.def("isa_built", &built_isas);
   m.def("isa_available", &available_isas);

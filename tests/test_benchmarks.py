@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 from dataclasses import dataclass, replace
@@ -14,7 +15,9 @@ import torch
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
 
-from benchmarks import cli, machine, self_check, timing, yardstick
+from rich.console import Console
+
+from benchmarks import cli, machine, memory, report, self_check, timing, yardstick
 from benchmarks.contenders import CONTENDERS, Entry
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.plot import save_plot
@@ -28,6 +31,14 @@ BRIEF = Effort(block_s=1e-4, min_rounds=2, max_rounds=2, budget_s=0.0, precision
 TINY = Workload("lstm", 3, 2, 4, 5)
 TORCH = TorchLayers("torch", "torch.nn")
 STAND_IN = TorchLayers("fastrnn", "torch.nn")
+DESCRIBED = {
+    "cpu": "a",
+    "threads": 2,
+    "isa": None,
+    "neighbours_share": 0.4,
+    "packages": {"torch": "2"},
+}
+LAYERS = [contender for contender in CONTENDERS if contender.name in ("fastrnn", "torch")]
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,14 @@ class InferenceOnly(TorchLayers):
 class Raising(TorchLayers):
     def prepare(self, problem: Problem, phase: Phase) -> Entry:
         raise RuntimeError("no kernel")
+
+
+@dataclass(frozen=True)
+class Dying(TorchLayers):
+    """A contender that takes its process with it, as one does that runs out of memory."""
+
+    def prepare(self, problem: Problem, phase: Phase) -> Entry:
+        os._exit(1)
 
 
 @pytest.fixture(autouse=True)
@@ -103,13 +122,12 @@ KINDS = list(dict.fromkeys(shrunk(workload) for grid in GRIDS.values() for workl
 
 @pytest.mark.parametrize("workload", KINDS, ids=lambda workload: workload.name)
 @pytest.mark.parametrize("phase", PHASES)
-def test_every_contender_is_right_on_every_kind_of_workload(
+def test_fastrnn_and_torch_are_right_on_every_kind_of_workload(
     workload: Workload, phase: Phase
 ) -> None:
-    contenders = [contender for contender in CONTENDERS if contender.missing() is None]
-    found = Runner(contenders, BRIEF).run(workload, phase)
+    found = Runner(LAYERS, BRIEF).run(workload, phase)
     assert not found.failures
-    assert set(found.times_ms) == {contender.name for contender in contenders}
+    assert set(found.times_ms) == {contender.name for contender in LAYERS}
 
 
 def test_names_tell_the_workloads_of_a_grid_apart() -> None:
@@ -241,6 +259,18 @@ def test_best_peer_is_chosen_point_by_point() -> None:
     assert means == pytest.approx({"torch": 4.0, "other": 4.0, "best peer": 2.0})
 
 
+def test_a_point_with_a_single_peer_counts_for_the_best_peer_too() -> None:
+    both = replace(
+        point(4.0),
+        times_ms={"fastrnn": 1.0, "torch": 4.0, "other": 2.0},
+        rounds_ms={"fastrnn": [1.0], "torch": [4.0], "other": [2.0]},
+    )
+    means = {row.over: (row.geomean, row.points) for row in summarise([point(8.0), both])}
+    assert means["best peer"] == (pytest.approx(4.0), 2)
+    assert means["other"] == (pytest.approx(2.0), 1)
+    assert list(means) == ["torch", "other", "best peer"]
+
+
 def test_share_compares_rounds_timed_side_by_side() -> None:
     work = TINY.flops("inference") / 1e6
     assert point(2.0).shares()["fastrnn"] == pytest.approx(work / 1.0 / 100.0)
@@ -280,6 +310,20 @@ def test_a_contender_that_is_not_installed_is_skipped_with_a_line(
     assert "fastrnn is skipped: its library is not installed" in capsys.readouterr().out
 
 
+def test_contenders_are_chosen_by_name_and_a_quick_run_has_two(tmp_path: Path) -> None:
+    file, contenders = tmp_path / "results.json", (TORCH, STAND_IN, TorchLayers("jax", "torch.nn"))
+    for arguments, expected in [((), {"fastrnn", "torch"}), (("--contender", "jax"), {"jax"})]:
+        narrow = ("--cell", "gru", "--phase", "inference", "--json", str(file))
+        assert run_cli(*narrow, *arguments, contenders=contenders) == 0
+        (found,) = Report.load(file).points
+        assert found.times_ms.keys() == expected
+
+
+def test_a_contender_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(SystemExit):
+        run_cli("--contender", "nobody")
+
+
 def test_options_narrow_the_run(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     assert run_cli("--cell", "gru", "--phase", "training", "--json", str(file)) == 0
@@ -298,12 +342,36 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_run(option: str) ->
         run_cli(option, "no/such/folder/file")
 
 
+@pytest.mark.parametrize("phase", PHASES)
+def test_no_table_is_cut_at_a_hundred_columns_with_every_contender(phase: Phase) -> None:
+    names = [contender.name for contender in CONTENDERS]
+    longest = max((w for grid in GRIDS.values() for w in grid), key=lambda w: len(w.name))
+    crowded = Point(
+        longest,
+        phase,
+        times_ms=dict.fromkeys(names, 12.3),
+        rounds_ms={name: [12.3] for name in names},
+        gemm_gflops=[100.0],
+        peak_mib=dict.fromkeys(("fastrnn", "torch", "jax"), 1234.0),
+    )
+    screen = io.StringIO()
+    report.show(Report(DESCRIBED, "abc", [crowded]), Console(width=100, file=screen))
+    assert longest.name in screen.getvalue()
+    assert "…" not in screen.getvalue()
+
+
+def test_older_results_without_memory_still_load_and_show() -> None:
+    files = sorted(Path(cli.__file__).parent.glob("results/*.json"))
+    assert files
+    for file in files:
+        report.show(Report.load(file), Console(quiet=True))
+
+
 def test_replay_shows_and_draws_without_running(tmp_path: Path) -> None:
     results, picture = tmp_path / "results.json", tmp_path / "plot.png"
     points = [point(3.0, replace(TINY, cell=cell), phase) for cell in CELLS for phase in PHASES]
     points.append(replace(points[0], failures={"other": "relative error"}))
-    described = {"cpu": "a", "threads": 2, "cores": 2, "isa": None, "neighbours_share": 0.4}
-    Report({**described, "packages": {"torch": "2"}}, "abc", points).save(results)
+    Report(DESCRIBED, "abc", points).save(results)
     assert cli.main(["--replay", str(results), "--plot", str(picture)]) == 1
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -339,3 +407,42 @@ def test_list_names_every_grid(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("--list") == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in GRIDS)
+
+
+needs_proc = pytest.mark.skipif(memory.missing() is not None, reason=str(memory.missing()))
+
+
+@needs_proc
+def test_a_larger_step_takes_more_memory_and_at_least_what_it_returns() -> None:
+    small, large = Workload("gru", 20, 8, 64, 64), Workload("gru", 200, 32, 64, 64)
+    peaks = [memory.training_peak_mib(TORCH, workload) for workload in (small, large)]
+    y_and_gradient_of_x = 2 * large.rows * 64 * 4 / 2**20
+    assert peaks[0] < y_and_gradient_of_x < peaks[1] < 100 * y_and_gradient_of_x
+
+
+@needs_proc
+def test_a_contender_that_dies_has_no_memory_figure_and_stops_nobody() -> None:
+    timed = replace(point(2.0), phase="training")
+    found = memory.with_peaks(timed, [Dying("fastrnn", "torch.nn"), TORCH])
+    assert found.peak_mib.keys() == {"torch"}
+
+
+def test_memory_is_measured_when_asked_for_and_only_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "missing", lambda: None)
+    monkeypatch.setattr(memory, "training_peak_mib", lambda contender, _: len(contender.name))
+    file = tmp_path / "results.json"
+    assert run_cli("--memory", "--json", str(file)) == 0
+    for found in Report.load(file).points:
+        training = found.phase == "training"
+        assert found.peak_mib == ({"fastrnn": 7, "torch": 5} if training else {})
+        assert found.memory_ratios() == ({"torch": 5 / 7} if training else {})
+
+
+def test_a_system_that_cannot_measure_memory_says_so_and_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "missing", lambda: "no /proc")
+    assert run_cli("--memory") == 0
+    assert "Memory is not measured: no /proc" in capsys.readouterr().out

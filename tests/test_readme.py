@@ -13,7 +13,7 @@ ROW = re.compile(r"^\| [^|]*: (T\d+ B\d+ I\d+ H\d+[^|]*) \|(.*)\|$", re.M)
 
 
 def committed_points() -> dict[tuple[str, str, str], Point]:
-    reports = [Report.load(file) for file in ROOT.glob("benchmarks/results/*-2threads.json")]
+    reports = [Report.load(file) for file in ROOT.glob("benchmarks/results/*-avx512-2threads.json")]
     return {
         (point.workload.cell, point.workload.shape, point.phase): point
         for report in reports

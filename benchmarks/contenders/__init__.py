@@ -1,6 +1,6 @@
 """Everyone who can be timed. A new contender is one module here and one line in CONTENDERS."""
 
-from benchmarks.contenders import fastrnn_layers, torch_nn
+from benchmarks.contenders import fastrnn_layers, jax_scan, onnx_runtime, openvino_cpu, torch_nn
 from benchmarks.contenders.base import Contender, Entry
 
 SUBJECT = fastrnn_layers.CONTENDER.name
@@ -9,6 +9,9 @@ BASELINE = torch_nn.CONTENDER.name
 CONTENDERS: tuple[Contender, ...] = (
     fastrnn_layers.CONTENDER,
     torch_nn.CONTENDER,
+    onnx_runtime.CONTENDER,
+    openvino_cpu.CONTENDER,
+    jax_scan.CONTENDER,
 )
 
 __all__ = ["BASELINE", "CONTENDERS", "SUBJECT", "Contender", "Entry"]

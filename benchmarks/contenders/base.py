@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,3 +54,9 @@ class Contender(Protocol):
 
     def prepare(self, problem: Problem, phase: Phase) -> Entry:
         """Do everything that a user does once: build, load the weights, compile."""
+
+
+def missing_packages(*names: str) -> str | None:
+    """Say which packages are not installed, without the seconds that it takes to import them."""
+    absent = [name for name in names if find_spec(name) is None]
+    return f"not installed: {', '.join(absent)}" if absent else None

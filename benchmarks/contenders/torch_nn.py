@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from benchmarks.contenders.base import OUTPUTS, Array, Entry, Results
 from benchmarks.problem import Problem, build_module
@@ -59,9 +59,7 @@ class TorchLayers:
 
 def _pack_run_unpack(module: torch.nn.Module, problem: Problem, x: torch.Tensor) -> Any:
     packed, state = module(problem.pack(x))
-    workload = problem.workload
-    output, _ = pad_packed_sequence(packed, workload.batch_first, total_length=workload.T)
-    return output, state
+    return problem.unpack(packed), state
 
 
 class _StepByStep:

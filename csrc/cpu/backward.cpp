@@ -21,14 +21,14 @@ class Backward {
         saved_arena_(const_cast<char*>(args.saved)),
         saved_(plan, saved_arena_),
         lowest_(lowest_layer()),
-        barriers_(plan.threads) {
+        seats_(plan.threads, plan.shape.layers) {
     std::fill_n(workspace_.zeros, std::max(shape_.out(), panels_.units), Real{0});
   }
 
   void operator()(int id, int size) {
-    const Crew team = barriers_.team(id, size);
+    const Crew team = seats_.team(id, size);
     for (int64_t layer = shape_.layers - 1; layer >= lowest_; --layer) {
-      const Sides sides = barriers_.sides(id, size, static_cast<int>(shape_.directions));
+      const Sides sides = seats_.sides(layer, id, size, static_cast<int>(shape_.directions));
       for (int64_t d = sides.begin; d < sides.end; ++d)
         run_direction(Job(*this, layer, d, sides.crew, id));
       team.wait();
@@ -496,7 +496,7 @@ class Backward {
   Arena saved_arena_;
   const Saved<Real> saved_;
   const int64_t lowest_;
-  Barriers barriers_;
+  Seats seats_;
 };
 
 }  // namespace

@@ -20,14 +20,14 @@ class Forward {
         workspace_(plan, arena_),
         saved_arena_(args.saved),
         saved_(plan, saved_arena_),
-        barriers_(plan.threads) {
+        seats_(plan.threads, plan.shape.layers) {
     std::fill_n(workspace_.zeros, std::max(shape_.out(), panels_.units), Real{0});
   }
 
   void operator()(int id, int size) {
-    const Crew team = barriers_.team(id, size);
+    const Crew team = seats_.team(id, size);
     for (int64_t layer = 0; layer < shape_.layers; ++layer) {
-      const Sides sides = barriers_.sides(id, size, static_cast<int>(shape_.directions));
+      const Sides sides = seats_.sides(layer, id, size, static_cast<int>(shape_.directions));
       for (int64_t d = sides.begin; d < sides.end; ++d)
         run_direction(Job(*this, layer, d, sides.crew, id));
       team.wait();
@@ -199,6 +199,11 @@ class Forward {
 
   void single_step(const Job& job, const Crew& group) {
     const int64_t count = list_rows(job, 0, 0);
+    if (count == 1) {
+      panels_.cell.forward_row(
+          step_arguments(job, 0, count, job.panels, job.weights.w_ih, job.weights.w_hh));
+      return end_step(job, 0, group);
+    }
     for (int64_t panel = job.panels.begin; panel < job.panels.end; ++panel) {
       const Range one = {panel, panel + 1};
       pack_w_ih(job, one, job.scratch.w_ih);
@@ -284,11 +289,16 @@ class Forward {
   }
 
   // Odd steps walk the panels backwards, and so begin with those that are in cache still.
+  ForwardStep<Real> step_arguments(const Job& job, int64_t t, int64_t count, Range panels,
+                                   const Real* w_ih, const Real* w_hh) const {
+    return {
+        job.scratch.rows,     count,        shape_.H, shape_.out(), job.fused ? job.in_features : 0,
+        projected_panel(job), job.dir.bias, w_ih,     w_hh,         panels.begin,
+        panels.end,           t % 2 != 0};
+  }
   void step(const Job& job, int64_t t, int64_t count, Range panels, const Real* w_ih,
             const Real* w_hh) const {
-    panels_.cell.forward({job.scratch.rows, count, shape_.H, shape_.out(),
-                          job.fused ? job.in_features : 0, projected_panel(job), job.dir.bias, w_ih,
-                          w_hh, panels.begin, panels.end, t % 2 != 0});
+    panels_.cell.forward(step_arguments(job, t, count, panels, w_ih, w_hh));
   }
 
   const Real* initial_hidden(const Job& job, int64_t r) const {
@@ -384,7 +394,7 @@ class Forward {
   const ForwardWorkspace<Real> workspace_;
   Arena saved_arena_;
   const Saved<Real> saved_;
-  Barriers barriers_;
+  Seats seats_;
 };
 
 }  // namespace

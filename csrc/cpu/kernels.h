@@ -143,6 +143,7 @@ struct CellKernels {
   int64_t unit_width;
   int tallest;  // rows of a forward tile
   void (*forward)(const ForwardStep<Real>&);
+  void (*forward_row)(const ForwardStep<Real>&);  // of one row, weights as torch keeps them
   void (*backward)(const BackwardStep<Real>&);
   void (*project)(const Product<Real>&);  // gate panels
 };

@@ -43,19 +43,18 @@ int usable_threads(int wanted) {
 
 }  // namespace
 
-void Barrier::wait(int size) {
+void Crew::wait() const {
   if (size == 1) return;
-  const int generation = generation_.load(std::memory_order_acquire);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
-    arrived_.store(0, std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-    return;
-  }
-  for (int spins = 0; generation_.load(std::memory_order_acquire) == generation; ++spins) {
-    if (spins < kSpins) {
-      relax();
-    } else {
-      yield();
+  Seat& own = seats_[id];
+  const int here = ++own.waits;
+  for (int round = 0, distance = 1; distance < size; ++round, distance *= 2) {
+    seats_[(id + distance) % size].signals[round].store(here, std::memory_order_release);
+    for (int spins = 0; own.signals[round].load(std::memory_order_acquire) < here; ++spins) {
+      if (spins < kSpins) {
+        relax();
+      } else {
+        yield();
+      }
     }
   }
 }

@@ -3,20 +3,17 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
 namespace fastrnn {
 
-// Spins for about as long as a step of a small layer takes, then gives the core away: with other
-// work on the machine a spinning thread would keep the very core that the awaited one needs.
-class Barrier {
- public:
-  void wait(int size);
-
- private:
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<int> generation_{0};
+// A thread's place at a barrier (see Crew::wait).
+struct Seat {
+  static constexpr int kRounds = 16;  // as many bits as a number of threads may have
+  alignas(64) std::atomic<int> signals[kRounds] = {};  // from the others: how often they came by
+  alignas(64) int waits = 0;                           // its own count
 };
 
 struct Range {
@@ -37,21 +34,30 @@ struct Rows {
   }
 };
 
-// Members of a team that work on the same thing, and their barrier.
+// Members of a team that work on the same thing.
 class Crew {
  public:
-  Crew(int id, int size, Barrier* barriers) : id(id), size(size), barriers_(barriers) {}
+  Crew(int id, int size, Seat* seats, Seat* group_seats)
+      : id(id), size(size), seats_(seats), group_seats_(group_seats) {}
 
-  void wait() const { barriers_[0].wait(size); }
+  // Returns when every member is here. In each round a member signals one other and awaits another,
+  // twice as far away as in the round before: for two threads that is a single line of memory each
+  // way. Spins for about as long as a step of a small layer takes, then gives the core away: with
+  // other work on the machine a spinning thread would keep the very core that the awaited one
+  // needs.
+  void wait() const;
 
   // The g-th group of `members` consecutive members, as one of them sees it
-  Crew group(int g, int members) const { return Crew(id % members, members, barriers_ + 1 + g); }
+  Crew group(int g, int members) const {
+    return Crew(id % members, members, group_seats_ + g * members, nullptr);
+  }
 
   int id;
   int size;
 
  private:
-  Barrier* barriers_;  // the crew's own, then one for each group it may fall into
+  Seat* seats_;
+  Seat* group_seats_;
 };
 
 // The directions of a layer that one crew takes: with threads enough two crews take one each, side
@@ -61,23 +67,30 @@ struct Sides {
   int begin, end;
 };
 
-// The barriers of a team, for every way of falling into crews.
-class Barriers {
+// The seats of a team, for every way of falling into crews and groups. Each layer has seats of its
+// own, since the groups of two layers may differ.
+class Seats {
  public:
-  explicit Barriers(int threads) : all_(new Barrier[3 * (1 + threads)]), stride_(1 + threads) {}
+  Seats(int threads, int64_t layers)
+      : all_(new Seat[static_cast<size_t>(threads * (1 + 4 * layers))]), threads_(threads) {}
 
-  Crew team(int id, int size) const { return Crew(id, size, all_.get()); }
+  Crew team(int id, int size) const { return Crew(id, size, all_.get(), nullptr); }
 
-  Sides sides(int id, int size, int directions) const {
-    if (directions < 2 || size < 2) return {Crew(id, size, all_.get() + stride_), 0, directions};
+  Sides sides(int64_t layer, int id, int size, int directions) const {
+    if (directions < 2 || size < 2) return {crew(layer, 0, id, size), 0, directions};
     const int first = (size + 1) / 2;
-    if (id < first) return {Crew(id, first, all_.get() + stride_), 0, 1};
-    return {Crew(id - first, size - first, all_.get() + 2 * stride_), 1, 2};
+    if (id < first) return {crew(layer, 0, id, first), 0, 1};
+    return {crew(layer, 1, id - first, size - first), 1, 2};
   }
 
  private:
-  std::unique_ptr<Barrier[]> all_;
-  int stride_;
+  Crew crew(int64_t layer, int side, int id, int size) const {
+    Seat* seats = all_.get() + threads_ * (1 + 4 * layer + 2 * side);
+    return Crew(id, size, seats, seats + threads_);
+  }
+
+  std::unique_ptr<Seat[]> all_;
+  int threads_;
 };
 
 // Runs body(context, id, size) on `threads` threads, or on fewer: on one inside a parallel region

@@ -9,7 +9,7 @@ whatever needs a loop or a string to explain itself happens only after a compari
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from . import ops
 from .spec import Spec
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
@@ -27,11 +28,12 @@ CELL_WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
 
 
 class Plan(NamedTuple):
-    """What one set of options asks of the weights; computed once for each set."""
+    """What one set of options asks of the weights, and its short way; made once for each set."""
 
     spec: Spec
     shapes: tuple[tuple[int, ...], ...]
     names: tuple[str, ...]
+    direct: Callable[..., Any] | None
 
 
 @lru_cache(maxsize=1024)
@@ -88,14 +90,16 @@ def layer_plan(
             for kind, shape in _weight_shapes(spec, inputs):
                 shapes.append(shape)
                 names.append(f"weights[{len(names)}] ({kind}_l{layer}{suffix})")
-    return Plan(spec, tuple(shapes), tuple(names))
+    return Plan(spec, tuple(shapes), tuple(names), ops.direct(spec))
 
 
 @lru_cache(maxsize=256)
 def cell_plan(cell: str, input_size: int, hidden_size: int, bias: bool) -> Plan:
     """The plan of a single step; its weights go by the names of the cell functions' arguments."""
     plan = layer_plan(cell, input_size, hidden_size, 0, 1, bias, False, 0.0)
-    return plan._replace(names=CELL_WEIGHTS[: len(plan.shapes)])
+    return plan._replace(
+        names=CELL_WEIGHTS[: len(plan.shapes)], direct=ops.direct(plan.spec, one_step=True)
+    )
 
 
 def _weight_shapes(spec: Spec, inputs: int) -> list[tuple[str, tuple[int, ...]]]:

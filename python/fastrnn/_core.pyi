@@ -7,6 +7,7 @@ of the input, the hidden state and the projection (0 without one).
 from collections.abc import Sequence
 from enum import Enum
 from types import ModuleType
+from typing import Any
 
 class Cell(Enum):
     lstm = ...
@@ -116,6 +117,37 @@ class Plan:
         /,
     ) -> None:
         """A gradient that comes in as 0 is zero; one that goes out as 0 is not computed."""
+
+class Direct:
+    """One layer or cell, called with torch's own tensors; see csrc/direct.h."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        I: int,
+        H: int,
+        P: int,
+        layers: int,
+        directions: int,
+        bias: bool,
+        one_step: bool,
+        exchange_api: object,
+        plain_types: tuple[type, ...],
+        /,
+    ) -> None:
+        """``exchange_api``: torch's ``__dlpack_c_exchange_api__``; ImportError if it is another."""
+
+    def __call__(
+        self,
+        x: object,
+        hx: object,
+        weights: Sequence[object],
+        batch_first: bool,
+        grad_enabled: bool,
+        threads: int,
+        /,
+    ) -> Any:
+        """Return what the layer or cell returns, or None if this call is too unusual."""
 
 def isa_built() -> list[str]: ...
 def isa_available() -> list[str]: ...

@@ -231,7 +231,7 @@ def gru_cell(
     Parameters, results and exceptions are those of `lstm_cell`, with gates r, z, n and with one
     state ``hx`` [B, H] or [H].
     """
-    return _run_cell("gru", input, hx, w_ih, w_hh, b_ih, b_hh)[0]
+    return _run_cell("gru", input, hx, w_ih, w_hh, b_ih, b_hh)
 
 
 def rnn_cell(
@@ -250,7 +250,7 @@ def rnn_cell(
     """
     if nonlinearity not in ("tanh", "relu"):
         raise RuntimeError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-    return _run_cell(f"rnn_{nonlinearity}", input, hx, w_ih, w_hh, b_ih, b_hh)[0]
+    return _run_cell(f"rnn_{nonlinearity}", input, hx, w_ih, w_hh, b_ih, b_hh)
 
 
 def run_layer(
@@ -278,6 +278,10 @@ def run_layer(
     plan = _checks.layer_plan(
         cell, input_size, hidden_size, proj_size, num_layers, bias, bidirectional, dropout
     )
+    if lengths is None and resets is None and not return_states:
+        done: tuple[Any, ...] | None = _directly(plan, input, hx, weights, batch_first)
+        if done is not None:
+            return done
     if isinstance(input, PackedSequence):
         _checks.check_absent("lengths", lengths)
         _checks.check_absent("resets", resets)
@@ -325,6 +329,17 @@ def _as_returned(
     if h_all is None:
         return y, final
     return y, final, h_all if c_all is None else (h_all, c_all)
+
+
+def _directly(
+    plan: _checks.Plan, input: Any, hx: Any, weights: Sequence[Any], batch_first: bool
+) -> Any:
+    """What the layer or cell returns, by the short way; None if this call is none for it."""
+    if plan.direct is None or torch.compiler.is_compiling():
+        return None
+    return plan.direct(
+        input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads()
+    )
 
 
 def _from_weights(
@@ -394,12 +409,13 @@ def _layer_state(
     return _checks.check_state(state.unsqueeze(1) if rank == 2 else state, name, size, data)
 
 
-def _run_cell(
-    cell: str, input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any
-) -> tuple[Tensor, Any]:
-    """(h', c') or (h', None); one sequence is a batch of one."""
+def _run_cell(cell: str, input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> Any:
+    """(h', c') or h'; one sequence is a batch of one."""
     weights = _cell_weights(w_ih, w_hh, b_ih, b_hh)
     plan = _checks.cell_plan(cell, *_checks.sizes_of(cell, w_ih, "w_ih"), len(weights) == 4)
+    done = _directly(plan, input, hx, weights, False)
+    if done is not None:
+        return done
     rank = _checks.rank_of(input, "input")
     if rank not in (1, 2):
         raise ValueError(f"input: expected 1 or 2 dimensions, got {rank}")
@@ -407,10 +423,12 @@ def _run_cell(
     _checks.check_weights(plan, weights, data)
     h, c = _cell_states(plan, hx, data)
     if rank == 2:
-        return ops.run_step(plan.spec, data, h, c, weights)
-    h, c = (None if state is None else state[None] for state in (h, c))
-    h_next, c_next = ops.run_step(plan.spec, data[None], h, c, weights)
-    return h_next[0], None if c_next is None else c_next[0]
+        h_next, c_next = ops.run_step(plan.spec, data, h, c, weights)
+    else:
+        h, c = (None if state is None else state[None] for state in (h, c))
+        h_next, c_next = ops.run_step(plan.spec, data[None], h, c, weights)
+        h_next, c_next = h_next[0], None if c_next is None else c_next[0]
+    return h_next if c_next is None else (h_next, c_next)
 
 
 def _cell_weights(w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[Any, ...]:

@@ -55,6 +55,7 @@ constexpr CellKernels<Real> cell_kernels() {
           Panel::kUnits,
           Panel::kTallest,
           forward_step<C, Real>,
+          forward_row<C, Real>,
           backward_step<C, Real>,
           product<Real, Panel::kGateVectors>};
 }

@@ -1,15 +1,12 @@
 // Weights and rows into panels (see ../kernels.h), once a call.
 
-// The block of w with rows w .. w + rows and columns k .. k + columns, transposed, to `out`, whose
-// rows are `width` apart. What lies beyond the matrix is zero in a row of `out`; columns beyond it
-// have no row there.
+// The block of w with rows w .. w + rows and columns k .. k + columns, transposed; zero beyond the
+// matrix.
 template <class Real, bool kWhole>
-FASTRNN_INLINE void transpose_block(const Real* w, int64_t K, int64_t rows, int64_t columns,
-                                    Real* out, int64_t width) {
-  constexpr int lanes = kLanes<Real>;
-  Vec<Real> block[lanes];
+FASTRNN_INLINE void load_transposed(const Real* w, int64_t K, int64_t rows, int64_t columns,
+                                    Vec<Real> (&block)[kLanes<Real>]) {
 #pragma GCC unroll 16
-  for (int i = 0; i < lanes; ++i) {
+  for (int i = 0; i < kLanes<Real>; ++i) {
     if constexpr (kWhole) {
       block[i] = load(w + i * K);
     } else {
@@ -17,8 +14,16 @@ FASTRNN_INLINE void transpose_block(const Real* w, int64_t K, int64_t rows, int6
     }
   }
   transpose<Real>(block);
+}
+
+// The same to `out`, whose rows are `width` apart; columns beyond the matrix have no row there.
+template <class Real, bool kWhole>
+FASTRNN_INLINE void transpose_block(const Real* w, int64_t K, int64_t rows, int64_t columns,
+                                    Real* out, int64_t width) {
+  Vec<Real> block[kLanes<Real>];
+  load_transposed<Real, kWhole>(w, K, rows, columns, block);
 #pragma GCC unroll 16
-  for (int i = 0; i < lanes; ++i) {
+  for (int i = 0; i < kLanes<Real>; ++i) {
     if (kWhole || i < columns) store(out + i * width, block[i]);
   }
 }

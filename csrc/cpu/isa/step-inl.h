@@ -62,33 +62,117 @@ FASTRNN_INLINE void start_tile(const ForwardStep<Real>& p, const ForwardRow<Real
   }
 }
 
+// tile += rows of a times the panel. A single row cannot keep the multipliers busy with the chains
+// of one panel, and so takes two panels at once.
+template <class Real, int N, int P>
+FASTRNN_INLINE void multiply_panels(int64_t m, const Real* const* a, int64_t K, const Real* panel,
+                                    Real* tile, int64_t tile_stride) {
+  const Steps steps = {K, 1, 1, 0};
+  if constexpr (P == 1) {
+    multiply_rows<Real, N>(m, a, steps, panel, tile, tile_stride);
+  } else {
+    multiply_tile<Real, 1, N, P>(a, steps, panel, K * N * kLanes<Real>, tile, tile_stride);
+  }
+}
+
+// The rows of one tile and the units of P panels from `panel` on; P is 1 unless m is.
+template <class C, class Real, int P>
+FASTRNN_INLINE void step_tile(const ForwardStep<Real>& p, const ForwardRow<Real>* rows, int64_t m,
+                              int64_t panel, Real* tile) {
+  typedef CellPanel<C, Real> Panel;
+  constexpr int N = Panel::kGateVectors;
+  const int64_t from = (panel - p.panel_begin) * N * kLanes<Real>;
+  const Real* a[Panel::kTallest];
+  for (int i = 0; i < P; ++i) start_tile<C>(p, rows, m, panel + i, tile + i * Panel::kWidth);
+  if (p.I > 0) {
+    for (int64_t r = 0; r < m; ++r) a[r] = rows[r].x;
+    multiply_panels<Real, N, P>(m, a, p.I, p.w_ih + from * p.I,
+                                tile + C::kInputSlot * Panel::kUnits, Panel::kWidth);
+  }
+  for (int64_t r = 0; r < m; ++r) a[r] = rows[r].h_prev;
+  multiply_panels<Real, N, P>(m, a, p.K, p.w_hh + from * p.K, tile + C::kHiddenSlot * Panel::kUnits,
+                              Panel::kWidth);
+  for (int i = 0; i < P; ++i) apply_forward<C>(tile + i * Panel::kWidth, rows, m, panel + i, p.H);
+}
+
 template <class C, class Real>
 void forward_step(const ForwardStep<Real>& p) {
   typedef CellPanel<C, Real> Panel;
-  constexpr int N = Panel::kGateVectors;
-  constexpr int64_t gate_width = N * kLanes<Real>;
+  constexpr int kPair = 2;
   const Tiling tiling = tile_rows(p.count, Panel::kTallest);
   alignas(64) Real tile[Panel::kTallest * Panel::kWidth];
 
-  for (int64_t i = p.panel_begin; i < p.panel_end; ++i) {
-    const int64_t panel = p.descending ? p.panel_begin + p.panel_end - 1 - i : i;
-    for (int64_t t = 0; t < tiling.tiles; ++t) {
-      const ForwardRow<Real>* rows = p.rows + tiling.begin(t);
-      const int64_t m = tiling.begin(t + 1) - tiling.begin(t);
-      const Real* a[Panel::kTallest];
-      start_tile<C>(p, rows, m, panel, tile);
-      if (p.I > 0) {
-        for (int64_t r = 0; r < m; ++r) a[r] = rows[r].x;
-        multiply_rows<Real, N>(m, a, Steps{p.I, 1, 1, 0},
-                               p.w_ih + (panel - p.panel_begin) * p.I * gate_width,
-                               tile + C::kInputSlot * Panel::kUnits, Panel::kWidth);
+  for (int64_t i = p.panel_begin; i < p.panel_end;) {
+    const int64_t panels = p.count == 1 && i + kPair <= p.panel_end ? kPair : 1;
+    const int64_t panel = p.descending ? p.panel_begin + p.panel_end - panels - i : i;
+    if (panels == kPair) {
+      step_tile<C, Real, kPair>(p, p.rows, 1, panel, tile);
+    } else {
+      for (int64_t t = 0; t < tiling.tiles; ++t) {
+        const int64_t row = tiling.begin(t);
+        step_tile<C, Real, 1>(p, p.rows + row, tiling.begin(t + 1) - row, panel, tile);
       }
-      for (int64_t r = 0; r < m; ++r) a[r] = rows[r].h_prev;
-      multiply_rows<Real, N>(m, a, Steps{p.K, 1, 1, 0},
-                             p.w_hh + (panel - p.panel_begin) * p.K * gate_width,
-                             tile + C::kHiddenSlot * Panel::kUnits, Panel::kWidth);
-      apply_forward<C>(tile, rows, m, panel, p.H);
     }
+    i += panels;
+  }
+}
+
+// sum += lanes of w_block^T * x for a block of `columns` elements of x
+template <class Real, bool kWhole>
+FASTRNN_INLINE void add_block(const Real* x, const Real* w, int64_t K, int64_t rows,
+                              int64_t columns, Vec<Real>& sum) {
+  Vec<Real> block[kLanes<Real>];
+  load_transposed<Real, kWhole>(w, K, rows, columns, block);
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes<Real>; ++i) {
+    if (kWhole || i < columns) sum += broadcast(x[i]) * block[i];
+  }
+}
+
+// tile += x * w^T for the units of one panel, w as torch keeps it
+template <class C, class Real>
+FASTRNN_INLINE void multiply_unpacked(const Real* x, const Real* w, int64_t K, int64_t H,
+                                      int64_t panel, const int* gate, Real* tile) {
+  typedef CellPanel<C, Real> Panel;
+  constexpr int lanes = kLanes<Real>, vectors = Panel::kGateVectors;
+  Vec<Real> sum[vectors];
+  const Real* from[vectors];
+  int64_t rows[vectors];
+  bool whole = true;
+  for (int v = 0; v < vectors; ++v) {
+    const int64_t unit = panel * Panel::kUnits + v % Panel::kUnitVectors * lanes;
+    sum[v] = load(tile + v * lanes);
+    from[v] = w + (gate[v / Panel::kUnitVectors] * H + unit) * K;
+    rows[v] = H - unit;
+    whole = whole && rows[v] >= lanes;
+  }
+  int64_t k = 0;
+  if (whole) {
+    for (; k + lanes <= K; k += lanes) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v)
+        add_block<Real, true>(x + k, from[v] + k, K, lanes, lanes, sum[v]);
+    }
+  }
+  for (; k < K; k += lanes) {
+    for (int v = 0; v < vectors; ++v)
+      add_block<Real, false>(x + k, from[v] + k, K, rows[v], K - k, sum[v]);
+  }
+  for (int v = 0; v < vectors; ++v) store(tile + v * lanes, sum[v]);
+}
+
+template <class C, class Real>
+void forward_row(const ForwardStep<Real>& p) {
+  typedef CellPanel<C, Real> Panel;
+  alignas(64) Real tile[Panel::kWidth];
+  const ForwardRow<Real>& row = *p.rows;
+  for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
+    start_tile<C>(p, &row, 1, panel, tile);
+    multiply_unpacked<C>(row.x, p.w_ih, p.I, p.H, panel, C::kGateOfSlot + C::kInputSlot,
+                         tile + C::kInputSlot * Panel::kUnits);
+    multiply_unpacked<C>(row.h_prev, p.w_hh, p.K, p.H, panel, C::kGateOfSlot + C::kHiddenSlot,
+                         tile + C::kHiddenSlot * Panel::kUnits);
+    apply_forward<C>(tile, &row, 1, panel, p.H);
   }
 }
 

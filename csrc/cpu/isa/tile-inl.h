@@ -22,32 +22,39 @@ struct Steps {
   int64_t run, runs, stride, jump;
 };
 
-// tile[m][n] += sum over k of a[m][k] * panel[k][n]; panel: [k][N vectors], tile: rows
-// `tile_stride` apart.
-template <class Real, int M, int N>
+// tile[p][m][n] += sum over k of a[m][k] * panel[p][k][n], for P panels at once; panel: [k][N
+// vectors], `panel_stride` apart. Rows of the tile are `tile_stride` apart, its panels M of them.
+template <class Real, int M, int N, int P = 1>
 FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, const Real* panel,
-                                  Real* tile, int64_t tile_stride) {
+                                  int64_t panel_stride, Real* tile, int64_t tile_stride) {
   constexpr int lanes = kLanes<Real>;
   const Real* row[M];
-  Vec<Real> sum[M][N];
+  Vec<Real> sum[P][M][N];
 #pragma GCC unroll 16
-  for (int m = 0; m < M; ++m) {
-    row[m] = a[m];
+  for (int m = 0; m < M; ++m) row[m] = a[m];
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) sum[m][n] = load(tile + m * tile_stride + n * lanes);
+  for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 16
+      for (int n = 0; n < N; ++n) sum[p][m][n] = load(tile + (p * M + m) * tile_stride + n * lanes);
+    }
   }
   int64_t offset = 0;
   for (int64_t r = 0; r < steps.runs; ++r) {
     int64_t at = offset;
     for (int64_t k = 0; k < steps.run; ++k) {
-      Vec<Real> w[N];
 #pragma GCC unroll 16
-      for (int n = 0; n < N; ++n) w[n] = load(panel + n * lanes);
+      for (int p = 0; p < P; ++p) {
+        Vec<Real> w[N];
 #pragma GCC unroll 16
-      for (int m = 0; m < M; ++m) {
-        const Vec<Real> x = broadcast(row[m][at]);
+        for (int n = 0; n < N; ++n) w[n] = load(panel + p * panel_stride + n * lanes);
 #pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) sum[m][n] += x * w[n];
+        for (int m = 0; m < M; ++m) {
+          const Vec<Real> x = broadcast(row[m][at]);
+#pragma GCC unroll 16
+          for (int n = 0; n < N; ++n) sum[p][m][n] += x * w[n];
+        }
       }
       panel += N * lanes;
       at += steps.stride;
@@ -55,9 +62,12 @@ FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, cons
     offset += steps.jump;
   }
 #pragma GCC unroll 16
-  for (int m = 0; m < M; ++m) {
+  for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) store(tile + m * tile_stride + n * lanes, sum[m][n]);
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 16
+      for (int n = 0; n < N; ++n) store(tile + (p * M + m) * tile_stride + n * lanes, sum[p][m][n]);
+    }
   }
 }
 
@@ -65,7 +75,7 @@ template <class Real, int N, int M = max_rows(N)>
 void multiply_rows(int64_t rows, const Real* const* a, const Steps& steps, const Real* panel,
                    Real* tile, int64_t tile_stride) {
   if constexpr (M > 0) {
-    if (rows == M) return multiply_tile<Real, M, N>(a, steps, panel, tile, tile_stride);
+    if (rows == M) return multiply_tile<Real, M, N>(a, steps, panel, 0, tile, tile_stride);
     return multiply_rows<Real, N, M - 1>(rows, a, steps, panel, tile, tile_stride);
   }
 }

@@ -74,24 +74,49 @@ struct CountTo<0, I...> {
   typedef Lanes<I...> List;
 };
 
-// Interleave the lower (upper) halves of a and b: a0 b0 a1 b1 ...
-template <int kFirst, class V, int... I>
-FASTRNN_INLINE V interleave(V a, V b, Lanes<I...>) {
-  constexpr int n = sizeof...(I);
-  return __builtin_shufflevector(a, b, (kFirst + I / 2 + (I % 2) * n)...);
+// Registers are made of sections of 16 bytes, within which shuffles are cheapest on every
+// processor.
+template <class Real>
+constexpr int kSection = 16 / static_cast<int>(sizeof(Real));
+
+// In each section, interleave the lower (upper) halves of a's and b's: a0 b0 a1 b1 ...
+template <bool kUpper, class Real, int... I>
+FASTRNN_INLINE Vec<Real> interleave(Vec<Real> a, Vec<Real> b, Lanes<I...>) {
+  constexpr int n = kLanes<Real>, s = kSection<Real>;
+  return __builtin_shufflevector(a, b, (I / s * s + kUpper * (s / 2) + I % s / 2 + (I % 2) * n)...);
 }
 
-// Transpose a square block held in registers: as many perfect shuffles as the block's size has
-// bits.
+// Every second section of a, from the first (second) on, then those of b.
+template <bool kSecond, class Real, int... I>
+FASTRNN_INLINE Vec<Real> thin(Vec<Real> a, Vec<Real> b, Lanes<I...>) {
+  constexpr int s = kSection<Real>;
+  return __builtin_shufflevector(a, b, ((I / s * 2 + kSecond) * s + I % s)...);
+}
+
+// Transpose a square block held in registers: the blocks that sections make by perfect shuffles,
+// then the sections themselves by inverse ones; each takes as many rounds as its size has bits.
 template <class Real>
 FASTRNN_INLINE void transpose(Vec<Real> (&v)[kLanes<Real>]) {
-  constexpr int n = kLanes<Real>;
-  typedef typename CountTo<n>::List List;
-  for (int bits = 1; bits < n; bits *= 2) {
-    Vec<Real> t[n];
-    for (int i = 0; i < n / 2; ++i) {
-      t[2 * i] = interleave<0>(v[i], v[i + n / 2], List());
-      t[2 * i + 1] = interleave<n / 2>(v[i], v[i + n / 2], List());
+  constexpr int n = kLanes<Real>, s = kSection<Real>, sections = n / s;
+  constexpr typename CountTo<n>::List lanes{};
+  Vec<Real> t[n];
+  for (int round = 1; round < s; round *= 2) {
+    for (int block = 0; block < n; block += s) {
+      for (int i = 0; i < s / 2; ++i) {
+        const Vec<Real> a = v[block + i], b = v[block + i + s / 2];
+        t[block + 2 * i] = interleave<false, Real>(a, b, lanes);
+        t[block + 2 * i + 1] = interleave<true, Real>(a, b, lanes);
+      }
+    }
+    for (int i = 0; i < n; ++i) v[i] = t[i];
+  }
+  for (int round = 1; round < sections; round *= 2) {
+    for (int column = 0; column < s; ++column) {
+      for (int i = 0; i < sections / 2; ++i) {
+        const Vec<Real> a = v[2 * i * s + column], b = v[(2 * i + 1) * s + column];
+        t[i * s + column] = thin<false, Real>(a, b, lanes);
+        t[(i + sections / 2) * s + column] = thin<true, Real>(a, b, lanes);
+      }
     }
     for (int i = 0; i < n; ++i) v[i] = t[i];
   }

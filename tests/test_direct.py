@@ -1,0 +1,236 @@
+"""The short way of plain calls: the same bits as the long way, and nothing but plain calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from cases import CELLS, LAYERS
+from torch import Tensor
+from torch.nn.utils.rnn import pack_sequence
+
+import fastrnn
+from fastrnn import _checks, functional
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(Tensor, "__dlpack_c_exchange_api__"), reason="this torch has no short way"
+)
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"batch_first": True},
+    {"bias": False},
+    {"num_layers": 2, "bidirectional": True},
+    {"num_layers": 3, "dropout": 0.5},
+    {"proj_size": 3},
+    {"dtype": torch.float64},
+]
+
+
+class Spy:
+    """Stands before `functional._directly` and counts what it serves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.served = self.refused = 0
+        directly = functional._directly
+
+        def spy(*arguments: Any) -> Any:
+            done = directly(*arguments)
+            self.served += done is not None
+            self.refused += done is None
+            return done
+
+        monkeypatch.setattr(functional, "_directly", spy)
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
+    return Spy(monkeypatch)
+
+
+def flat(returned: Any) -> list[Tensor]:
+    if isinstance(returned, Tensor):
+        return [returned]
+    return [tensor for part in returned for tensor in flat(part)]
+
+
+def by_the_long_way(call: Any) -> list[Tensor]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(functional, "_directly", lambda *_: None)
+        return flat(call())
+
+
+def random_state(returned: Any) -> Any:
+    """A state like the one that a layer or cell has returned."""
+    if isinstance(returned, Tensor):
+        return torch.randn_like(returned)
+    return tuple(torch.randn_like(part) for part in returned)
+
+
+@pytest.mark.usefixtures("each_isa")
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("T", [1, 4])
+@pytest.mark.parametrize("B", [1, 3])
+def test_a_layer_gives_the_bits_of_the_long_way(
+    name: str, options: dict[str, Any], T: int, B: int, spy: Spy
+) -> None:
+    if name != "LSTM" and "proj_size" in options:
+        pytest.skip("torch has projections for the LSTM only")
+    layer = getattr(fastrnn, name)(5, 21, **options).eval()
+    x = torch.randn((B, T, 5) if layer.batch_first else (T, B, 5), dtype=options.get("dtype"))
+    with torch.inference_mode():
+        state = random_state(layer(x)[1])
+        for hx in (None, state):
+            expected = by_the_long_way(lambda hx=hx: layer(x, hx))
+            for got, want in zip(flat(layer(x, hx)), expected, strict=True):
+                assert got.stride() == want.stride()
+                assert torch.equal(got, want)
+    assert (spy.served, spy.refused) == (3, 0)
+
+
+@pytest.mark.usefixtures("each_isa")
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("size", [(5, 21), (33, 64), (1, 1)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_cell_gives_the_bits_of_the_long_way(
+    name: str, size: tuple[int, int], bias: bool, spy: Spy
+) -> None:
+    cell = getattr(fastrnn, name)(*size, bias=bias).requires_grad_(False)
+    for B in (1, 2, 7):
+        x = torch.randn(B, size[0])
+        state = random_state(cell(x))
+        for hx in (None, state):
+            expected = by_the_long_way(lambda x=x, hx=hx: cell(x, hx))
+            for got, want in zip(flat(cell(x, hx)), expected, strict=True):
+                assert torch.equal(got, want)
+    assert (spy.served, spy.refused) == (9, 0)
+
+
+@pytest.mark.usefixtures("each_isa")
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("size", [(5, 21), (33, 64)])
+def test_step_by_step_gives_the_bits_of_the_whole_sequence(
+    name: str, size: tuple[int, int]
+) -> None:
+    layer = getattr(fastrnn, name)(*size, num_layers=2).requires_grad_(False)
+    x = torch.randn(6, 1, size[0])
+    whole, _ = layer(x)
+    state = None
+    for t in range(6):
+        y, state = layer(x[t : t + 1], state)
+        assert torch.equal(y[0], whole[t])
+
+
+def test_rows_may_lie_anywhere(spy: Spy) -> None:
+    layer = fastrnn.GRU(5, 8).requires_grad_(False)
+    wide = torch.randn(3, 9, 11)
+    for x in (wide[::2, 1:5, 3:8], wide.transpose(0, 1)[:, :, :5], wide[:1, :, :5].expand(4, 9, 5)):
+        assert torch.equal(layer(x)[0], layer(x.contiguous())[0])
+    assert (spy.served, spy.refused) == (6, 0)
+
+
+def test_it_writes_what_inference_mode_and_no_grad_ask_for() -> None:
+    layer, x = fastrnn.GRU(5, 8), torch.randn(3, 2, 5)
+    with torch.inference_mode():
+        assert all(tensor.is_inference() for tensor in flat(layer(x)))
+    with torch.no_grad():
+        assert not any(tensor.is_inference() or tensor.requires_grad for tensor in flat(layer(x)))
+
+
+class Subclass(Tensor):
+    pass
+
+
+def negative(shape: tuple[int, ...]) -> Tensor:
+    real = torch.randn(shape)
+    view = torch.complex(real, real).conj().imag
+    assert view.is_neg()
+    return view
+
+
+STATE = torch.randn(1, 2, 4)
+UNUSUAL: dict[str, tuple[type[torch.nn.RNNBase], Any, Any]] = {
+    "a subclass": (fastrnn.GRU, torch.randn(3, 2, 5).as_subclass(Subclass), None),
+    "features apart": (fastrnn.GRU, torch.randn(3, 5, 2).transpose(1, 2), None),
+    "a negative view": (fastrnn.GRU, negative((3, 2, 5)), None),
+    "a negative view of one element": (fastrnn.GRU, torch.randn(3, 2, 5), negative((1, 2, 4))),
+    "one sequence": (fastrnn.GRU, torch.randn(3, 5), None),
+    "packed": (fastrnn.GRU, pack_sequence([torch.randn(3, 5), torch.randn(2, 5)]), None),
+    "a list of states": (fastrnn.LSTM, torch.randn(3, 2, 5), [STATE, STATE]),
+    "stacked states": (fastrnn.LSTM, torch.randn(3, 5), torch.randn(2, 1, 4)),
+    "needs a gradient": (fastrnn.GRU, torch.randn(3, 2, 5, requires_grad=True), None),
+}
+
+
+@pytest.mark.parametrize("what", UNUSUAL)
+def test_unusual_calls_take_the_long_way(what: str, spy: Spy) -> None:
+    kind, x, hx = UNUSUAL[what]
+    layer = kind(5, 4).requires_grad_(False)
+    layer(x, hx)
+    assert (spy.served, spy.refused) == (0, 1)
+
+
+WRONG: dict[str, tuple[type[torch.nn.RNNBase], Any, Any]] = {
+    "no tensor": (fastrnn.GRU, [[[1.0]]], None),
+    "a half": (fastrnn.GRU, torch.randn(3, 2, 5).half(), None),
+    "features": (fastrnn.GRU, torch.randn(3, 2, 6), None),
+    "no steps": (fastrnn.GRU, torch.randn(0, 2, 5), None),
+    "a state's rows": (fastrnn.GRU, torch.randn(3, 3, 5), STATE),
+    "a state's dtype": (fastrnn.GRU, torch.randn(3, 2, 5), STATE.double()),
+    "two states for one": (fastrnn.GRU, torch.randn(3, 2, 5), (STATE, STATE)),
+    "one state for two": (fastrnn.LSTM, torch.randn(3, 2, 5), STATE),
+    "three states for two": (fastrnn.LSTM, torch.randn(3, 2, 5), (STATE, STATE, STATE)),
+    "a pair of nothing": (fastrnn.LSTM, torch.randn(3, 2, 5), (None, None)),
+    "meta": (fastrnn.GRU, torch.randn(3, 2, 5, device="meta"), None),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_the_long_way_explains_what_is_wrong(what: str, spy: Spy) -> None:
+    kind, x, hx = WRONG[what]
+    with pytest.raises((ValueError, RuntimeError, AttributeError, TypeError, IndexError)):
+        kind(5, 4).requires_grad_(False)(x, hx)
+    assert (spy.served, spy.refused) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        lambda w: w[:-1],
+        lambda w: [*w, w[0]],
+        lambda w: [None, *w[1:]],
+        lambda w: [w[0].double(), *w[1:]],
+        lambda w: [w[0].T, *w[1:]],
+        lambda w: [w[0].expand(2, *w[0].shape)[:, :, 0], *w[1:]],
+        lambda w: [torch.nn.Parameter(w[0]), *w[1:]],
+    ],
+)
+def test_unusual_weights_take_the_long_way(weights: Any) -> None:
+    plan = _checks.layer_plan("gru", 5, 4, 0, 1, True, False, 0.0)
+    plain = [torch.randn(shape) for shape in plan.shapes]
+    x = torch.randn(3, 2, 5)
+    assert functional._directly(plan, x, None, plain, False) is not None
+    assert functional._directly(plan, x, None, weights(plain), False) is None
+
+
+def test_a_transformed_tensor_has_no_memory_to_read(spy: Spy) -> None:
+    layer = fastrnn.GRU(5, 4).requires_grad_(False)
+    with pytest.raises(RuntimeError):
+        torch.func.vmap(lambda row: layer(row)[0])(torch.randn(2, 3, 6, 5))
+    assert spy.served == 0
+
+
+def test_where_torch_is_too_old_for_it_the_long_way_serves_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer, x = fastrnn.LSTM(5, 4).requires_grad_(False), torch.randn(3, 2, 5)
+    expected = flat(layer(x))
+    monkeypatch.delattr(Tensor, "__dlpack_c_exchange_api__")
+    _checks.layer_plan.cache_clear()
+    try:
+        for got, want in zip(flat(layer(x)), expected, strict=True):
+            assert torch.equal(got, want)
+    finally:
+        _checks.layer_plan.cache_clear()
