@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.workloads import SEED, Workload
 
@@ -24,11 +24,13 @@ class Problem:
     weights : torch's ``state_dict`` of the layer, in the workload's dtype.
     x : the input, (T, B, I), or (B, T, I) with ``batch_first``, or (B, I) for a single step;
         padded where the workload has lengths.
+    resets : bool (T, B), where the state is cleared before the step; None without episodes.
     """
 
     workload: Workload
     weights: dict[str, torch.Tensor]
     x: torch.Tensor
+    resets: torch.Tensor | None = None
 
     def double(self) -> Problem:
         """Return the same numbers in float64, the precision of the reference."""
@@ -36,15 +38,34 @@ class Problem:
             replace(self.workload, dtype="float64"),
             {name: weight.double() for name, weight in self.weights.items()},
             self.x.double(),
+            self.resets,
         )
 
     def batch(self) -> torch.Tensor | PackedSequence:
-        """Return a fresh copy of the input as a layer takes it: packed if the batch is ragged."""
-        return self.x.clone() if self.workload.lengths is None else _packed(self.x, self.workload)
+        """Return a fresh copy of the input, packed where the workload says so."""
+        if self.workload.lengths is None or self.workload.padded:
+            return self.x.clone()
+        return self.pack(self.x)
+
+    def pack(self, padded: torch.Tensor) -> PackedSequence:
+        """Pack a batch by the workload's lengths."""
+        lengths = torch.tensor(self.workload.lengths)
+        return pack_padded_sequence(
+            padded, lengths, batch_first=self.workload.batch_first, enforce_sorted=False
+        )
+
+    def unpack(self, packed: PackedSequence) -> torch.Tensor:
+        """Return the padded batch, zero past each sequence's end."""
+        workload = self.workload
+        padded, _ = pad_packed_sequence(packed, workload.batch_first, total_length=workload.T)
+        return padded
 
     def real_rows(self, padded: torch.Tensor) -> torch.Tensor:
-        """Return what torch has of a batch of this shape: packed data if the batch is ragged."""
-        return padded if self.workload.lengths is None else _packed(padded, self.workload).data
+        """Return what torch has of a batch of this shape: packed, or zero past the ends."""
+        if self.workload.lengths is None:
+            return padded
+        packed = self.pack(padded)
+        return self.unpack(packed) if self.workload.padded else packed.data
 
 
 def make_problem(workload: Workload) -> Problem:
@@ -53,7 +74,10 @@ def make_problem(workload: Workload) -> Problem:
         torch.manual_seed(SEED)
         weights = build_module(torch.nn, workload).state_dict()
         x = torch.randn(_input_shape(workload), dtype=getattr(torch, workload.dtype))
-    return Problem(workload, weights, x)
+        resets = None
+        if workload.episode:
+            resets = torch.rand(workload.T, workload.B) < 1 / workload.episode
+    return Problem(workload, weights, x, resets)
 
 
 def build_module(namespace: ModuleType, workload: Workload) -> torch.nn.Module:
@@ -70,13 +94,6 @@ def parameter_suffixes(workload: Workload, layer: int) -> list[str]:
     if workload.single_step:
         return [""]
     return [f"_l{layer}", f"_l{layer}_reverse"][: 1 + workload.bidirectional]
-
-
-def _packed(padded: torch.Tensor, workload: Workload) -> PackedSequence:
-    lengths = torch.tensor(workload.lengths)
-    return pack_padded_sequence(
-        padded, lengths, batch_first=workload.batch_first, enforce_sorted=False
-    )
 
 
 def _layer_options(workload: Workload) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 Cell = Literal["lstm", "gru", "rnn"]
@@ -29,6 +29,8 @@ class Workload:
     T, B, I, H : steps, sequences, input features, hidden units.
     layers, bidirectional, batch_first, proj_size : as in ``torch.nn.LSTM``.
     lengths : real steps of each sequence; the batch is then a ``PackedSequence``. None is dense.
+    padded : a batch with lengths stays a padded tensor; who cannot take lengths packs and unpacks.
+    episode : mean steps between resets of the state in mid-sequence; 0 is without.
     single_step : the cell's class (``LSTMCell``) instead of the layer's; T is 1.
     dtype : of the input and of every parameter.
     """
@@ -43,6 +45,8 @@ class Workload:
     batch_first: bool = False
     proj_size: int = 0
     lengths: tuple[int, ...] | None = None
+    padded: bool = False
+    episode: int = 0
     single_step: bool = False
     dtype: DType = "float32"
 
@@ -54,7 +58,9 @@ class Workload:
             f"L{self.layers}": self.layers > 1,
             "bi": self.bidirectional,
             f"P{self.proj_size}": self.proj_size > 0,
-            "packed": self.lengths is not None,
+            "ragged": self.padded,
+            "packed": self.lengths is not None and not self.padded,
+            "resets": self.episode > 0,
             "batch_first": self.batch_first,
             "f64": self.dtype == "float64",
         }
@@ -160,6 +166,30 @@ def _small() -> Iterable[Workload]:
         yield Workload(cell, 5000, 1, 1, 8)
 
 
+def _ragged() -> Iterable[Workload]:
+    """Sequences of half the steps on average: by lengths, packed, and all of full length."""
+    for cell in ("lstm", "gru"):
+        for full in (
+            Workload(cell, 100, 32, 128, 128),
+            Workload(cell, 400, 16, 64, 64),
+            Workload(cell, 400, 16, 64, 64, layers=2, bidirectional=True),
+            Workload(cell, 200, 32, 256, 256),
+            Workload(cell, 200, 32, 256, 256, layers=2, bidirectional=True),
+        ):
+            ragged = replace(full, lengths=ragged_lengths(full.T, full.B))
+            yield replace(ragged, padded=True)
+            yield ragged
+            yield full
+
+
+def _resets() -> Iterable[Workload]:
+    """Rollouts in which episodes end, and the same without."""
+    for cell in ("lstm", "gru"):
+        for shape in [(128, 8, 64, 256), (128, 16, 64, 128), (512, 8, 64, 64), (64, 32, 256, 256)]:
+            yield Workload(cell, *shape, episode=32)
+            yield Workload(cell, *shape)
+
+
 def _unseen() -> Iterable[Workload]:
     """Sizes that no other grid has: odd widths, wide inputs, tiny batches, narrow and long."""
     shapes = [
@@ -196,6 +226,8 @@ GRIDS: dict[str, tuple[Workload, ...]] = {
     "options": tuple(_options()),
     "cells": tuple(_cells()),
     "small": tuple(_small()),
+    "ragged": tuple(_ragged()),
+    "resets": tuple(_resets()),
     "unseen": tuple(_unseen()),
     "long": tuple(_long()),
 }

@@ -59,9 +59,10 @@ struct Weights {
 };
 constexpr int kWeightsPerDirection = 5;
 
-// States are [layers * directions, B, H_out] (h) and [layers * directions, B, H] (c), contiguous.
-// Row r of the call is batch entry order[r]. A null initial state is zero; a null gradient is zero
-// (incoming) or not wanted (outgoing).
+// States are [layers * directions, B, H_out] (h) and [layers * directions, B, H] (c), contiguous;
+// those after every step are [layers * directions, T, B, H_out] and [layers * directions, T, B, H],
+// zero past a row's end. Row r of the call is batch entry order[r]. A null initial state is zero; a
+// null gradient is zero (incoming) or not wanted (outgoing).
 template <class Real>
 struct ForwardArgs {
   View<const Real> x;
@@ -70,6 +71,8 @@ struct ForwardArgs {
   const Real* c0 = nullptr;
   Real* h_n = nullptr;
   Real* c_n = nullptr;
+  Real* h_all = nullptr;  // states after every step, if the plan wants them
+  Real* c_all = nullptr;
   const Weights<const Real>* weights = nullptr;  // [layers * directions]
   const Real* const* masks =
       nullptr;            // [layers - 1] scaled dropout masks, flat rows of D * H_out; or null
@@ -86,6 +89,8 @@ struct BackwardArgs {
   const Real* c0 = nullptr;
   const Real* d_h_n = nullptr;
   const Real* d_c_n = nullptr;
+  const Real* d_h_all = nullptr;
+  const Real* d_c_all = nullptr;
   Real* d_h0 = nullptr;
   Real* d_c0 = nullptr;
   const Weights<const Real>* weights = nullptr;  // [layers * directions]

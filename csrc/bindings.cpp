@@ -86,8 +86,9 @@ View<Real> view(const Plan& plan, const Strided& tensor) {
 }  // namespace
 
 void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0,
-                 Address h_n, Address c_n, const Addresses& flat_weights, const Addresses& masks,
-                 Address saved, Address workspace) {
+                 Address h_n, Address c_n, Address h_all, Address c_all,
+                 const Addresses& flat_weights, const Addresses& masks, Address saved,
+                 Address workspace) {
   expect_count("weights", flat_weights.size(), weight_count(plan.shape));
   expect_count("masks", masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
   py::gil_scoped_release release;
@@ -102,6 +103,8 @@ void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h
     args.c0 = at<const Real>(c0);
     args.h_n = at<Real>(h_n);
     args.c_n = at<Real>(c_n);
+    args.h_all = at<Real>(h_all);
+    args.c_all = at<Real>(c_all);
     args.weights = all_weights.data();
     args.masks = all_masks.data();
     args.saved = plan.save ? at<char>(saved) : nullptr;
@@ -114,8 +117,9 @@ namespace {
 
 void run_backward(const Plan& plan, const Strided& x, Address h0, Address c0,
                   const Addresses& flat_weights, const Addresses& masks, const Strided& d_y,
-                  Address d_h_n, Address d_c_n, const Strided& d_x, Address d_h0, Address d_c0,
-                  const Addresses& d_flat_weights, Address saved, Address workspace) {
+                  Address d_h_n, Address d_c_n, Address d_h_all, Address d_c_all,
+                  const Strided& d_x, Address d_h0, Address d_c0, const Addresses& d_flat_weights,
+                  Address saved, Address workspace) {
   expect_count("weights", flat_weights.size(), weight_count(plan.shape));
   expect_count("d_weights", d_flat_weights.size(), weight_count(plan.shape));
   expect_count("masks", masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
@@ -133,6 +137,8 @@ void run_backward(const Plan& plan, const Strided& x, Address h0, Address c0,
     args.c0 = at<const Real>(c0);
     args.d_h_n = at<const Real>(d_h_n);
     args.d_c_n = at<const Real>(d_c_n);
+    args.d_h_all = at<const Real>(d_h_all);
+    args.d_c_all = at<const Real>(d_c_all);
     args.d_h0 = at<Real>(d_h0);
     args.d_c0 = at<Real>(d_c0);
     args.weights = all_weights.data();
@@ -200,14 +206,15 @@ PYBIND11_MODULE(_core, m) {
   py::enum_<DType>(m, "DType").value("float32", DType::kFloat32).value("float64", DType::kFloat64);
 
   py::class_<Plan>(m, "Plan")
-      .def(
-          py::init([](Cell cell, DType dtype, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P,
-                      int64_t layers, int64_t directions, bool bias, bool save, bool dropout,
-                      int threads, bool packed, Address batch_sizes, Address row_index) {
-            const Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias};
-            Batch batch(T, B, copy_integers(batch_sizes, T), copy_integers(row_index, B), packed);
-            return Plan(shape, std::move(batch), save, dropout, threads, active_kernels());
-          }))
+      .def(py::init([](Cell cell, DType dtype, int64_t T, int64_t B, int64_t I, int64_t H,
+                       int64_t P, int64_t layers, int64_t directions, bool bias, bool save,
+                       bool dropout, bool states, int threads, bool packed, Address batch_sizes,
+                       Address row_index, Address resets) {
+        const Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias};
+        Batch batch(T, B, copy_integers(batch_sizes, T), copy_integers(row_index, B), packed,
+                    at<const bool>(resets));
+        return Plan(shape, std::move(batch), save, dropout, states, threads, active_kernels());
+      }))
       .def_readonly("saved_bytes", &Plan::saved_bytes)
       .def_readonly("forward_bytes", &Plan::forward_bytes)
       .def_readonly("backward_bytes", &Plan::backward_bytes)

@@ -19,7 +19,8 @@ using Strided = std::tuple<Address, int64_t, int64_t>;
 // Weights and masks in torch's flat order. Releases the GIL. Raises ValueError if their number is
 // wrong.
 void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0,
-                 Address h_n, Address c_n, const Addresses& flat_weights, const Addresses& masks,
-                 Address saved, Address workspace);
+                 Address h_n, Address c_n, Address h_all, Address c_all,
+                 const Addresses& flat_weights, const Addresses& masks, Address saved,
+                 Address workspace);
 
 }  // namespace fastrnn

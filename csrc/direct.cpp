@@ -168,7 +168,8 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
   if (one_step_) h_n = y;
   if (!y || !h_n || (has_cell_state && !c_n)) return py::none();
 
-  const Plan plan(shape, Batch(T, B, {}, {}, false), false, false, threads, active_kernels());
+  const Plan plan(shape, Batch(T, B, {}, {}, false, nullptr), false, false, false, threads,
+                  active_kernels());
   const std::unique_ptr<char[]> workspace(new char[plan.forward_bytes]);
   const Strided from = {address_of(data), one_step_ ? 0 : data.strides[time], data.strides[batch]};
   const Strided to = {y,
@@ -176,7 +177,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
                       : batch_first ? out
                                     : B * out,
                       !one_step_ && batch_first ? T * out : out};
-  run_forward(plan, from, to, h0, c0, h_n, c_n, flat, {}, 0,
+  run_forward(plan, from, to, h0, c0, h_n, c_n, 0, 0, flat, {}, 0,
               reinterpret_cast<Address>(workspace.get()));
   if (!has_cell_state) return one_step_ ? output : pair(output, hidden);
   return one_step_ ? pair(output, cell) : pair(output, pair(hidden, cell));

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import fastrnn
+from fastrnn import functional, reference
 
 LAYERS = ("LSTM", "GRU", "RNN")
 CELLS = ("LSTMCell", "GRUCell", "RNNCell")
@@ -136,6 +138,15 @@ def cases(draw: st.DrawFn, **fixed: Any) -> Case:
     )
 
 
+@st.composite
+def lengths_of(draw: st.DrawFn, case: Case) -> list[int]:
+    """A length for each sequence of a dense case; some may be 0, not all."""
+    steps = case.lengths[0]
+    lengths = [draw(st.integers(0, steps)) for _ in case.lengths]
+    lengths[draw(st.integers(0, len(lengths) - 1))] = draw(st.integers(1, steps))
+    return lengths
+
+
 def _laid_out(memory: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """A random tensor of ``shape`` whose elements lie in memory in the way named."""
     if memory == "transposed":
@@ -146,6 +157,25 @@ def _laid_out(memory: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor
     if memory == "expanded":
         return torch.randn(*shape[:-2], 1, shape[-1], dtype=dtype).expand(shape)
     return torch.randn(shape, dtype=dtype)
+
+
+class Called:
+    """A layer that is always called with some keywords, to stand where `run` expects a layer."""
+
+    def __init__(self, layer: Any, **keywords: Any) -> None:
+        self.layer, self.keywords = layer, keywords
+        self.parameters = layer.parameters
+
+    def __call__(self, x: Any, hx: Any = None) -> Any:
+        return self.layer(x, hx, **self.keywords)
+
+
+class OnReference(Called):
+    """The same, and every call is computed by the reference."""
+
+    def __call__(self, x: Any, hx: Any = None) -> Any:
+        with mock.patch.object(functional.ops, "run", reference.rnn):
+            return super().__call__(x, hx)
 
 
 def flat(*values: Any) -> list[Tensor]:

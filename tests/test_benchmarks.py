@@ -113,7 +113,8 @@ def shrunk(workload: Workload) -> Workload:
     T, B = min(workload.T, 4), min(workload.B, 3)
     lengths = None if workload.lengths is None else (2, T, 1)[:B]
     proj_size = min(workload.proj_size, 3)
-    return replace(workload, T=T, B=B, I=5, H=7, lengths=lengths, proj_size=proj_size)
+    sizes = {"lengths": lengths, "proj_size": proj_size, "episode": min(workload.episode, 2)}
+    return replace(workload, T=T, B=B, I=5, H=7, **sizes)
 
 
 KINDS = list(dict.fromkeys(shrunk(workload) for grid in GRIDS.values() for workload in grid))

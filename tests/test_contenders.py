@@ -29,6 +29,7 @@ KINDS = [
     for workload in (
         Workload(cell, **SIZE),
         Workload(cell, **SIZE, layers=2, bidirectional=True, batch_first=True, lengths=(2, 4, 1)),
+        Workload(cell, **SIZE, lengths=(2, 4, 1), padded=True),
         Workload(cell, **SIZE, dtype="float64"),
         Workload(cell, **SIZE | {"T": 1}, single_step=True),
     )
@@ -76,6 +77,7 @@ def test_runtimes_for_inference_leave_out_what_they_cannot_do(peer: Contender) -
     assert peer.supports(Workload("lstm", **SIZE), "inference")
     assert not peer.supports(Workload("lstm", **SIZE), "training")
     assert not peer.supports(Workload("lstm", **SIZE, proj_size=3), "inference")
+    assert not peer.supports(Workload("lstm", **SIZE, episode=2), "inference")
     assert not peer.supports(Workload("lstm", **SIZE, dtype="float64"), "inference")
 
 

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import CELLS, Case, assert_same, cases, flat, like, run
+from cases import CELLS, Case, OnReference, assert_same, cases, flat, like, run
 from hypothesis import given
 
-from fastrnn import functional, reference
+from fastrnn import reference
 from fastrnn.spec import Spec
 
 F64 = torch.float64
-
-
-class _OnReference:
-    """A fastrnn layer whose every call is computed by the reference."""
-
-    def __init__(self, layer):
-        self.layer = layer
-        self.parameters = layer.parameters
-
-    def __call__(self, x, hx):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(functional.ops, "run", reference.rnn)
-            return self.layer(x, hx)
 
 
 @given(case=cases(dtype=F64))
 def test_reference_is_what_torch_computes_for_every_option(case):
     fast, plain = case.pair()
     x, hx = case.input(), case.state()
-    got = run(_OnReference(fast), like(x, F64), like(hx, F64))
+    got = run(OnReference(fast), like(x, F64), like(hx, F64))
     expected = run(plain, like(x, F64), like(hx, F64))
     for g, e in zip(got, expected, strict=True):
         assert_same(g, e, F64)

@@ -36,8 +36,9 @@ class OnnxLayers:
         return missing_packages("onnx", self.package)
 
     def supports(self, workload: Workload, phase: Phase) -> bool:
-        """Neither library trains; ONNX has no projection, and neither has kernels for double."""
-        return phase == "inference" and not workload.proj_size and workload.dtype == "float32"
+        """Neither library trains, or has kernels for double; ONNX has no projection, no resets."""
+        left_out = workload.proj_size or workload.episode or workload.dtype != "float32"
+        return phase == "inference" and not left_out
 
     def prepare(self, problem: Problem, phase: Phase) -> Entry:
         from benchmarks.contenders.onnx_model import build_model  # onnx is slow to import

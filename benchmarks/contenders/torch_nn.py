@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,20 +42,58 @@ class TorchLayers:
         module = build_module(importlib.import_module(self.namespace), problem.workload)
         module.load_state_dict(problem.weights)
         batch = problem.batch()
+        apply = self.application(module, problem)
         if phase == "inference":
             module.eval().requires_grad_(False)
-            return Entry(lambda: module(batch), _outputs)
-        return _training_entry(module, batch)
+            return Entry(lambda: apply(batch), _outputs)
+        return _training_entry(module, apply, batch)
+
+    def application(self, module: torch.nn.Module, problem: Problem) -> Callable[[Any], Any]:
+        """How a user of this library runs the module on a batch."""
+        if problem.workload.padded:
+            return lambda x: _pack_run_unpack(module, problem, x)
+        if problem.resets is not None:
+            return _StepByStep(module, problem.resets)
+        return module
 
 
-def _training_entry(module: torch.nn.Module, batch: torch.Tensor | PackedSequence) -> Entry:
+def _pack_run_unpack(module: torch.nn.Module, problem: Problem, x: torch.Tensor) -> Any:
+    packed, state = module(problem.pack(x))
+    return problem.unpack(packed), state
+
+
+class _StepByStep:
+    """The loop that reinforcement-learning libraries run to clear states in mid-sequence."""
+
+    def __init__(self, module: Any, resets: torch.Tensor) -> None:
+        self.module = module
+        dtype = module.weight_hh_l0.dtype
+        self.keeps = (~resets).to(dtype).view(len(resets), 1, -1, 1)
+        self.start = torch.zeros(module.num_layers, resets.shape[1], module.hidden_size).to(dtype)
+
+    def __call__(self, x: torch.Tensor) -> Any:
+        pair = isinstance(self.module, torch.nn.LSTM)
+        state: Any = (self.start, self.start) if pair else self.start
+        outputs = []
+        for x_t, keep in zip(x, self.keeps, strict=True):
+            state = (keep * state[0], keep * state[1]) if pair else keep * state
+            output, state = self.module(x_t.unsqueeze(0), state)
+            outputs.append(output)
+        return torch.cat(outputs), state
+
+
+def _training_entry(
+    module: torch.nn.Module,
+    apply: Callable[[Any], Any],
+    batch: torch.Tensor | PackedSequence,
+) -> Entry:
     data = _data(batch).requires_grad_()
     leaves = [data, *module.parameters()]
 
     def call() -> Any:
         for leaf in leaves:
             leaf.grad = None
-        returned = module(batch)
+        returned = apply(batch)
         output = returned[0] if isinstance(returned, tuple) else returned
         _data(output).sum().backward()  # type: ignore[no-untyped-call]
         return returned

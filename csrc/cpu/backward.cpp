@@ -22,7 +22,7 @@ class Backward {
         saved_(plan, saved_arena_),
         lowest_(lowest_layer()),
         seats_(plan.threads, plan.shape.layers) {
-    std::fill_n(workspace_.zeros, shape_.out(), Real{0});
+    std::fill_n(workspace_.zeros, std::max(shape_.out(), panels_.units), Real{0});
   }
 
   void operator()(int id, int size) {
@@ -37,6 +37,7 @@ class Backward {
         team.wait();
       }
     }
+    if (args_.d_x && batch_.padded()) clear_padding(batch_, args_.d_x, shape_.I, id, size);
   }
 
  private:
@@ -55,7 +56,9 @@ class Backward {
           scratch(pass.workspace_.threads[thread]),
           x(pass.input(layer)),
           y(pass.output(layer)),
-          d_y(pass.output_gradient(layer)) {
+          d_y(pass.output_gradient(layer)),
+          d_h_all(states_view(pass.batch_, pass.args_.d_h_all, index, pass.shape_.out())),
+          d_c_all(states_view(pass.batch_, pass.args_.d_c_all, index, pass.shape_.H)) {
       const int64_t offset = d * pass.shape_.out();
       y.base += offset;
       if (d_y) d_y.base += offset;
@@ -73,7 +76,7 @@ class Backward {
     const Weights<const Real>& weights;
     const Weights<Real>& d_weights;
     typename BackwardWorkspace<Real>::Thread scratch;
-    View<const Real> x, y, d_y;
+    View<const Real> x, y, d_y, d_h_all, d_c_all;
     View<Real> d_x;
 
     Split split;
@@ -129,7 +132,13 @@ class Backward {
   const Real* hidden_before(const Job& job, int64_t t, int64_t r) const {
     const int64_t before = batch_.previous(job.reverse, t, r);
     if (before >= 0) return job.y.at(before, r);
-    return args_.h0 ? args_.h0 + state_row(job, r) * shape_.out() : workspace_.zeros;
+    const bool starts = before == Batch::kInitial && args_.h0;
+    return starts ? args_.h0 + state_row(job, r) * shape_.out() : workspace_.zeros;
+  }
+  const Real* cell_before(const Job& job, int64_t t, int64_t r) const {
+    const int64_t before = batch_.previous(job.reverse, t, r);
+    if (before >= 0) return job.saved.cell + (batch_.start(before) + r) * panels_.units;
+    return before == Batch::kInitial ? job.dir.cell + r * panels_.units : workspace_.zeros;
   }
   Real* d_pre(const Job& job, const Block& block, int64_t t, int64_t r) const {
     return job.dir.d_pre + (batch_.start(t) - block.start + r) * panels_.width;
@@ -138,6 +147,7 @@ class Backward {
   Real* d_h(const Job& job, int64_t r) const {
     return job.dir.d_h + r * panels_.padded(shape_.out());
   }
+  Real* d_c(const Job& job, int64_t r) const { return job.dir.d_c + r * panels_.units; }
   Real* d_raw(const Job& job, int64_t r) const {
     return job.dir.d_raw + r * panels_.padded(shape_.H);
   }
@@ -230,7 +240,7 @@ class Backward {
       copy_or_zero(args_.d_h_n, at, shape_.out(), d_h(job, r), panels_.padded(shape_.out()));
       if (shape_.P) std::fill_n(d_raw(job, r), panels_.padded(shape_.H), Real{0});
       if (!panels_.cell.has_cell_state) continue;
-      copy_or_zero(args_.d_c_n, at, shape_.H, job.dir.d_c + r * panels_.units, panels_.units);
+      copy_or_zero(args_.d_c_n, at, shape_.H, d_c(job, r), panels_.units);
       copy_or_zero(args_.c0, at, shape_.H, job.dir.cell + r * panels_.units, panels_.units);
     }
   }
@@ -249,6 +259,7 @@ class Backward {
       group.wait();
       const bool last = t == (job.reverse ? batch_.T() - 1 : 0);
       if (!last || args_.d_h0) multiply_to_hidden(job, block, t);
+      if (batch_.has_resets()) stop_at_resets(job, t);
     }
   }
 
@@ -271,7 +282,12 @@ class Backward {
       Real* to = d_projected(job, block, t, r);
       for (int64_t p = begin; p < end; ++p)
         to[p] = from[p] + (job.d_y ? job.d_y.at(t, r)[p] : Real{0});
+      if (job.d_h_all) add(job.d_h_all.at(t, r), {begin, end}, to);
     });
+  }
+
+  static void add(const Real* from, Range mine, Real* to) {
+    for (int64_t i = mine.begin; i < mine.end; ++i) to[i] += from[i];
   }
 
   void unproject(const Job& job, const Block& block, int64_t t) const {
@@ -289,6 +305,8 @@ class Backward {
   }
 
   void differentiate_cell(const Job& job, const Block& block, int64_t t) const {
+    const Range units = {job.gates.begin * panels_.unit,
+                         std::min(job.gates.end * panels_.unit, shape_.H)};
     const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
       BackwardRow<Real>* row = job.scratch.rows + i;
       const int64_t stacked = batch_.start(t) + r;
@@ -298,12 +316,12 @@ class Backward {
       row->d_y = job.d_y && !shape_.P ? job.d_y.at(t, r) : nullptr;
       row->d_h = shape_.P ? d_raw(job, r) : d_h(job, r);
       row->d_pre = d_pre(job, block, t, r);
+      if (job.d_h_all && !shape_.P) add(job.d_h_all.at(t, r), units, row->d_h);
       if (!panels_.cell.has_cell_state) return;
-      const int64_t before = batch_.previous(job.reverse, t, r);
       row->c = job.saved.cell + stacked * panels_.units;
-      row->c_prev = before < 0 ? job.dir.cell + r * panels_.units
-                               : job.saved.cell + (batch_.start(before) + r) * panels_.units;
-      row->d_c = job.dir.d_c + r * panels_.units;
+      row->c_prev = cell_before(job, t, r);
+      row->d_c = d_c(job, r);
+      if (job.d_c_all) add(job.d_c_all.at(t, r), units, row->d_c);
     });
     panels_.cell.backward(
         {job.scratch.rows, count, shape_.H, d_pre_panel(), job.gates.begin, job.gates.end});
@@ -336,6 +354,18 @@ class Backward {
     });
     panels_.kernels.product(pre_product(job, count, job.dir.w_hh, job.columns, shape_.out(),
                                         panels_.cell.reads_previous_hidden));
+  }
+
+  // Nothing flows back to the step that a row was reset after.
+  void stop_at_resets(const Job& job, int64_t t) const {
+    const auto clear = [](Real* gradient, Range panels, int64_t width) {
+      std::fill(gradient + panels.begin * width, gradient + panels.end * width, Real{0});
+    };
+    each_active_row(job, t, [&](int64_t, int64_t r) {
+      if (batch_.previous(job.reverse, t, r) != Batch::kZeros) return;
+      clear(d_h(job, r), job.columns, panels_.column);
+      if (panels_.cell.has_cell_state) clear(d_c(job, r), job.gates, panels_.unit);
+    });
   }
 
   // ---- what follows from a block of d_pre ----
@@ -429,9 +459,7 @@ class Backward {
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       if (args_.d_h0)
         std::copy_n(d_h(job, r), shape_.out(), args_.d_h0 + state_row(job, r) * shape_.out());
-      if (args_.d_c0)
-        std::copy_n(job.dir.d_c + r * panels_.units, shape_.H,
-                    args_.d_c0 + state_row(job, r) * shape_.H);
+      if (args_.d_c0) std::copy_n(d_c(job, r), shape_.H, args_.d_c0 + state_row(job, r) * shape_.H);
     }
   }
 

@@ -62,7 +62,7 @@ struct BackwardWorkspace {
       for (Real*& gradient : d_outputs)
         gradient = arena.take<Real>(plan.batch.rows() * shape.directions * shape.out());
     }
-    zeros = arena.take<Real>(shape.out());
+    zeros = arena.take<Real>(std::max(shape.out(), panels.units));
     for (int i = 0; i < plan.threads; ++i) {
       const int64_t pointers = std::max({block_rows, B, panels.pre, P});
       threads.push_back({arena.take<const Real*>(pointers), arena.take<Real*>(pointers),
@@ -74,7 +74,7 @@ struct BackwardWorkspace {
   int64_t block_rows;
   Direction directions[2];
   Real* d_outputs[2] = {};  // gradients of this layer's output and of the one's below, by turns
-  Real* zeros;
+  Real* zeros;              // a state of zeros, h or c
   std::vector<Thread> threads;
 };
 

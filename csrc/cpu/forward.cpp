@@ -21,7 +21,7 @@ class Forward {
         saved_arena_(args.saved),
         saved_(plan, saved_arena_),
         seats_(plan.threads, plan.shape.layers) {
-    std::fill_n(workspace_.zeros, shape_.out(), Real{0});
+    std::fill_n(workspace_.zeros, std::max(shape_.out(), panels_.units), Real{0});
   }
 
   void operator()(int id, int size) {
@@ -31,12 +31,17 @@ class Forward {
       for (int64_t d = sides.begin; d < sides.end; ++d)
         run_direction(Job(*this, layer, d, sides.crew, id));
       team.wait();
+      if (plan_.states) {
+        deliver_states(layer, id, size);
+        team.wait();
+      }
       if (plan_.dropout && layer + 1 < shape_.layers) {
         drop(layer, id, size);
         team.wait();
       }
     }
     if (plan_.save) deliver(id, size);
+    if (batch_.padded()) clear_padding(batch_, args_.y, shape_.directions * shape_.out(), id, size);
   }
 
  private:
@@ -266,7 +271,9 @@ class Forward {
     for (int64_t r = job.rows.first; r < active; r += job.rows.stride, ++row, ++slot) {
       const int64_t before = batch_.previous(job.reverse, t, r);
       row->x = job.fused ? job.x.at(t, r) : projected(job, slot);
-      row->h_prev = before < 0 ? initial_hidden(job, r) : job.y.at(before, r);
+      row->h_prev = before >= 0               ? job.y.at(before, r)
+                    : before == Batch::kZeros ? workspace_.zeros
+                                              : initial_hidden(job, r);
       row->h = shape_.P ? raw(job, t, r) : job.y.at(t, r);
       row->saved = nullptr;
       if (plan_.save && panels_.cell.saves_gates) {
@@ -274,7 +281,9 @@ class Forward {
       }
       if (!panels_.cell.has_cell_state) continue;
       row->c = cell_state(job, t, r);
-      row->c_prev = before < 0 ? job.dir.cell + r * panels_.units : cell_state(job, before, r);
+      row->c_prev = before >= 0               ? cell_state(job, before, r)
+                    : before == Batch::kZeros ? workspace_.zeros
+                                              : job.dir.cell + r * panels_.units;
     }
     return row - job.scratch.rows;
   }
@@ -297,8 +306,13 @@ class Forward {
                     : workspace_.zeros;
   }
   Real* cell_state(const Job& job, int64_t t, int64_t r) const {
-    return plan_.save ? job.saved.cell + (batch_.start(t) + r) * panels_.units
-                      : job.dir.cell + r * panels_.units;
+    Real* all = cells(job.index);
+    return all ? all + (batch_.start(t) + r) * panels_.units : job.dir.cell + r * panels_.units;
+  }
+  // The cell states of all steps, or null where they are not kept
+  Real* cells(int64_t index) const {
+    return plan_.save ? saved_.directions[index].cell
+                      : workspace_.directions[index % shape_.directions].cells;
   }
   Real* raw(const Job& job, int64_t t, int64_t r) const {
     return plan_.save ? job.saved.raw + (batch_.start(t) + r) * shape_.H
@@ -340,11 +354,34 @@ class Forward {
 
   // The last layer's output, from what is kept to the caller's tensor
   void deliver(int id, int size) const {
-    const View<Real> from = output(shape_.layers - 1);
-    const Range steps = share(batch_.T(), id, size);
-    for (int64_t t = steps.begin; t < steps.end; ++t) {
-      for (int64_t r = 0; r < batch_.active(t); ++r)
-        std::copy_n(from.at(t, r), from.row, args_.y.at(t, r));
+    const int64_t width = shape_.directions * shape_.out();
+    copy_rows(output(shape_.layers - 1), width, args_.y, id, size);
+  }
+
+  // A layer's states after every step, to the caller's tensors
+  void deliver_states(int64_t layer, int id, int size) const {
+    for (int64_t d = 0; d < shape_.directions; ++d) {
+      const int64_t index = layer * shape_.directions + d;
+      View<Real> h = output(layer);
+      h.base += d * shape_.out();
+      deliver_state(h, shape_.out(), args_.h_all, index, id, size);
+      if (!panels_.cell.has_cell_state) continue;
+      const View<Real> c = batch_.stacked_view(cells(index), panels_.units);
+      deliver_state(c, shape_.H, args_.c_all, index, id, size);
+    }
+  }
+  void deliver_state(const View<Real>& from, int64_t width, Real* all, int64_t index, int id,
+                     int size) const {
+    const View<Real> to = states_view(batch_, all, index, width);
+    copy_rows(from, width, to, id, size);
+    clear_padding(batch_, to, width, id, size);
+  }
+
+  // By turns of steps, which shares a ragged batch evenly
+  void copy_rows(const View<Real>& from, int64_t width, const View<Real>& to, int id,
+                 int size) const {
+    for (int64_t t = id; t < batch_.T(); t += size) {
+      for (int64_t r = 0; r < batch_.active(t); ++r) std::copy_n(from.at(t, r), width, to.at(t, r));
     }
   }
 

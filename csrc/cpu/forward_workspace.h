@@ -20,7 +20,8 @@ struct ForwardWorkspace {
     Real* w_hr;       // column panels of the transposed matrix
     Real* bias;       // [gate panels][slots][unit]
     Real* projected;  // [row groups][gate panels][rows of a block][gates][unit]
-    Real* cell;       // [B][units] initial state; without `saved`, the running one
+    Real* cell;       // [B][units] initial state; without `saved` and `cells`, the running one
+    Real* cells;      // [rows][units] state after every step, where wanted without `saved`
     Real* raw;        // [B][H] hidden state before the projection, without `saved`
   };
   struct Thread {
@@ -48,13 +49,15 @@ struct ForwardWorkspace {
       dir.bias = arena.take<Real>(panels.gates * panels.width);
       dir.projected = arena.take<Real>(single_step ? 0 : block_rows * panels.pre);
       dir.cell = panels.cell.has_cell_state ? arena.take<Real>(B * panels.units) : nullptr;
+      const bool keeps_cells = panels.cell.has_cell_state && plan.states && !plan.save;
+      dir.cells = keeps_cells ? arena.take<Real>(plan.batch.rows() * panels.units) : nullptr;
       dir.raw = shape.P && !plan.save ? arena.take<Real>(B * shape.H) : nullptr;
     }
     if (!plan.save && shape.layers > 1) {
       for (Real*& output : outputs)
         output = arena.take<Real>(plan.batch.rows() * shape.directions * shape.out());
     }
-    zeros = arena.take<Real>(shape.out());
+    zeros = arena.take<Real>(std::max(shape.out(), panels.units));
     for (int i = 0; i < plan.threads; ++i) {
       const int64_t pointers = std::max(block_rows, B);
       Thread thread;
@@ -70,7 +73,7 @@ struct ForwardWorkspace {
   int64_t block_rows;  // of all row groups together
   Direction directions[2];
   Real* outputs[2] = {};  // of the layer below and of this one, by turns
-  Real* zeros;            // a state of zeros
+  Real* zeros;            // a state of zeros, h or c
   std::vector<Thread> threads;
 };
 

@@ -9,9 +9,16 @@
 namespace fastrnn {
 
 Batch::Batch(int64_t T, int64_t B, std::vector<int64_t> batch_sizes, std::vector<int64_t> order,
-             bool packed)
-    : T_(T), B_(B), sizes_(std::move(batch_sizes)), order_(std::move(order)), packed_(packed) {
+             bool packed, const bool* resets)
+    : T_(T),
+      span_(T),
+      B_(B),
+      sizes_(std::move(batch_sizes)),
+      order_(std::move(order)),
+      packed_(packed),
+      resets_(resets) {
   if (sizes_.empty()) return;
+  while (T_ > 0 && sizes_[T_ - 1] == 0) --T_;
   starts_.resize(T + 1);
   for (int64_t t = 0; t < T; ++t) starts_[t + 1] = starts_[t] + sizes_[t];
   lengths_.resize(B);
@@ -58,12 +65,13 @@ void measure(Plan& plan, int threads) {
 
 }  // namespace
 
-Plan::Plan(const Shape& shape, Batch batch, bool save, bool dropout, int threads,
+Plan::Plan(const Shape& shape, Batch batch, bool save, bool dropout, bool states, int threads,
            const KernelTable& kernels)
     : shape(shape),
       batch(std::move(batch)),
       save(save),
       dropout(dropout),
+      states(states),
       threads(threads),
       kernels(&kernels) {
   if (shape.dtype == DType::kFloat32) {

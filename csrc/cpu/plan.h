@@ -36,16 +36,19 @@ class Arena {
   int64_t used_ = 0;
 };
 
-// Which rows are active at which step. Rows are ordered by falling length, so the active ones are
-// always the first few.
+// Which rows are active at which step, and where each takes its state from. Rows are ordered by
+// falling length, so the active ones are always the first few.
 class Batch {
  public:
-  // batch_sizes: [T] active rows at each step, empty: all rows at all steps. order: [B] batch entry
-  // of each row, empty: itself.
+  // batch_sizes: [T] active rows at each step, zeros at the end allowed; empty: all rows at all
+  // steps. order: [B] batch entry of each row, empty: itself. packed: the caller's tensors hold
+  // active rows alone, in this order. resets: [T, B] by batch entry, no state passes from the step
+  // before to this one; or null. The caller keeps them for as long as the batch.
   Batch(int64_t T, int64_t B, std::vector<int64_t> batch_sizes, std::vector<int64_t> order,
-        bool packed);
+        bool packed, const bool* resets);
 
-  int64_t T() const { return T_; }
+  int64_t T() const { return T_; }        // steps with an active row
+  int64_t span() const { return span_; }  // steps of the caller's tensors
   int64_t B() const { return B_; }
   int64_t rows() const { return start(T_); }  // of all steps together
   double mean_active() const {
@@ -56,21 +59,32 @@ class Batch {
   int64_t length(int64_t r) const { return lengths_.empty() ? T_ : lengths_[r]; }
   int64_t entry(int64_t r) const { return order_.empty() ? r : order_[r]; }
 
-  // The step that a direction comes from when it reaches step t of row r; -1: from the initial
-  // state
+  // The step that a direction comes from when it reaches step t of row r; or one of these
+  static constexpr int64_t kInitial = -1;  // from the initial state
+  static constexpr int64_t kZeros = -2;    // from a reset: a state of zeros
   int64_t previous(bool reverse, int64_t t, int64_t r) const {
-    if (!reverse) return t - 1;
-    return t + 1 < T_ && r < active(t + 1) ? t + 1 : -1;
+    if (!reverse) return resets(t, r) ? kZeros : t - 1;
+    if (t + 1 == T_ || r >= active(t + 1)) return kInitial;
+    return resets(t + 1, r) ? kZeros : t + 1;
   }
+  bool has_resets() const { return resets_ != nullptr; }
+
+  // Do the caller's tensors have room for steps that a row does not take?
+  bool padded() const { return !packed_ && !sizes_.empty(); }
 
   // Time blocks of about `rows` rows, as [first step of each block ..., T]
   std::vector<int64_t> blocks(int64_t rows) const;
 
-  // A tensor of the caller's, and one of our own with rows of all steps stacked
+  // A tensor of the caller's: like x, packed if the batch is, or by batch entry in any case; and
+  // one of our own with rows of all steps stacked
   template <class Real>
   View<Real> caller_view(Real* base, int64_t step, int64_t row) const {
-    return {base, step, row, packed_ ? starts_.data() : nullptr,
-            packed_ || order_.empty() ? nullptr : order_.data()};
+    if (packed_) return {base, step, row, starts_.data(), nullptr};
+    return entry_view(base, step, row);
+  }
+  template <class Real>
+  View<Real> entry_view(Real* base, int64_t step, int64_t row) const {
+    return {base, step, row, nullptr, order_.empty() ? nullptr : order_.data()};
   }
   template <class Real>
   View<Real> stacked_view(Real* base, int64_t width) const {
@@ -78,19 +92,23 @@ class Batch {
   }
 
  private:
-  int64_t T_, B_;
+  bool resets(int64_t t, int64_t r) const { return resets_ && resets_[t * B_ + entry(r)]; }
+
+  int64_t T_, span_, B_;
   std::vector<int64_t> sizes_, starts_, lengths_, order_;
   bool packed_;
+  const bool* resets_;
 };
 
 struct Plan {
-  Plan(const Shape& shape, Batch batch, bool save, bool dropout, int threads,
+  Plan(const Shape& shape, Batch batch, bool save, bool dropout, bool states, int threads,
        const KernelTable& kernels);
 
   Shape shape;
   Batch batch;
   bool save;     // keep what backward needs
   bool dropout;  // masks between the layers
+  bool states;   // those after every step are wanted
   int threads;   // that the call is worth, at the most those offered
   const KernelTable* kernels;
 
@@ -114,6 +132,22 @@ void copy_or_zero(const Real* states, int64_t row, int64_t n, Real* to, int64_t 
   const int64_t known = states ? n : 0;
   if (known) std::copy_n(states + row * n, n, to);
   std::fill(to + known, to + width, Real{0});
+}
+
+// Zeros where rows have ended, at every size-th step from the id-th on
+template <class Real>
+void clear_padding(const Batch& batch, const View<Real>& to, int64_t width, int id, int size) {
+  for (int64_t t = id; t < batch.span(); t += size) {
+    for (int64_t r = batch.active(t); r < batch.B(); ++r) std::fill_n(to.at(t, r), width, Real{0});
+  }
+}
+
+// The states of one (layer, direction) after every step, in the caller's [index, T, B, width]
+template <class Real>
+View<Real> states_view(const Batch& batch, Real* base, int64_t index, int64_t width) {
+  if (!base) return {};
+  const int64_t step = batch.B() * width;
+  return batch.entry_view(base + index * batch.span() * step, step, width);
 }
 
 // A call's sizes in the units of its kernels.

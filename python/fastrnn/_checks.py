@@ -22,6 +22,7 @@ from .spec import Spec
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 DTYPES = (torch.float32, torch.float64)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 REDUCED = (torch.bfloat16, torch.float16)
 CELL_WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
 
@@ -289,6 +290,68 @@ def check_packed(packed: PackedSequence) -> int:
                 f"got {reprlib.repr(order)}"
             )
     return sizes[0]
+
+
+def check_lengths(lengths: Any, steps: int, batch: int) -> Tensor:
+    """``lengths`` as a Tensor [B] int64 on the CPU that is nobody else's.
+
+    Raises
+    ------
+    ValueError
+        They are not one integer for each sequence, each of them 0 to T.
+    """
+    try:
+        given = torch.as_tensor(lengths)
+    except (RuntimeError, TypeError, ValueError):
+        raise ValueError(f"lengths: expected {batch} integers, got {lengths!r}") from None
+    if given.shape != (batch,):
+        raise ValueError(
+            f"lengths: expected shape {(batch,)}, one for each sequence, got {tuple(given.shape)}"
+        )
+    if batch and given.dtype not in INTEGERS:
+        raise ValueError(f"lengths: expected integers, got {given.dtype}")
+    checked = given.to("cpu", torch.int64, copy=True)
+    values: list[int] = checked.tolist()
+    if values and (min(values) < 0 or max(values) > steps):
+        raise ValueError(
+            f"lengths: expected numbers from 0 to the {steps} steps of input, "
+            f"got {reprlib.repr(values)}"
+        )
+    return checked
+
+
+def check_resets(resets: Any, shape: Sequence[int]) -> Tensor:
+    """``resets`` if it is a bool Tensor of this shape, that of input without its features.
+
+    Raises
+    ------
+    ValueError
+        It is not.
+    """
+    flags = _tensor(resets, "resets", ValueError)
+    if flags.dtype is not torch.bool:
+        raise ValueError(f"resets: expected torch.bool, got {flags.dtype}; convert it with .bool()")
+    if flags.shape != shape:
+        raise ValueError(
+            f"resets: expected shape {tuple(shape)}, that of input without its features, "
+            f"got {tuple(flags.shape)}"
+        )
+    return flags
+
+
+def check_absent(name: str, value: Any) -> None:
+    """Refuse an argument that says again what a PackedSequence says, or cannot be packed with it.
+
+    Raises
+    ------
+    ValueError
+        It is there.
+    """
+    if value is not None:
+        raise ValueError(
+            f"{name}: expected None with a PackedSequence, got {_describe(value)}; "
+            f"give a padded input instead, with lengths"
+        )
 
 
 def _check_index(index: Tensor, name: str) -> None:

@@ -39,15 +39,23 @@ class Plan:
         bias: bool,
         save: bool,
         dropout: bool,
+        states: bool,
         threads: int,
         packed: bool,
         batch_sizes: int,
         row_index: int,
+        resets: int,
         /,
     ) -> None:
         """``batch_sizes``: [T] int64, active rows at each step, not increasing; 0 for all at all.
 
-        ``row_index``: [B] int64, the entry of the states that each row has; 0 for its own.
+        ``row_index``: [B] int64, the batch entry that each row is; 0 for its own number.
+        ``packed``: x, y and their gradients hold the active rows alone, in the order of the rows;
+        else all entries at all steps, of which those that are not active are never read, and come
+        out as zeros.
+        ``resets``: [T, B] bool by batch entry, where no state passes from the step before; 0 for
+        none. Not copied: it has to live as long as the plan.
+        ``states``: `forward` writes those after every step too.
         """
 
     @property
@@ -74,13 +82,19 @@ class Plan:
         c0: int,
         h_n: int,
         c_n: int,
+        h_all: int,
+        c_all: int,
         weights: Sequence[int],
         masks: Sequence[int],
         saved: int,
         workspace: int,
         /,
     ) -> None:
-        """Strided tensors are (address, stride of steps, stride of rows); states contiguous."""
+        """Strided tensors are (address, stride of steps, stride of rows); states contiguous.
+
+        ``h_all`` [L*D, T, B, P or H] and ``c_all`` [L*D, T, B, H]: states after every step, zeros
+        where a row is not active; 0 if the plan does not want them.
+        """
 
     def backward(
         self,
@@ -92,6 +106,8 @@ class Plan:
         d_y: tuple[int, int, int],
         d_h_n: int,
         d_c_n: int,
+        d_h_all: int,
+        d_c_all: int,
         d_x: tuple[int, int, int],
         d_h0: int,
         d_c0: int,

@@ -34,7 +34,10 @@ def lstm(
     bidirectional: bool = False,
     batch_first: bool = False,
     proj_size: int = 0,
-) -> tuple[Any, tuple[Tensor, Tensor]]:
+    lengths: Tensor | Sequence[int] | None = None,
+    resets: Tensor | None = None,
+    return_states: bool = False,
+) -> tuple[Any, ...]:
     """Long short-term memory over whole sequences; equations in `fastrnn.reference.lstm_step`.
 
     Parameters
@@ -51,19 +54,35 @@ def lstm(
         As in ``torch.nn.LSTM``.
     dropout : float
         Probability of a zero in the outputs between layers; applies only when ``training``.
+    lengths : Tensor [B] of integers or sequence of int, optional
+        The steps of each sequence, 0 to T, in any order; what ``input`` holds beyond them is not
+        read. The reverse direction starts from each sequence's own end. None: all have T.
+    resets : Tensor bool, shaped like ``input`` without its features, optional
+        True at step t: nothing passes from step t - 1 to step t, in either direction. The forward
+        direction enters step t with a state of zeros (at t = 0 instead of ``hx``), the reverse
+        direction step t - 1. Nothing happens past a sequence's length.
+    return_states : bool
+        Return the states after every step, too.
 
     Returns
     -------
     output : Tensor or PackedSequence
-        Like ``input``, with D*K features.
+        Like ``input``, with D*K features; zero past a sequence's length.
     (h_n, c_n) : (Tensor, Tensor)
-        Final states, shaped like ``hx``.
+        Final states, shaped like ``hx``; after a sequence's own last step, and ``hx`` itself for
+        one of length 0.
+    (h_all, c_all) : (Tensor, Tensor)
+        Only with ``return_states``: [L*D, T, B, K] and [L*D, T, B, H], without B for one sequence,
+        in torch's order of layers and directions and with time first even with ``batch_first``.
+        h is the layer's output before dropout; both are zero past a sequence's length. For a
+        PackedSequence in the order of the batch before it was packed.
 
     Raises
     ------
     ValueError
-        ``input`` has the wrong number of dimensions or another dtype than the weights, or a size is
-        out of range.
+        ``input`` has the wrong number of dimensions or another dtype than the weights, a size is
+        out of range, ``lengths`` or ``resets`` has a wrong shape, dtype or value, or is given
+        together with a PackedSequence.
     RuntimeError
         Any other shape, dtype or device is wrong. NotImplementedError, which is one, if all agree
         on a dtype or device that this build has no kernels for.
@@ -81,6 +100,9 @@ def lstm(
         bidirectional,
         batch_first,
         dropout if training else 0.0,
+        lengths,
+        resets,
+        return_states,
     )
 
 
@@ -95,11 +117,14 @@ def gru(
     training: bool = False,
     bidirectional: bool = False,
     batch_first: bool = False,
-) -> tuple[Any, Tensor]:
+    lengths: Tensor | Sequence[int] | None = None,
+    resets: Tensor | None = None,
+    return_states: bool = False,
+) -> tuple[Any, ...]:
     """Gated recurrent units over whole sequences; equations in `fastrnn.reference.gru_step`.
 
-    Parameters, results and exceptions are those of `lstm`, with gates r, z, n, with one state
-    ``hx`` [L*D, B, H], and with no ``proj_size``.
+    Parameters, results and exceptions are those of `lstm`, with gates r, z, n, with one Tensor
+    where `lstm` has a pair (``hx`` [L*D, B, H]), and with no ``proj_size``.
     """
     return _from_weights(
         "gru",
@@ -112,6 +137,9 @@ def gru(
         bidirectional,
         batch_first,
         dropout if training else 0.0,
+        lengths,
+        resets,
+        return_states,
     )
 
 
@@ -127,7 +155,10 @@ def rnn(
     training: bool = False,
     bidirectional: bool = False,
     batch_first: bool = False,
-) -> tuple[Any, Tensor]:
+    lengths: Tensor | Sequence[int] | None = None,
+    resets: Tensor | None = None,
+    return_states: bool = False,
+) -> tuple[Any, ...]:
     """Simple recurrent layers over whole sequences; equations in `fastrnn.reference.rnn_step`.
 
     Parameters, results and exceptions are those of `gru`, with one gate and with ``nonlinearity``
@@ -146,6 +177,9 @@ def rnn(
         bidirectional,
         batch_first,
         dropout if training else 0.0,
+        lengths,
+        resets,
+        return_states,
     )
 
 
@@ -235,7 +269,10 @@ def run_layer(
     bidirectional: bool,
     batch_first: bool,
     dropout: float,
-) -> tuple[Any, Any]:
+    lengths: Any = None,
+    resets: Any = None,
+    return_states: bool = False,
+) -> tuple[Any, ...]:
     """What `lstm`, `gru` and `rnn` do, for callers that know what sizes the weights ought to have.
 
     ``cell`` is "lstm", "gru", "rnn_tanh" or "rnn_relu", ``dropout`` is 0 when not training; the
@@ -244,11 +281,14 @@ def run_layer(
     plan = _checks.layer_plan(
         cell, input_size, hidden_size, proj_size, num_layers, bias, bidirectional, dropout
     )
-    done: tuple[Any, Any] | None = _directly(plan, input, hx, weights, batch_first)
-    if done is not None:
-        return done
+    if lengths is None and resets is None and not return_states:
+        done: tuple[Any, ...] | None = _directly(plan, input, hx, weights, batch_first)
+        if done is not None:
+            return done
     if isinstance(input, PackedSequence):
-        return _run_packed(plan, input, hx, weights)
+        _checks.check_absent("lengths", lengths)
+        _checks.check_absent("resets", resets)
+        return _run_packed(plan, input, hx, weights, return_states)
     rank = _checks.rank_of(input, "input")
     if rank == 2:
         data, batch_first = input.unsqueeze(1), False
@@ -262,11 +302,36 @@ def run_layer(
     data = _checks.check_input(data, plan, weights, ValueError)
     _checks.check_weights(plan, weights, data)
     h, c = _layer_states(plan, hx, batch, data, rank)
-    y, h_n, c_n = ops.run(plan.spec, data, h, c, weights, batch_first=batch_first)
+    if lengths is not None:
+        lengths = _checks.check_lengths(lengths, steps, batch)
+    if resets is not None:
+        resets = _checks.check_resets(resets, input.shape[:-1])
+        resets = resets.unsqueeze(1) if rank == 2 else resets.t() if batch_first else resets
+    y, h_n, c_n, h_all, c_all = ops.run(
+        plan.spec,
+        data,
+        h,
+        c,
+        weights,
+        batch_first=batch_first,
+        lengths=lengths,
+        resets=resets,
+        states=return_states,
+    )
     if rank == 2:
         y, h_n = y.squeeze(1), h_n.squeeze(1)
-        c_n = None if c_n is None else c_n.squeeze(1)
-    return y, h_n if c_n is None else (h_n, c_n)
+        c_n, h_all, c_all = (None if s is None else s.squeeze(-2) for s in (c_n, h_all, c_all))
+    return _as_returned(y, h_n, c_n, h_all, c_all)
+
+
+def _as_returned(
+    y: Any, h_n: Tensor, c_n: Tensor | None, h_all: Tensor | None, c_all: Tensor | None
+) -> tuple[Any, ...]:
+    """The outputs in torch's form: states are pairs, or h alone where there is no c."""
+    final = h_n if c_n is None else (h_n, c_n)
+    if h_all is None:
+        return y, final
+    return y, final, h_all if c_all is None else (h_all, c_all)
 
 
 def _directly(
@@ -282,7 +347,7 @@ def _directly(
 
 def _from_weights(
     cell: str, input: Any, hx: Any, weights: Sequence[Any], *options: Any
-) -> tuple[Any, Any]:
+) -> tuple[Any, ...]:
     """`run_layer` with the sizes that the first weight tells."""
     if not weights:
         raise RuntimeError("weights: expected the Tensors of at least one layer, got none")
@@ -291,8 +356,12 @@ def _from_weights(
 
 
 def _run_packed(
-    plan: _checks.Plan, packed: PackedSequence, hx: Any, weights: Sequence[Any]
-) -> tuple[PackedSequence, Any]:
+    plan: _checks.Plan,
+    packed: PackedSequence,
+    hx: Any,
+    weights: Sequence[Any],
+    return_states: bool,
+) -> tuple[Any, ...]:
     data, batch_sizes, sorted_indices, unsorted_indices = packed
     batch = _checks.check_packed(packed)
     # torch's LSTM does not look at the dtype of a packed input before a matrix product fails.
@@ -300,7 +369,7 @@ def _run_packed(
     data = _checks.check_input(data, plan, weights, mismatch)
     _checks.check_weights(plan, weights, data)
     h, c = _layer_states(plan, hx, batch, data, None)
-    y, h_n, c_n = ops.run(
+    y, h_n, c_n, h_all, c_all = ops.run(
         plan.spec,
         data,
         h,
@@ -308,9 +377,10 @@ def _run_packed(
         weights,
         batch_sizes=batch_sizes.contiguous(),
         row_index=None if sorted_indices is None else sorted_indices.contiguous(),
+        states=return_states,
     )
     output = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
-    return output, h_n if c_n is None else (h_n, c_n)
+    return _as_returned(output, h_n, c_n, h_all, c_all)
 
 
 def _layer_states(

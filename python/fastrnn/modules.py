@@ -55,7 +55,9 @@ class _Layer(torch.nn.RNNBase):
         reads each weight where it lies, so there is nothing to lay out, and calling this is free.
         """
 
-    def _forward(self, input: Any, hx: Any) -> tuple[Any, Any]:
+    def _forward(
+        self, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
+    ) -> tuple[Any, ...]:
         return functional.run_layer(
             _CELL_OF_MODE[self.mode],
             input,
@@ -69,6 +71,9 @@ class _Layer(torch.nn.RNNBase):
             self.bidirectional,
             self.batch_first,
             self.dropout if self.training else 0.0,
+            lengths,
+            resets,
+            return_states,
         )
 
 
@@ -80,8 +85,14 @@ class LSTM(_Layer, torch.nn.LSTM):
     """
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Any, tuple[Tensor, Tensor]]:
+        self,
+        input: Tensor | PackedSequence,
+        hx: tuple[Tensor, Tensor] | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+        return_states: bool = False,
+    ) -> tuple[Any, ...]:
         """Run the layers over whole sequences.
 
         Parameters
@@ -90,20 +101,29 @@ class LSTM(_Layer, torch.nn.LSTM):
             [T, B, I], [B, T, I] with ``batch_first``, or [T, I] for one sequence.
         hx : (Tensor, Tensor), optional
             h_0 [L*D, B, K] and c_0 [L*D, B, H], without B for one sequence; zeros if not given.
+        lengths : Tensor [B] of integers or sequence of int, optional
+            The steps of each sequence, 0 to T, in any order. What lies beyond them is not read.
+        resets : Tensor bool, shaped like ``input`` without its features, optional
+            True at step t: nothing passes from step t - 1 to step t, in either direction.
+        return_states : bool
+            Return the states after every step, too.
 
         Returns
         -------
         output : Tensor or PackedSequence
-            Like ``input``, with D*K features.
+            Like ``input``, with D*K features; zero past a sequence's length.
         (h_n, c_n) : (Tensor, Tensor)
-            Final states, shaped like ``hx``.
+            Final states, shaped like ``hx``, after each sequence's own last step.
+        (h_all, c_all) : (Tensor, Tensor)
+            Only with ``return_states``: [L*D, T, B, K] and [L*D, T, B, H], without B for one
+            sequence, time first even with ``batch_first``.
 
         Raises
         ------
         ValueError, RuntimeError, AttributeError, TypeError, IndexError
             As `fastrnn.functional.lstm`.
         """
-        return self._forward(input, hx)
+        return self._forward(input, hx, lengths, resets, return_states)
 
 
 class GRU(_Layer, torch.nn.GRU):
@@ -114,10 +134,16 @@ class GRU(_Layer, torch.nn.GRU):
     """
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: Tensor | None = None
-    ) -> tuple[Any, Tensor]:
+        self,
+        input: Tensor | PackedSequence,
+        hx: Tensor | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+        return_states: bool = False,
+    ) -> tuple[Any, ...]:
         """Run the layers over whole sequences, as `LSTM.forward` with one state [L*D, B, H]."""
-        return self._forward(input, hx)
+        return self._forward(input, hx, lengths, resets, return_states)
 
 
 class RNN(_Layer, torch.nn.RNN):
@@ -128,10 +154,16 @@ class RNN(_Layer, torch.nn.RNN):
     """
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: Tensor | None = None
-    ) -> tuple[Any, Tensor]:
+        self,
+        input: Tensor | PackedSequence,
+        hx: Tensor | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+        return_states: bool = False,
+    ) -> tuple[Any, ...]:
         """Run the layers over whole sequences, as `LSTM.forward` with one state [L*D, B, H]."""
-        return self._forward(input, hx)
+        return self._forward(input, hx, lengths, resets, return_states)
 
 
 class LSTMCell(torch.nn.LSTMCell):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import _core, reference
-from .spec import Spec
+from .spec import Outputs, Spec
 
 __all__ = ["direct", "run", "run_step"]
 
@@ -65,10 +65,13 @@ def run(
     batch_first: bool = False,
     batch_sizes: Tensor | None = None,
     row_index: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+    states: bool = False,
+) -> Outputs:
     """A stack of layers over whole sequences; parameters and results as in `reference.rnn`."""
-    arguments = (spec, data, hx, cx, weights, batch_first, batch_sizes, row_index)
-    return _eager()(*arguments)
+    layout = (batch_first, batch_sizes, row_index, lengths, resets, states)
+    return _eager()(spec, data, hx, cx, weights, *layout)
 
 
 def run_step(
@@ -86,11 +89,11 @@ def run_step(
     (h', c') : Tensor [B, H]
         c' is None for other cells than the LSTM.
     """
-    y, _, c_n = _eager()(spec, data, hx, cx, weights, False, None, None)
+    y, _, c_n, _, _ = _eager()(spec, data, hx, cx, weights)
     return y, c_n
 
 
-def _eager() -> Callable[..., tuple[Tensor, Tensor, Tensor | None]]:
+def _eager() -> Callable[..., Outputs]:
     """`_run`, which breaks the graph of a compiler: a tracer must not see addresses."""
     if torch.compiler.is_compiling():
         outside: Callable[..., Any] = torch.compiler.disable(_run)  # type: ignore[no-untyped-call]
@@ -104,19 +107,22 @@ def _run(
     hx: Tensor | None,
     cx: Tensor | None,
     weights: Sequence[Tensor],
-    batch_first: bool,
-    batch_sizes: Tensor | None,
-    row_index: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    call = _Call(spec, data, batch_first, batch_sizes, row_index)
+    batch_first: bool = False,
+    batch_sizes: Tensor | None = None,
+    row_index: Tensor | None = None,
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+    states: bool = False,
+) -> Outputs:
+    call = _Call(spec, data, batch_first, batch_sizes, row_index, lengths, resets, states)
     if not (_has_memory(data) and _has_memory(weights[1])):
         return call.by_equations(data, hx, cx, weights, call.masks)
     if torch.is_grad_enabled() and _any_requires_grad(data, hx, cx, weights):
         outputs = _Recurrence.apply(call, data, hx, cx, *weights)  # type: ignore[no-untyped-call]
     else:
         outputs = call.forward(data, hx, cx, weights, None)
-    y, h_n, c_n = call.named(outputs)
-    return y, y if call.single_step else h_n, c_n
+    y, h_n, c_n, h_all, c_all = call.named(outputs)
+    return y, y if call.single_step else h_n, c_n, h_all, c_all
 
 
 def _has_memory(tensor: Tensor) -> bool:
@@ -142,6 +148,9 @@ class _Call:
         batch_first: bool,
         batch_sizes: Tensor | None,
         row_index: Tensor | None,
+        lengths: Tensor | None,
+        resets: Tensor | None,
+        states: bool,
     ) -> None:
         self.spec = spec
         self.directions = 2 if spec.bidirectional else 1
@@ -150,6 +159,10 @@ class _Call:
         self.batch_first = batch_first
         self.batch_sizes = batch_sizes
         self.row_index = row_index
+        self.lengths = lengths
+        self.resets = None if resets is None else _copied(resets)
+        self.states = states
+        self.packed = batch_sizes is not None
         self.single_step = batch_sizes is None and data.dim() == 2
         if batch_sizes is not None:
             self.T, self.B = len(batch_sizes), int(batch_sizes[0])
@@ -159,13 +172,17 @@ class _Call:
             self.B, self.T, _ = data.shape
         else:
             self.T, self.B, _ = data.shape
+        if lengths is not None:
+            self.batch_sizes, self.row_index = _in_falling_order(lengths, self.T)
         self.masks = self._draw_masks(data) if spec.dropout and spec.num_layers > 1 else []
 
     def _draw_masks(self, data: Tensor) -> list[Tensor]:
         """One for each layer but the last, over the rows of all steps in order of time."""
-        shape = (*((self.T, self.B) if self.batch_sizes is None else data.shape[:1]), self.out)
+        rows: tuple[int, ...] = (self.T, self.B)
+        if self.batch_sizes is not None:
+            rows = (int(self.batch_sizes.sum()),)
         return [
-            reference.dropout_mask(shape, self.spec.dropout, data)
+            reference.dropout_mask((*rows, self.out), self.spec.dropout, data)
             for _ in range(self.spec.num_layers - 1)
         ]
 
@@ -184,10 +201,12 @@ class _Call:
             spec.bias,
             save,
             bool(self.masks),
+            self.states,
             torch.get_num_threads(),
-            self.batch_sizes is not None,
+            self.packed,
             0 if self.batch_sizes is None else self.batch_sizes.data_ptr(),
             0 if self.row_index is None else self.row_index.data_ptr(),
+            0 if self.resets is None else self.resets.data_ptr(),
         )
 
     def _strided(self, tensor: Tensor | None) -> tuple[int, int, int]:
@@ -207,12 +226,18 @@ class _Call:
         weights: Sequence[Tensor],
         saved: list[Tensor] | None,
     ) -> tuple[Tensor, ...]:
-        """(y, h_n) or (y, h_n, c_n), of a single step without h_n, which is y.
+        """(y, h_n) or (y, h_n, c_n), of a single step without h_n, which is y; then all states.
 
         A list as ``saved`` gets what backward needs.
         """
         spec = self.spec
         states: tuple[int, ...] = (spec.num_layers * self.directions, self.B)
+        h_all = c_all = None
+        if self.states:
+            steps = (states[0], self.T, self.B)
+            h_all = data.new_empty((*steps, spec.proj_size or spec.hidden_size))
+            if self.has_cell_state:
+                c_all = data.new_empty((*steps, spec.hidden_size))
         y = data.new_empty((*data.shape[:-1], self.out))
         if self.single_step:
             states, h_n = states[1:], y
@@ -232,6 +257,8 @@ class _Call:
                 _address(cx),
                 h_n.data_ptr(),
                 _address(c_n),
+                0 if h_all is None else h_all.data_ptr(),
+                0 if c_all is None else c_all.data_ptr(),
                 [w.data_ptr() for w in weights],
                 [m.data_ptr() for m in self.masks],
                 _address(kept),
@@ -240,7 +267,11 @@ class _Call:
             if saved is not None and kept is not None:
                 saved.append(kept)
         outputs = (y,) if self.single_step else (y, h_n)
-        return outputs if c_n is None else (*outputs, c_n)
+        if c_n is not None:
+            outputs = (*outputs, c_n)
+        if h_all is None:
+            return outputs
+        return (*outputs, h_all) if c_all is None else (*outputs, h_all, c_all)
 
     def by_equations(
         self,
@@ -249,8 +280,8 @@ class _Call:
         cx: Tensor | None,
         weights: Sequence[Tensor],
         masks: Sequence[Tensor],
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(y, h_n, c_n) in plain torch operations."""
+    ) -> Outputs:
+        """(y, h_n, c_n, h_all, c_all) in plain torch operations."""
         if self.single_step:
             data, hx, cx = data[None], *(None if s is None else s[None] for s in (hx, cx))
         outputs = reference.rnn(
@@ -260,20 +291,26 @@ class _Call:
             cx,
             weights,
             batch_first=self.batch_first,
-            batch_sizes=self.batch_sizes,
-            row_index=self.row_index,
+            batch_sizes=self.batch_sizes if self.packed else None,
+            row_index=self.row_index if self.packed else None,
+            lengths=self.lengths,
+            resets=self.resets,
+            states=self.states,
             masks=masks,
         )
         if not self.single_step:
             return outputs
-        y, h_n, c_n = outputs
-        return y[0], h_n[0], None if c_n is None else c_n[0]
+        y, h_n, c_n, *_ = outputs
+        return y[0], h_n[0], None if c_n is None else c_n[0], None, None
 
-    def named(self, of_outputs: Sequence[Any]) -> tuple[Any, Any, Any]:
-        """What belongs to `forward`'s outputs, as what belongs to y, h_n and c_n."""
+    def named(self, of_outputs: Sequence[Any]) -> tuple[Any, Any, Any, Any, Any]:
+        """What belongs to `forward`'s outputs, as what belongs to y, h_n, c_n, h_all and c_all."""
         y, *rest = of_outputs
         h_n = None if self.single_step else rest.pop(0)
-        return y, h_n, rest[0] if rest else None
+        c_n = rest.pop(0) if self.has_cell_state else None
+        if not rest:
+            return y, h_n, c_n, None, None
+        return y, h_n, c_n, rest[0], rest[1] if self.has_cell_state else None
 
     def backward(
         self,
@@ -286,6 +323,8 @@ class _Call:
         d_y: Tensor | None,
         d_h_n: Tensor | None,
         d_c_n: Tensor | None,
+        d_h_all: Tensor | None,
+        d_c_all: Tensor | None,
         gradients: list[Tensor | None],
     ) -> None:
         """Fill ``gradients`` of data, hx, cx and the weights; None is not computed."""
@@ -294,6 +333,7 @@ class _Call:
         weights = [w.resolve_neg().contiguous() for w in weights]
         d_y = None if d_y is None else _rows_contiguous(d_y)
         d_h_n, d_c_n = _contiguous(d_h_n), _contiguous(d_c_n)
+        d_h_all, d_c_all = _contiguous(d_h_all), _contiguous(d_c_all)
         workspace = _bytes(self.plan.backward_bytes)
         self.plan.backward(
             self._strided(data),
@@ -304,6 +344,8 @@ class _Call:
             self._strided(d_y),
             _address(d_h_n),
             _address(d_c_n),
+            _address(d_h_all),
+            _address(d_c_all),
             self._strided(d_data),
             _address(d_hx),
             _address(d_cx),
@@ -382,6 +424,21 @@ def _differentiable_gradients(
         )
     )
     return [next(found) if need else None for need in needed]
+
+
+def _in_falling_order(lengths: Tensor, T: int) -> tuple[Tensor, Tensor]:
+    """``batch_sizes`` [T] and ``row_index`` [B] as torch's packing of the same batch has them.
+
+    Equal lengths come in the same order as there, so that dropout masks fall on the same rows.
+    """
+    _, row_index = torch.sort(lengths, descending=True)
+    ended = torch.bincount(lengths, minlength=T + 1)[:T].cumsum(0)
+    return len(lengths) - ended, row_index
+
+
+def _copied(resets: Tensor) -> Tensor:
+    """What backward will read again, when the caller's rollout buffer may have been filled anew."""
+    return resets.to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _bytes(n: int) -> Tensor:

@@ -9,18 +9,20 @@ one, ``W_i`` and ``W_h`` the rows of ``w_ih`` and ``w_hh`` that belong to one ga
 sequences, I input features, H hidden units, P outputs of a projection, K = P or H, L layers, D =
 2 directions or 1, N rows of a packed batch.
 
-A dense batch is a packed batch in which every sequence is active at every step, so that one loop
-serves both.
+Every batch is computed as a packed one, so that one loop serves all: in a dense batch every
+sequence is active at every step, and one with ``lengths`` is packed first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from .spec import Spec
+from .spec import Outputs, Spec
 
 __all__ = ["dropout_mask", "gru_step", "lstm_step", "rnn", "rnn_step"]
 
@@ -175,8 +177,11 @@ def rnn(
     batch_first: bool = False,
     batch_sizes: Tensor | None = None,
     row_index: Tensor | None = None,
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+    states: bool = False,
     masks: Sequence[Tensor] | None = None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
+) -> Outputs:
     """A stack of layers over whole sequences; the contract of ``ops.run``.
 
     Parameters
@@ -193,35 +198,58 @@ def rnn(
         Makes ``data`` a packed batch: the number of rows active at each step.
     row_index : Tensor [B] int64, optional
         Packed row r is sequence ``row_index[r]`` of ``hx``, ``cx``, ``h_n`` and ``c_n``.
+    lengths : Tensor [B] int64, optional
+        Steps of each sequence of a batch that is not packed, 0 to T.
+    resets : Tensor [T, B] bool, optional
+        Where nothing passes from the step before to this one; for a batch that is not packed.
+    states : bool
+        Return the states after every step.
     masks : sequence of Tensor, optional
         One dropout mask for each layer but the last, as `dropout_mask` gives it; drawn if None.
+        With ``lengths`` a mask is that of the packed batch.
 
     Returns
     -------
-    (y, h_n, c_n)
+    (y, h_n, c_n, h_all, c_all)
         ``y`` is shaped like ``data`` with D*K features, ``h_n`` and ``c_n`` like ``hx`` and ``cx``;
-        ``c_n`` is None for other cells than the LSTM.
+        ``h_all`` [L*D, T, B, K] and ``c_all`` [L*D, T, B, H] are the states after every step,
+        None without ``states``. ``c_n`` and ``c_all`` are None for other cells than the LSTM.
+        Past a sequence's end ``y``, ``h_all`` and ``c_all`` are zero.
     """
-    rows, sizes = _as_rows(data, batch_first, batch_sizes)
+    if lengths is not None:
+        row_index = torch.sort(lengths, descending=True).indices
+    rows, sizes, batch = _as_rows(data, batch_first, batch_sizes, lengths, row_index)
+    if resets is not None and row_index is not None:
+        resets = resets.index_select(1, row_index)
     num_directions = 2 if spec.bidirectional else 1
-    states = _initial_states(spec, rows, sizes[0], hx, cx, row_index)
+    initial = _initial_states(spec, rows, batch, hx, cx, row_index)
     per_direction = len(weights) // (spec.num_layers * num_directions)
     finals = []
+    everything = []
     for layer in range(spec.num_layers):
         outputs = []
         for direction in range(num_directions):
             k = layer * num_directions + direction
             own = weights[k * per_direction : (k + 1) * per_direction]
-            state = tuple(s[k] for s in states)
-            output, final = _one_direction(spec, rows, sizes, state, own, reverse=direction == 1)
-            outputs.append(output)
+            state = tuple(s[k] for s in initial)
+            reached, final = _one_direction(
+                spec, rows, sizes, state, own, resets, reverse=direction == 1
+            )
+            outputs.append(torch.cat([step[0] for step in reached]))
             finals.append(final)
+            if states:
+                everything.append(_stacked(reached, batch))
         rows = torch.cat(outputs, dim=-1)
         if spec.dropout and layer < spec.num_layers - 1:
             mask = masks[layer] if masks else dropout_mask(rows.shape, spec.dropout, rows)
             rows = rows * mask.reshape(rows.shape)
-    ends = [_in_sequence_order(torch.stack(end), row_index) for end in zip(*finals, strict=True)]
-    return _like_data(rows, data, batch_first), ends[0], ends[1] if len(ends) > 1 else None
+    place = None if row_index is None else torch.argsort(row_index)
+    h_n, c_n = _in_sequence_order(finals, place, dim=1)
+    h_all, c_all = _in_sequence_order(everything, place, dim=2)
+    if lengths is None or place is None:
+        return _like_data(rows, data, batch_first), h_n, c_n, h_all, c_all
+    y = _padded(torch.split(rows, sizes), batch).index_select(1, place)
+    return y.transpose(0, 1) if batch_first else y, h_n, c_n, h_all, c_all
 
 
 def _affine(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
@@ -230,13 +258,24 @@ def _affine(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
 
 
 def _as_rows(
-    data: Tensor, batch_first: bool, batch_sizes: Tensor | None
-) -> tuple[Tensor, list[int]]:
-    """``data`` as packed rows [N, I] in order of time, and the number of rows of each step."""
+    data: Tensor,
+    batch_first: bool,
+    batch_sizes: Tensor | None,
+    lengths: Tensor | None,
+    row_index: Tensor | None,
+) -> tuple[Tensor, list[int], int]:
+    """``data`` as packed rows [N, I] in order of time, the number of rows of each step, and B."""
     if batch_sizes is not None:
-        return data, batch_sizes.tolist()
+        sizes = batch_sizes.tolist()
+        return data, sizes, sizes[0]
     steps = data.transpose(0, 1) if batch_first else data
-    return steps.reshape(-1, data.shape[-1]), [steps.shape[1]] * steps.shape[0]
+    T, B, _ = steps.shape
+    if lengths is None or row_index is None:
+        return steps.reshape(-1, data.shape[-1]), [B] * T, B
+    ends = lengths.tolist()
+    sizes = [sum(end > t for end in ends) for t in range(T)]
+    ordered = steps.index_select(1, row_index)
+    return torch.cat([step[:n] for step, n in zip(ordered, sizes, strict=True)]), sizes, B
 
 
 def _like_data(rows: Tensor, data: Tensor, batch_first: bool) -> Tensor:
@@ -269,8 +308,28 @@ def _initial_states(
     return states
 
 
-def _in_sequence_order(state: Tensor, row_index: Tensor | None) -> Tensor:
-    return state if row_index is None else state.index_select(1, torch.argsort(row_index))
+def _padded(steps: Sequence[Tensor], batch: int) -> Tensor:
+    """[T, B, F] out of the active rows [n, F] of each step, zero where a row is not active."""
+    return torch.stack([pad(step, (0, 0, 0, batch - len(step))) for step in steps])
+
+
+def _stacked(reached: Sequence[tuple[Tensor, ...]], batch: int) -> tuple[Tensor, ...]:
+    """h [T, B, K] and, for the LSTM, c [T, B, H], out of the states after each step."""
+    return tuple(_padded(steps, batch) for steps in zip(*reached, strict=True))
+
+
+def _in_sequence_order(
+    states: Sequence[tuple[Tensor, ...]], place: Tensor | None, dim: int
+) -> tuple[Any, Any]:
+    """(h, c) out of those of every layer and direction; None for what there is not.
+
+    ``place`` [B] is the packed row of each sequence.
+    """
+    stacked = [torch.stack(state) for state in zip(*states, strict=True)]
+    if place is not None:
+        stacked = [state.index_select(dim, place) for state in stacked]
+    h, c, *_ = (*stacked, None, None)
+    return h, c
 
 
 def _one_direction(
@@ -279,22 +338,41 @@ def _one_direction(
     sizes: list[int],
     state: tuple[Tensor, ...],
     weights: Sequence[Tensor],
+    resets: Tensor | None,
     *,
     reverse: bool,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """One layer in one direction: outputs [N, K] in order of time, and the final states.
+) -> tuple[list[tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    """One layer in one direction: the states after each step in order of time, and the final ones.
 
     The rows active at a step are the first n. A row that has ended, or whose reverse pass has not
     begun, keeps its state, and so holds its own final state when the loop is over.
     """
     steps = torch.split(rows, sizes)
-    outputs: list[Tensor] = []
-    for x in reversed(steps) if reverse else steps:
-        n = x.shape[0]
-        new = _step(spec, x, tuple(s[:n] for s in state), weights)
+    forgets = None if resets is None else _forgets(resets, sizes, reverse)
+    reached: list[tuple[Tensor, ...]] = []
+    order = range(len(sizes))
+    for t in reversed(order) if reverse else order:
+        n = sizes[t]
+        before = tuple(s[:n] for s in state)
+        if forgets is not None:
+            before = tuple(s.masked_fill(forgets[t, :n, None], 0) for s in before)
+        new = _step(spec, steps[t], before, weights)
         state = tuple(torch.cat([a, s[n:]]) for a, s in zip(new, state, strict=True))
-        outputs.append(new[0])
-    return torch.cat(outputs[::-1] if reverse else outputs), state
+        reached.append(new)
+    return reached[::-1] if reverse else reached, state
+
+
+def _forgets(resets: Tensor, sizes: list[int], reverse: bool) -> Tensor:
+    """[T, B] bool, which rows a direction enters each step of with a state of zeros.
+
+    The reverse direction crosses the border before step t when it enters step t - 1. It has no
+    border to cross where a row ends.
+    """
+    if not reverse:
+        return resets
+    active = [torch.arange(resets.shape[1], device=resets.device) < n for n in sizes]
+    crossed = resets & torch.stack(active)
+    return torch.cat([crossed[1:], torch.zeros_like(crossed[:1])])
 
 
 def _step(

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["Spec"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Outputs", "Spec"]
+
+Outputs = tuple["Tensor", "Tensor", "Tensor | None", "Tensor | None", "Tensor | None"]
+"""(y, h_n, c_n, h_all, c_all), as `fastrnn.reference.rnn` describes them."""
 
 
 @dataclass(frozen=True, slots=True)
