@@ -57,7 +57,8 @@ void product(const Product<Real>& p) {
             zero_columns(tile + i * width, width);
           }
         }
-        multiply_rows<Real, N>(m, a, steps, panel_data + begin * unit * width, tile, width);
+        multiply_columns<Real, N>(columns, m, a, steps, panel_data + begin * unit * width, tile,
+                                  width);
         for (int64_t i = 0; i < m; ++i)
           store_columns(p.c[row + i] + panel * p.c_panel, columns, tile + i * width, width);
       }
@@ -87,8 +88,8 @@ void outer(const Outer<Real>& p) {
         for (int64_t j = 0; j < width && j < columns; j += 64 / static_cast<int64_t>(sizeof(Real)))
           __builtin_prefetch(c + j, 1);
       }
-      multiply_rows<Real, N>(m, a, steps, p.panels + (panel - p.panel_begin) * p.panel_stride, tile,
-                             width);
+      multiply_columns<Real, N>(columns, m, a, steps,
+                                p.panels + (panel - p.panel_begin) * p.panel_stride, tile, width);
       for (int64_t i = 0; i < m; ++i) {
         Real* c = p.c + (row + i) * p.c_stride + panel * width;
         for (int64_t j = 0; j < width && j < columns; j += kLanes<Real>) {

@@ -71,7 +71,7 @@ FASTRNN_INLINE void multiply_panels(int64_t m, const Real* const* a, int64_t K, 
   if constexpr (P == 1) {
     multiply_rows<Real, N>(m, a, steps, panel, tile, tile_stride);
   } else {
-    multiply_tile<Real, 1, N, P>(a, steps, panel, K * N * kLanes<Real>, tile, tile_stride);
+    multiply_tile<Real, 1, N, N, P>(a, steps, panel, K * N * kLanes<Real>, tile, tile_stride);
   }
 }
 

@@ -22,9 +22,10 @@ struct Steps {
   int64_t run, runs, stride, jump;
 };
 
-// tile[p][m][n] += sum over k of a[m][k] * panel[p][k][n], for P panels at once; panel: [k][N
-// vectors], `panel_stride` apart. Rows of the tile are `tile_stride` apart, its panels M of them.
-template <class Real, int M, int N, int P = 1>
+// tile[p][m][n] += sum over k of a[m][k] * panel[p][k][n], for P panels at once; panel: [k][W
+// vectors], of which N count, `panel_stride` apart. Rows of the tile are `tile_stride` apart, its
+// panels M of them.
+template <class Real, int M, int N, int W = N, int P = 1>
 FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, const Real* panel,
                                   int64_t panel_stride, Real* tile, int64_t tile_stride) {
   constexpr int lanes = kLanes<Real>;
@@ -56,7 +57,7 @@ FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, cons
           for (int n = 0; n < N; ++n) sum[p][m][n] += x * w[n];
         }
       }
-      panel += N * lanes;
+      panel += W * lanes;
       at += steps.stride;
     }
     offset += steps.jump;
@@ -71,11 +72,24 @@ FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, cons
   }
 }
 
-template <class Real, int N, int M = max_rows(N)>
+// The same for 1 to M rows and one panel.
+template <class Real, int N, int W = N, int M = max_rows(W)>
 void multiply_rows(int64_t rows, const Real* const* a, const Steps& steps, const Real* panel,
                    Real* tile, int64_t tile_stride) {
   if constexpr (M > 0) {
-    if (rows == M) return multiply_tile<Real, M, N>(a, steps, panel, 0, tile, tile_stride);
-    return multiply_rows<Real, N, M - 1>(rows, a, steps, panel, tile, tile_stride);
+    if (rows == M) return multiply_tile<Real, M, N, W>(a, steps, panel, 0, tile, tile_stride);
+    return multiply_rows<Real, N, W, M - 1>(rows, a, steps, panel, tile, tile_stride);
   }
+}
+
+// The same for the first 1 to N of W vectors: the last panel of an operand may be partly filled.
+template <class Real, int W, int N = W>
+FASTRNN_INLINE void multiply_columns(int64_t columns, int64_t rows, const Real* const* a,
+                                     const Steps& steps, const Real* panel, Real* tile,
+                                     int64_t tile_stride) {
+  if constexpr (N > 1) {
+    if (columns <= (N - 1) * kLanes<Real>)
+      return multiply_columns<Real, W, N - 1>(columns, rows, a, steps, panel, tile, tile_stride);
+  }
+  multiply_rows<Real, N, W>(rows, a, steps, panel, tile, tile_stride);
 }
