@@ -383,7 +383,8 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         call: _Call = ctx.call
         needed = ctx.needs_input_grad[1:]
-        inputs, kept = ctx.saved_tensors[: len(needed)], ctx.saved_tensors[len(needed) :]
+        saved = ctx.saved_tensors  # unpacked at every access
+        inputs, kept = saved[: len(needed)], saved[len(needed) :]
         if torch.is_grad_enabled():
             return None, *_differentiable_gradients(call, inputs, kept[1:], needed, d_outputs)
         make = torch.empty if kept else torch.zeros  # without a row nothing reaches the engine

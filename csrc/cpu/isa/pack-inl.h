@@ -1,5 +1,9 @@
 // Weights and rows into panels (see ../kernels.h), once a call.
 
+// Rows of w lie too far apart for the processor to guess that the next block follows, so it is told
+// so many blocks before.
+constexpr int kBlocksAhead = 4;
+
 // The block of w with rows w .. w + rows and columns k .. k + columns, transposed; zero beyond the
 // matrix.
 template <class Real, bool kWhole>
@@ -8,6 +12,7 @@ FASTRNN_INLINE void load_transposed(const Real* w, int64_t K, int64_t rows, int6
 #pragma GCC unroll 16
   for (int i = 0; i < kLanes<Real>; ++i) {
     if constexpr (kWhole) {
+      __builtin_prefetch(w + i * K + kBlocksAhead * kLanes<Real>);
       block[i] = load(w + i * K);
     } else {
       block[i] = i < rows ? load_first(w + i * K, columns) : Vec<Real>{};
