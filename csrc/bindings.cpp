@@ -16,6 +16,7 @@
 #include "cpu/dispatch.h"
 #include "cpu/forward.h"
 #include "cpu/probe.h"
+#include "cpu/schedule.h"
 #include "direct.h"
 
 namespace py = pybind11;
@@ -193,6 +194,14 @@ void bind_kernels(py::module_ kernels) {
                    at<Real>(c), at<Real>(sums), rows, K, columns);
     });
   });
+  kernels.def("schedule", [](double rows, int64_t panels, int vectors, int tallest, int64_t K,
+                             int64_t panel_bytes, double row_cycles, int threads) {
+    const Schedule found =
+        schedule_step({rows, panels, vectors, tallest, K, panel_bytes, row_cycles}, threads);
+    return std::tuple(found.split.rows, found.split.units, found.cycles);
+  });
+  kernels.def("threads_worth", &threads_worth);
+  kernels.def("forward_block_rows", &forward_block_rows);
 }
 
 }  // namespace

@@ -125,3 +125,17 @@ def test_nan_and_infinity_stay_in_their_row(name: str) -> None:
     for got, want in zip(results(layer, x), clean, strict=True):
         assert torch.equal(got[:, others], want[:, others])
         assert got[:, 3].isnan().any()
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("size", [(5, 3), (33, 40), (130, 150)])
+def test_a_single_step_is_the_same_with_weights_packed_or_read_in_place(
+    name: str, size: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    layer = getattr(fastrnn, name)(*size)
+    x = torch.randn(1, 20, size[0])
+    whole = results(layer, x)
+    for batch in (1, 2, 3, 4, 6, 7, 13):
+        for part, full in zip(results(layer, x[:, :batch]), whole, strict=True):
+            assert torch.equal(part, full[:, :batch])

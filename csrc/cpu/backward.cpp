@@ -20,6 +20,7 @@ class Backward {
         workspace_(plan, arena_),
         saved_arena_(const_cast<char*>(args.saved)),
         saved_(plan, saved_arena_),
+        in_place_(reads_weights_in_place(plan, panels_)),
         lowest_(lowest_layer()),
         seats_(plan.threads, plan.shape.layers) {
     std::fill_n(workspace_.zeros, std::max(shape_.out(), panels_.units), Real{0});
@@ -219,11 +220,11 @@ class Backward {
   }
 
   void pack_weights(const Job& job) const {
-    if (batch_.T() > 1 || args_.d_h0) {
+    if (!in_place_ && (batch_.T() > 1 || args_.d_h0)) {
       list_gate_rows(job.weights.w_hh, shape_.out(), panels_.cell.hidden_slot, job.scratch.a);
       pack_rows(job, panels_.pre, shape_.out(), job.dir.w_hh, panels_.pre);
     }
-    if (job.d_x) {
+    if (!in_place_ && job.d_x) {
       list_gate_rows(job.weights.w_ih, job.in_features, panels_.cell.input_slot, job.scratch.a);
       pack_rows(job, panels_.pre, job.in_features, job.dir.w_ih, panels_.pre);
     }
@@ -347,13 +348,27 @@ class Backward {
             accumulate};
   }
 
+  // The same product with w as torch keeps it
+  void multiply_in_place(const Job& job, int64_t count, const Real* w, int slot, Range columns,
+                         int64_t n, bool accumulate) const {
+    list_gate_rows(w, n, slot, job.scratch.b);
+    panels_.kernels.product_in_place({job.scratch.a, count, panels_.gate_width, panels_.gates,
+                                      d_pre_panel(), job.scratch.b, columns.begin, columns.end,
+                                      job.scratch.c, n, accumulate});
+  }
+
   void multiply_to_hidden(const Job& job, const Block& block, int64_t t) const {
     const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
       job.scratch.a[i] = d_pre(job, block, t, r) + panels_.cell.hidden_slot * panels_.unit;
       job.scratch.c[i] = d_h(job, r);
     });
-    panels_.kernels.product(pre_product(job, count, job.dir.w_hh, job.columns, shape_.out(),
-                                        panels_.cell.reads_previous_hidden));
+    const bool accumulate = panels_.cell.reads_previous_hidden;
+    if (in_place_) {
+      return multiply_in_place(job, count, job.weights.w_hh, panels_.cell.hidden_slot, job.columns,
+                               shape_.out(), accumulate);
+    }
+    panels_.kernels.product(
+        pre_product(job, count, job.dir.w_hh, job.columns, shape_.out(), accumulate));
   }
 
   // Nothing flows back to the step that a row was reset after.
@@ -396,16 +411,21 @@ class Backward {
   }
 
   void multiply_to_input(const Job& job, const Block& block) const {
-    const Range mine = share(block.rows, job.crew.id, job.crew.size);
+    const Range all = {0, panels_.columns(job.in_features)};
+    const Range mine =
+        in_place_ ? Range{0, block.rows} : share(block.rows, job.crew.id, job.crew.size);
     each_row(block, [&](int64_t i, int64_t t, int64_t r) {
       if (i < mine.begin || i >= mine.end) return;
       job.scratch.a[i - mine.begin] =
           d_pre(job, block, t, r) + panels_.cell.input_slot * panels_.unit;
       job.scratch.c[i - mine.begin] = job.d_x.at(t, r);
     });
-    const Range columns = {0, panels_.columns(job.in_features)};
+    if (in_place_) {
+      return multiply_in_place(job, block.rows, job.weights.w_ih, panels_.cell.input_slot,
+                               share(all.end, job.crew.id, job.crew.size), job.in_features, false);
+    }
     panels_.kernels.product(
-        pre_product(job, mine.end - mine.begin, job.dir.w_ih, columns, job.in_features, false));
+        pre_product(job, mine.end - mine.begin, job.dir.w_ih, all, job.in_features, false));
   }
 
   void accumulate_weights(const Job& job, const Block& block) const {
@@ -495,6 +515,7 @@ class Backward {
   const BackwardWorkspace<Real> workspace_;
   Arena saved_arena_;
   const Saved<Real> saved_;
+  const bool in_place_;
   const int64_t lowest_;
   Seats seats_;
 };

@@ -9,10 +9,17 @@
 
 namespace fastrnn {
 
+// With one step of a few rows each weight is used once, and read where it lies.
+template <class Real>
+bool reads_weights_in_place(const Plan& plan, const Panels<Real>& panels) {
+  return plan.batch.T() == 1 && plan.batch.B() <= panels.kernels.tallest;
+}
+
 template <class Real>
 struct BackwardWorkspace {
   struct Direction {
-    Real* w_ih;  // column panels over I, over H_out and (w_hr) over H
+    Real* w_ih;  // column panels over I, over H_out and (w_hr) over H; the first two unless read in
+                 // place
     Real* w_hh;
     Real* w_hr;
     Real* d_pre;  // [gate panels][rows of a block][slots][unit]
@@ -28,6 +35,7 @@ struct BackwardWorkspace {
   };
   struct Thread {
     const Real** a;
+    const Real** b;  // rows of a weight matrix that is read in place
     Real** c;
     BackwardRow<Real>* rows;
   };
@@ -39,12 +47,13 @@ struct BackwardWorkspace {
     const int64_t B = plan.batch.B(), P = shape.P;
     const int64_t out_padded = panels.padded(shape.out()), in_padded = panels.padded(in),
                   H_padded = panels.padded(shape.H);
+    const bool in_place = reads_weights_in_place(plan, panels);
     blocks = plan.batch.blocks(kBackwardBlockRows);
     block_rows = std::min(plan.batch.rows(), std::max(kBackwardBlockRows, B));
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
-      dir.w_ih = arena.take<Real>(panels.pre * in_padded);
-      dir.w_hh = arena.take<Real>(panels.pre * out_padded);
+      dir.w_ih = arena.take<Real>(in_place ? 0 : panels.pre * in_padded);
+      dir.w_hh = arena.take<Real>(in_place ? 0 : panels.pre * out_padded);
       dir.d_pre = arena.take<Real>(block_rows * panels.gates * panels.width);
       dir.d_h = arena.take<Real>(B * out_padded);
       dir.x = arena.take<Real>(block_rows * in_padded);
@@ -65,8 +74,9 @@ struct BackwardWorkspace {
     zeros = arena.take<Real>(std::max(shape.out(), panels.units));
     for (int i = 0; i < plan.threads; ++i) {
       const int64_t pointers = std::max({block_rows, B, panels.pre, P});
-      threads.push_back({arena.take<const Real*>(pointers), arena.take<Real*>(pointers),
-                         arena.take<BackwardRow<Real>>(B)});
+      threads.push_back({arena.take<const Real*>(pointers),
+                         arena.take<const Real*>(in_place ? panels.pre : 0),
+                         arena.take<Real*>(pointers), arena.take<BackwardRow<Real>>(B)});
     }
   }
 

@@ -57,6 +57,20 @@ struct Product {
   bool accumulate;  // start from c instead of init
 };
 
+// What Product does, in the same order, with the right-hand operand's rows where they lie: for an
+// operand that is used once, for a single tile of rows.
+template <class Real>
+struct InPlaceProduct {
+  const Real* const* a;  // [rows], as in Product
+  int64_t rows;          // at most `tallest`
+  int64_t run, runs, jump;
+  const Real* const* b;  // [runs * run]; a null row is zero
+  int64_t panel_begin, panel_end;
+  Real* const* c;   // [rows][columns]
+  int64_t columns;  // of the operand
+  bool accumulate;
+};
+
 // c[m][n] (+)= sum over k of a[k][m] * panels[k][n]: the gradient of a weight matrix.
 template <class Real>
 struct Outer {
@@ -155,6 +169,7 @@ struct Kernels {
   void (*pack_gates)(const PackGates<Real>&);
   void (*pack_rows)(const PackRows<Real>&);
   void (*product)(const Product<Real>&);  // column panels
+  void (*product_in_place)(const InPlaceProduct<Real>&);
   void (*outer)(const Outer<Real>&);
   void (*sum_rows)(const SumRows<Real>&);
   void (*sigmoid)(const Real* in, Real* out, int64_t n);

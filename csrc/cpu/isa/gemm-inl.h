@@ -66,6 +66,71 @@ void product(const Product<Real>& p) {
   }
 }
 
+// tile += a * b for M rows and the columns of b from `first` on
+template <class Real, bool kWhole, int M>
+FASTRNN_INLINE void multiply_in_place(const InPlaceProduct<Real>& p, int64_t first, Real* tile) {
+  constexpr int N = kColumnVectors, lanes = kLanes<Real>;
+  Vec<Real> sum[M][N];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 16
+    for (int n = 0; n < N; ++n) sum[m][n] = load(tile + (m * N + n) * lanes);
+  }
+  const Real* const* row = p.b;
+  for (int64_t r = 0; r < p.runs; ++r) {
+    for (int64_t k = r * p.jump; k < r * p.jump + p.run; ++k, ++row) {
+      if (!*row) continue;
+      const Real* b = *row + first;
+      Vec<Real> w[N];
+#pragma GCC unroll 16
+      for (int n = 0; n < N; ++n)
+        w[n] =
+            kWhole ? load(b + n * lanes) : load_first(b + n * lanes, p.columns - first - n * lanes);
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) sum[m][n] += broadcast(p.a[m][k]) * w[n];
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 16
+    for (int n = 0; n < N; ++n) store(tile + (m * N + n) * lanes, sum[m][n]);
+  }
+}
+
+template <class Real, bool kWhole, int M = max_rows(kColumnVectors)>
+void multiply_rows_in_place(const InPlaceProduct<Real>& p, int64_t first, Real* tile) {
+  if constexpr (M > 0) {
+    if (p.rows == M) return multiply_in_place<Real, kWhole, M>(p, first, tile);
+    return multiply_rows_in_place<Real, kWhole, M - 1>(p, first, tile);
+  }
+}
+
+template <class Real>
+void product_in_place(const InPlaceProduct<Real>& p) {
+  constexpr int64_t width = kColumnVectors * kLanes<Real>;
+  alignas(64) Real tile[max_rows(kColumnVectors) * width];
+  for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
+    const int64_t first = panel * width, columns = p.columns - first;
+    for (int64_t i = 0; i < p.rows; ++i) {
+      if (p.accumulate) {
+        load_columns(p.c[i] + first, columns, tile + i * width, width);
+      } else {
+        zero_columns(tile + i * width, width);
+      }
+    }
+    if (columns >= width) {
+      multiply_rows_in_place<Real, true>(p, first, tile);
+    } else {
+      multiply_rows_in_place<Real, false>(p, first, tile);
+    }
+    for (int64_t i = 0; i < p.rows; ++i)
+      store_columns(p.c[i] + first, columns, tile + i * width, width);
+  }
+}
+
 template <class Real>
 void outer(const Outer<Real>& p) {
   constexpr int N = kColumnVectors;

@@ -67,6 +67,7 @@ constexpr Kernels<Real> kernels() {
           pack_gates<Real>,
           pack_rows<Real>,
           product<Real, kColumnVectors>,
+          product_in_place<Real>,
           outer<Real>,
           sum_rows<Real>,
           map<Real, sigmoid<Vec<Real>>>,

@@ -1,5 +1,5 @@
 // The micro-kernel: a tile of M rows by N vectors held in registers while k runs. All arithmetic of
-// every product, forward and backward, happens here.
+// every product on packed weights, forward and backward, happens here.
 
 // Rows of a tile that is N vectors wide. The M * N accumulators should be many (a weight load
 // serves M rows, and two FMA units of 4 cycles latency want 8 chains in flight) and leave room for

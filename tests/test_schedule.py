@@ -1,0 +1,70 @@
+"""The cost model: what it may never choose, and where one choice gives way to another."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastrnn import _core
+
+LANES = 16
+GATES = 4
+TALLEST = 6
+ROW_CYCLES = 60.0
+
+
+def schedule(rows: float, H: int, threads: int) -> tuple[int, int, float]:
+    """(groups of rows, groups of units, cycles) for a step of an LSTM of H float32 units."""
+    panels = -(-H // LANES)
+    panel_bytes = H * GATES * LANES * 4
+    found: tuple[int, int, float] = _core.kernels.schedule(
+        rows, panels, GATES, TALLEST, H, panel_bytes, ROW_CYCLES, threads
+    )
+    return found
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8, 64])
+@pytest.mark.parametrize("H", [1, 16, 17, 64, 650, 2048])
+@pytest.mark.parametrize("rows", [1, 1.5, 2, 7, 32, 300])
+def test_a_split_uses_threads_rows_and_units_that_exist(rows: float, H: int, threads: int) -> None:
+    row_groups, unit_groups, cycles = schedule(rows, H, threads)
+    assert 1 <= row_groups <= max(1, rows)
+    assert 1 <= unit_groups <= -(-H // LANES)
+    assert row_groups * unit_groups <= threads
+    assert cycles <= schedule(rows, H, 1)[2]
+
+
+@pytest.mark.parametrize("H", [64, 512])
+@pytest.mark.parametrize("rows", [1, 4, 64])
+def test_more_threads_never_make_a_step_longer(rows: int, H: int) -> None:
+    cycles = [schedule(rows, H, threads)[2] for threads in range(1, 17)]
+    assert cycles == sorted(cycles, reverse=True)
+
+
+def test_a_single_row_is_split_by_units_from_some_width_on() -> None:
+    choices = [schedule(1, H, 2)[:2] for H in range(16, 1025, 16)]
+    border = choices.index((1, 2))
+    assert border > 0
+    assert set(choices[:border]) == {(1, 1)}
+    assert set(choices[border:]) == {(1, 2)}
+
+
+def test_many_rows_of_a_narrow_layer_never_wait_for_one_another() -> None:
+    assert [schedule(rows, 64, 2)[:2] for rows in (12, 24, 96)] == [(2, 1)] * 3
+
+
+def test_weights_that_leave_the_cache_are_split_by_units() -> None:
+    assert schedule(2, 1024, 2)[:2] == (1, 2)
+
+
+def test_short_calls_stay_on_one_thread() -> None:
+    worth = [_core.kernels.threads_worth(10.0**power, 8) for power in range(10)]
+    assert worth[0] == 1
+    assert worth[-1] == 8
+    assert worth == sorted(worth)
+
+
+def test_a_block_is_neither_too_short_to_pay_nor_too_long_for_the_cache() -> None:
+    rows = [_core.kernels.forward_block_rows(2**power) for power in range(6, 22)]
+    assert rows[0] == 512
+    assert rows[-1] == 64
+    assert rows == sorted(rows, reverse=True)
