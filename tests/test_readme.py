@@ -12,20 +12,22 @@ COLUMNS = [(cell, phase) for cell in ("lstm", "gru") for phase in ("inference", 
 ROW = re.compile(r"^\| [^|]*: (T\d+ B\d+ I\d+ H\d+[^|]*) \|(.*)\|$", re.M)
 
 
-def committed_points() -> dict[tuple[str, str, str], Point]:
-    reports = [Report.load(file) for file in ROOT.glob("benchmarks/results/*-avx512-2threads.json")]
-    return {
-        (point.workload.cell, point.workload.shape, point.phase): point
-        for report in reports
-        for point in report.points
-    }
+def committed_points() -> dict[tuple[str, str, str], list[Point]]:
+    """Every measurement of a point; some workloads are in several grids."""
+    points: dict[tuple[str, str, str], list[Point]] = {}
+    for file in ROOT.glob("benchmarks/results/*-avx512-2threads.json"):
+        for point in Report.load(file).points:
+            key = (point.workload.cell, point.workload.shape, point.phase)
+            points.setdefault(key, []).append(point)
+    return points
 
 
 def test_every_speedup_in_the_table_is_in_a_results_file() -> None:
     points = committed_points()
     rows = ROW.findall(ROOT.joinpath("README.md").read_text())
-    assert len(rows) == 10
+    assert len(rows) == 12
     for shape, cells in rows:
         shown = [float(cell.strip().rstrip("x")) for cell in cells.split("|")]
-        measured = [points[cell, shape, phase].ratios()["torch"] for cell, phase in COLUMNS]
-        assert shown == [float(f"{value:.3g}") for value in measured], shape
+        for value, column in zip(shown, COLUMNS, strict=True):
+            measured = [point.ratios()["torch"] for point in points[column[0], shape, column[1]]]
+            assert value in [float(f"{ratio:.3g}") for ratio in measured], (shape, column)
