@@ -8,6 +8,7 @@ import pytest
 import torch
 from cases import CELLS, LAYERS
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_sequence
 
 import fastrnn
@@ -216,9 +217,17 @@ def test_unusual_weights_take_the_long_way(weights: Any) -> None:
 
 
 def test_a_transformed_tensor_has_no_memory_to_read(spy: Spy) -> None:
-    layer = fastrnn.GRU(5, 4).requires_grad_(False)
-    with pytest.raises(RuntimeError):
-        torch.func.vmap(lambda row: layer(row)[0])(torch.randn(2, 3, 6, 5))
+    layer, x = fastrnn.GRU(5, 4).requires_grad_(False), torch.randn(2, 3, 6, 5)
+    torch.func.vmap(lambda row: layer(row)[0])(x)
+    assert spy.served == 0
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch's own forward mode
+def test_a_tangent_is_not_lost_on_the_short_way(spy: Spy) -> None:
+    layer, x = fastrnn.GRU(5, 4).requires_grad_(False), torch.randn(3, 6, 5)
+    with forward_ad.dual_level():
+        y, _ = layer(forward_ad.make_dual(x, torch.ones_like(x)))
+        assert forward_ad.unpack_dual(y).tangent is not None
     assert spy.served == 0
 
 

@@ -225,13 +225,6 @@ def test_a_weight_on_another_device_raises():
         layer(randn(5, 2, 3))
 
 
-@pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
-def test_a_device_without_kernels_is_named(kind):
-    layer = getattr(fastrnn, kind)(3, 4, device="meta")
-    with pytest.raises(NotImplementedError, match=r"CPU.*meta"):
-        layer(randn(2, 3, device="meta"))
-
-
 @pytest.mark.filterwarnings("ignore:Complex modules are a new feature")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64])
 @pytest.mark.parametrize("kind", [*LAYERS, *CELLS])

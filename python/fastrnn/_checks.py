@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
 
 from . import ops
 from .spec import Spec
@@ -96,7 +95,8 @@ def layer_plan(
 @lru_cache(maxsize=256)
 def cell_plan(cell: str, input_size: int, hidden_size: int, bias: bool) -> Plan:
     """The plan of a single step; its weights go by the names of the cell functions' arguments."""
-    plan = layer_plan(cell, input_size, hidden_size, 0, 1, bias, False, 0.0)
+    make_plan = layer_plan.__wrapped__ if torch.compiler.is_compiling() else layer_plan
+    plan = make_plan(cell, input_size, hidden_size, 0, 1, bias, False, 0.0)
     return plan._replace(
         names=CELL_WEIGHTS[: len(plan.shapes)], direct=ops.direct(plan.spec, one_step=True)
     )
@@ -137,13 +137,14 @@ def check_weights(plan: Plan, weights: Sequence[Tensor], like: Tensor) -> None:
     RuntimeError
         The count, a shape, a dtype or a device is wrong.
     """
-    dtype = like.dtype
+    dtype, on_cpu = like.dtype, like.is_cpu
     try:
         for weight, shape in zip(weights, plan.shapes, strict=True):
-            if weight.shape != shape or weight.dtype is not dtype or not weight.is_cpu:
+            if weight.shape != shape or weight.dtype is not dtype or weight.is_cpu != on_cpu:
                 break
         else:
-            return
+            if on_cpu or all(weight.device == like.device for weight in weights):
+                return
     except (AttributeError, ValueError):
         pass
     _explain_weights(plan, weights, like)
@@ -189,6 +190,7 @@ def check_input(
         data = _raised(data, "input", weight.dtype, mismatch)
     if not data.is_cpu or not weight.is_cpu:
         _same_device(data, "input", weight, plan.names[0])
+    if not (data.is_cpu or data.is_meta):
         raise NotImplementedError(
             f"input: this build of fastrnn computes on the CPU, got a Tensor on {data.device}"
         )
@@ -258,8 +260,12 @@ def rank_of(value: Any, name: str) -> int:
     return rank
 
 
-def check_packed(packed: PackedSequence) -> int:
+def check_packed(
+    data: Tensor, batch_sizes: Tensor, sorted_indices: Tensor | None, batch: int | None = None
+) -> int:
     """The number of sequences in a packed batch whose indices are safe to follow.
+
+    ``batch`` is what that number has to be, if something else has told it already.
 
     torch's own packing always makes such batches, but a PackedSequence is a tuple that anyone can
     fill, and the engine follows its numbers through memory.
@@ -269,7 +275,6 @@ def check_packed(packed: PackedSequence) -> int:
     RuntimeError
         The parts contradict each other.
     """
-    data, batch_sizes, sorted_indices, _ = packed
     if data.dim() != 2:
         raise RuntimeError(f"input: expected packed data of 2 dimensions, got {data.dim()}")
     _check_index(batch_sizes, "input.batch_sizes")
@@ -281,6 +286,8 @@ def check_packed(packed: PackedSequence) -> int:
             f"input.batch_sizes: expected positive sizes that never rise and add up to the "
             f"{len(data)} rows of input.data, got {reprlib.repr(sizes)}"
         )
+    if batch is not None and sizes[0] != batch:
+        raise RuntimeError(f"input.batch_sizes: expected {batch} sequences, got {sizes[0]}")
     if sorted_indices is not None:
         _check_index(sorted_indices, "input.sorted_indices")
         order = sorted_indices.tolist()
@@ -292,8 +299,10 @@ def check_packed(packed: PackedSequence) -> int:
     return sizes[0]
 
 
-def check_lengths(lengths: Any, steps: int, batch: int) -> Tensor:
+def check_lengths(lengths: Any, steps: int, batch: int, *, known: bool = True) -> Tensor:
     """``lengths`` as a Tensor [B] int64 on the CPU that is nobody else's.
+
+    Where their values are not ``known`` yet, they are checked once they are.
 
     Raises
     ------
@@ -311,7 +320,7 @@ def check_lengths(lengths: Any, steps: int, batch: int) -> Tensor:
     if batch and given.dtype not in INTEGERS:
         raise ValueError(f"lengths: expected integers, got {given.dtype}")
     checked = given.to("cpu", torch.int64, copy=True)
-    values: list[int] = checked.tolist()
+    values: list[int] = checked.tolist() if known else []
     if values and (min(values) < 0 or max(values) > steps):
         raise ValueError(
             f"lengths: expected numbers from 0 to the {steps} steps of input, "

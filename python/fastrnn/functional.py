@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from . import _checks, ops
+from . import _checks, operators, ops
 
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
 
@@ -278,7 +278,10 @@ def run_layer(
     ``cell`` is "lstm", "gru", "rnn_tanh" or "rnn_relu", ``dropout`` is 0 when not training; the
     other parameters, the results and the exceptions are those of `lstm`.
     """
-    plan = _checks.layer_plan(
+    # A compiler traces into a function rather than trust a cache, and says so in a warning.
+    traced = torch.compiler.is_compiling()
+    make_plan = _checks.layer_plan.__wrapped__ if traced else _checks.layer_plan
+    plan = make_plan(
         cell, input_size, hidden_size, proj_size, num_layers, bias, bidirectional, dropout
     )
     if lengths is None and resets is None and not return_states:
@@ -303,11 +306,12 @@ def run_layer(
     _checks.check_weights(plan, weights, data)
     h, c = _layer_states(plan, hx, batch, data, rank)
     if lengths is not None:
-        lengths = _checks.check_lengths(lengths, steps, batch)
+        lengths = _checks.check_lengths(lengths, steps, batch, known=not operators.is_watched())
     if resets is not None:
         resets = _checks.check_resets(resets, input.shape[:-1])
         resets = resets.unsqueeze(1) if rank == 2 else resets.t() if batch_first else resets
-    y, h_n, c_n, h_all, c_all = ops.run(
+    run = operators.run if operators.is_watched() else ops.run
+    y, h_n, c_n, h_all, c_all = run(
         plan.spec,
         data,
         h,
@@ -338,7 +342,7 @@ def _directly(
     plan: _checks.Plan, input: Any, hx: Any, weights: Sequence[Any], batch_first: bool
 ) -> Any:
     """What the layer or cell returns, by the short way; None if this call is none for it."""
-    if plan.direct is None or torch.compiler.is_compiling():
+    if plan.direct is None or operators.is_observed():
         return None
     return plan.direct(
         input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads()
@@ -363,13 +367,18 @@ def _run_packed(
     return_states: bool,
 ) -> tuple[Any, ...]:
     data, batch_sizes, sorted_indices, unsorted_indices = packed
-    batch = _checks.check_packed(packed)
+    watched = operators.is_watched()
+    if watched:  # the values are checked once they are known
+        batch = operators.batch_of(data, hx, False, batch_sizes, sorted_indices)
+    else:
+        batch = _checks.check_packed(data, batch_sizes, sorted_indices)
     # torch's LSTM does not look at the dtype of a packed input before a matrix product fails.
     mismatch = RuntimeError if plan.spec.cell == "lstm" else ValueError
     data = _checks.check_input(data, plan, weights, mismatch)
     _checks.check_weights(plan, weights, data)
     h, c = _layer_states(plan, hx, batch, data, None)
-    y, h_n, c_n, h_all, c_all = ops.run(
+    run = operators.run if operators.is_watched() else ops.run
+    y, h_n, c_n, h_all, c_all = run(
         plan.spec,
         data,
         h,
@@ -415,7 +424,9 @@ def _layer_state(
 def _run_cell(cell: str, input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> Any:
     """(h', c') or h'; one sequence is a batch of one."""
     weights = _cell_weights(w_ih, w_hh, b_ih, b_hh)
-    plan = _checks.cell_plan(cell, *_checks.sizes_of(cell, w_ih, "w_ih"), len(weights) == 4)
+    traced = torch.compiler.is_compiling()
+    make_plan = _checks.cell_plan.__wrapped__ if traced else _checks.cell_plan
+    plan = make_plan(cell, *_checks.sizes_of(cell, w_ih, "w_ih"), len(weights) == 4)
     done = _directly(plan, input, hx, weights, False)
     if done is not None:
         return done
@@ -425,11 +436,12 @@ def _run_cell(cell: str, input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any, b
     data = _checks.check_input(input, plan, weights, RuntimeError)
     _checks.check_weights(plan, weights, data)
     h, c = _cell_states(plan, hx, data)
+    run_step = operators.run_step if operators.is_watched() else ops.run_step
     if rank == 2:
-        h_next, c_next = ops.run_step(plan.spec, data, h, c, weights)
+        h_next, c_next = run_step(plan.spec, data, h, c, weights)
     else:
         h, c = (None if state is None else state[None] for state in (h, c))
-        h_next, c_next = ops.run_step(plan.spec, data[None], h, c, weights)
+        h_next, c_next = run_step(plan.spec, data[None], h, c, weights)
         h_next, c_next = h_next[0], None if c_next is None else c_next[0]
     return h_next if c_next is None else (h_next, c_next)
 

@@ -6,12 +6,14 @@ module has been checked by `fastrnn.functional`.
 The way of a call: `run` draws the dropout masks and, if any gradient will be wanted, goes through
 `_Recurrence`, which keeps what backward needs; else it calls the engine at once. What the engine
 cannot do, the plain equations of `fastrnn.reference` do: derivatives of derivatives, and tensors
-without memory.
+without memory. Whoever has to see the call as one operation of torch's goes through
+`fastrnn.operators` instead, which ends here as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor
 from . import _core, reference
 from .spec import Outputs, Spec
 
-__all__ = ["direct", "run", "run_step"]
+__all__ = ["Call", "direct", "kept_bytes", "run", "run_step"]
 
 _CELLS = {
     "lstm": _core.Cell.lstm,
@@ -38,6 +40,8 @@ def direct(spec: Spec, one_step: bool = False) -> _core.Direct | None:
     On its way such a call takes less than half of the time that it takes through `run`: the engine
     reads torch's tensors through DLPack's C interface (torch 2.10 or later), without Python.
     """
+    if torch.compiler.is_compiling():  # a tracer must not see addresses
+        return None
     exchange_api = getattr(Tensor, "__dlpack_c_exchange_api__", None)
     if exchange_api is None or (spec.dropout and spec.num_layers > 1):
         return None
@@ -70,8 +74,15 @@ def run(
     states: bool = False,
 ) -> Outputs:
     """A stack of layers over whole sequences; parameters and results as in `reference.rnn`."""
-    layout = (batch_first, batch_sizes, row_index, lengths, resets, states)
-    return _eager()(spec, data, hx, cx, weights, *layout)
+    call = Call(spec, data, batch_first, batch_sizes, row_index, lengths, resets, states)
+    if not (_has_memory(data) and _has_memory(weights[1])):
+        return call.by_equations(data, hx, cx, weights, call.masks)
+    if torch.is_grad_enabled() and _any_requires_grad(data, hx, cx, weights):
+        outputs = _Recurrence.apply(call, data, hx, cx, *weights)  # type: ignore[no-untyped-call]
+    else:
+        outputs = call.forward(data, hx, cx, weights, None)
+    y, h_n, c_n, h_all, c_all = call.named(outputs)
+    return y, y if call.single_step else h_n, c_n, h_all, c_all
 
 
 def run_step(
@@ -89,40 +100,8 @@ def run_step(
     (h', c') : Tensor [B, H]
         c' is None for other cells than the LSTM.
     """
-    y, _, c_n, _, _ = _eager()(spec, data, hx, cx, weights)
+    y, _, c_n, _, _ = run(spec, data, hx, cx, weights)
     return y, c_n
-
-
-def _eager() -> Callable[..., Outputs]:
-    """`_run`, which breaks the graph of a compiler: a tracer must not see addresses."""
-    if torch.compiler.is_compiling():
-        outside: Callable[..., Any] = torch.compiler.disable(_run)  # type: ignore[no-untyped-call]
-        return outside
-    return _run
-
-
-def _run(
-    spec: Spec,
-    data: Tensor,
-    hx: Tensor | None,
-    cx: Tensor | None,
-    weights: Sequence[Tensor],
-    batch_first: bool = False,
-    batch_sizes: Tensor | None = None,
-    row_index: Tensor | None = None,
-    lengths: Tensor | None = None,
-    resets: Tensor | None = None,
-    states: bool = False,
-) -> Outputs:
-    call = _Call(spec, data, batch_first, batch_sizes, row_index, lengths, resets, states)
-    if not (_has_memory(data) and _has_memory(weights[1])):
-        return call.by_equations(data, hx, cx, weights, call.masks)
-    if torch.is_grad_enabled() and _any_requires_grad(data, hx, cx, weights):
-        outputs = _Recurrence.apply(call, data, hx, cx, *weights)  # type: ignore[no-untyped-call]
-    else:
-        outputs = call.forward(data, hx, cx, weights, None)
-    y, h_n, c_n, h_all, c_all = call.named(outputs)
-    return y, y if call.single_step else h_n, c_n, h_all, c_all
 
 
 def _has_memory(tensor: Tensor) -> bool:
@@ -138,7 +117,25 @@ def _any_requires_grad(
     return (hx is not None and hx.requires_grad) or (cx is not None and cx.requires_grad)
 
 
-class _Call:
+def kept_bytes(spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
+    """Enough room for what backward needs of ``rows`` steps of sequences, dense or not.
+
+    A compiler needs it as a formula of sizes that it does not know yet. What the engine keeps grows
+    with the rows, but for the alignment of each piece, to which sixteen rows need nothing added.
+    """
+    return (rows + 15) // 16 * _kept_of_sixteen(spec, dtype, dropout, _core.isa_active())
+
+
+@lru_cache(maxsize=256)
+def _kept_of_sixteen(spec: Spec, dtype: torch.dtype, dropout: bool, isa: str) -> int:
+    data = torch.empty((16, 1, spec.input_size), dtype=dtype, device="meta")
+    masks = [data] if dropout else []
+    call = Call(spec, data, False, None, None, None, None, False, masks)
+    call.prepare_backward(data)
+    return call.plan.saved_bytes
+
+
+class Call:
     """The sizes of one call, and its way into the engine."""
 
     def __init__(
@@ -151,6 +148,7 @@ class _Call:
         lengths: Tensor | None,
         resets: Tensor | None,
         states: bool,
+        masks: list[Tensor] | None = None,
     ) -> None:
         self.spec = spec
         self.directions = 2 if spec.bidirectional else 1
@@ -174,10 +172,14 @@ class _Call:
             self.T, self.B, _ = data.shape
         if lengths is not None:
             self.batch_sizes, self.row_index = _in_falling_order(lengths, self.T)
-        self.masks = self._draw_masks(data) if spec.dropout and spec.num_layers > 1 else []
+        self.masks = self._draw_masks(data) if masks is None else masks
+        self.room: int | None = None
+        """Bytes to take for what backward needs; None for as many as it is."""
 
     def _draw_masks(self, data: Tensor) -> list[Tensor]:
         """One for each layer but the last, over the rows of all steps in order of time."""
+        if not self.spec.dropout or self.spec.num_layers == 1:
+            return []
         rows: tuple[int, ...] = (self.T, self.B)
         if self.batch_sizes is not None:
             rows = (int(self.batch_sizes.sum()),)
@@ -248,7 +250,11 @@ class _Call:
             data, hx, cx = _rows_contiguous(data), _contiguous(hx), _contiguous(cx)
             weights = [w.resolve_neg().contiguous() for w in weights]
             plan = self.plan = self._make_plan(data, saved is not None)
-            kept = None if saved is None else _bytes(plan.saved_bytes)
+            kept = (
+                None
+                if saved is None
+                else _bytes(plan.saved_bytes if self.room is None else self.room)
+            )
             workspace = _bytes(plan.forward_bytes)
             plan.forward(
                 self._strided(data),
@@ -312,6 +318,10 @@ class _Call:
             return y, h_n, c_n, None, None
         return y, h_n, c_n, rest[0], rest[1] if self.has_cell_state else None
 
+    def prepare_backward(self, data: Tensor) -> None:
+        """What `forward` does for `backward`, in a call that only goes backward."""
+        self.plan = self._make_plan(data, True)
+
     def backward(
         self,
         data: Tensor,
@@ -365,7 +375,7 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        call: _Call,
+        call: Call,
         data: Tensor,
         hx: Tensor | None,
         cx: Tensor | None,
@@ -381,7 +391,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        call: _Call = ctx.call
+        call: Call = ctx.call
         needed = ctx.needs_input_grad[1:]
         saved = ctx.saved_tensors  # unpacked at every access
         inputs, kept = saved[: len(needed)], saved[len(needed) :]
@@ -401,7 +411,7 @@ class _Recurrence(torch.autograd.Function):
 
 
 def _differentiable_gradients(
-    call: _Call,
+    call: Call,
     inputs: Sequence[Any],
     masks: Sequence[Tensor],
     needed: Sequence[bool],

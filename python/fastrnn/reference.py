@@ -163,7 +163,7 @@ def dropout_mask(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
     Tensor of that shape
         0 with probability p, else 1 / (1 - p).
     """
-    mask = torch.empty(shape, dtype=like.dtype, device=like.device)
+    mask = like.new_empty(tuple(shape))
     return mask.zero_() if p == 1 else mask.bernoulli_(1 - p).div_(1 - p)
 
 
