@@ -4,6 +4,9 @@ Constructors, attributes, parameters, ``state_dict``, ``repr`` and helper method
 inherited ones. Only ``forward`` is new, and with it where the weights come from: they are read by
 name at every call, so a change by whatever road (``.data``, parametrization, either
 ``weight_norm``, pruning, ``functional_call``, plain assignment) is seen by the very next call.
+
+torch's compiler refuses instances of torch's recurrent layers, and with them these, until
+``torch._dynamo.config.allow_rnn = True``. Each layer is one node of the graph then.
 """
 
 from __future__ import annotations
@@ -82,6 +85,8 @@ class LSTM(_Layer, torch.nn.LSTM):
 
     Constructor arguments, attributes and parameters are those of ``torch.nn.LSTM``; see there. The
     equations are in `fastrnn.reference.lstm_step`.
+
+    Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
     """
 
     def forward(
@@ -131,6 +136,8 @@ class GRU(_Layer, torch.nn.GRU):
 
     Constructor arguments, attributes and parameters are those of ``torch.nn.GRU``; see there. The
     equations are in `fastrnn.reference.gru_step`.
+
+    Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
     """
 
     def forward(
@@ -151,6 +158,8 @@ class RNN(_Layer, torch.nn.RNN):
 
     Constructor arguments, attributes and parameters are those of ``torch.nn.RNN``; see there. The
     equations are in `fastrnn.reference.rnn_step`.
+
+    Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
     """
 
     def forward(
