@@ -6,10 +6,53 @@
 
 namespace fastrnn {
 
-enum class Cell { kLstm, kGru, kRnnTanh, kRnnRelu };
-constexpr int kCells = 4;
+// The first four are torch's; the others take their options from a Variant.
+enum class Cell {
+  kLstm,
+  kGru,
+  kRnnTanh,
+  kRnnRelu,
+  kLstmVariant,
+  kGruVariant,
+  kGruResetBefore,
+  kRnnVariant
+};
+constexpr int kCells = 8;
 
 enum class DType { kFloat32, kFloat64 };
+
+enum class Activation {
+  kTanh,
+  kSigmoid,
+  kRelu,
+  kHardSigmoid,
+  kSoftsign,
+  kSoftplus,
+  kElu,
+  kLeakyRelu,
+  kAffine,
+  kScaledTanh,
+  kThresholdedRelu
+};
+
+// An activation with its parameters. Equations: docs/equations.md.
+struct Squash {
+  Activation kind = Activation::kTanh;
+  double alpha = 0;
+  double beta = 0;
+};
+
+// How a layer differs from torch's.
+struct Variant {
+  Squash gates = {Activation::kSigmoid, 0, 0};  // i f o, r z
+  Squash candidate;                             // g, n, or h of an RNN
+  Squash output;                                // of the cell state on its way out
+  double clip = 0;                              // limit of what is activated; 0: none
+  bool coupled = false;                         // f = 1 - i
+  int peepholes = 0;                            // blocks of w_ch
+  int peephole[4] = {-1, -1, -1, -1};           // the block that i f g o see c through; -1: none
+  bool reverse = false;                         // a single direction runs backwards
+};
 
 // The sizes of a call. Letters are torch's: T steps, B rows at the widest step, I input features, H
 // hidden units.
@@ -24,9 +67,11 @@ struct Shape {
   int64_t layers = 1;
   int64_t directions = 1;
   bool bias = true;
+  Variant variant;
 
   int64_t out() const { return P > 0 ? P : H; }  // features of one direction's output
   int64_t in(int64_t layer) const { return layer == 0 ? I : directions * out(); }
+  bool reversed(int64_t direction) const { return direction == 1 || variant.reverse; }
 };
 
 // Where the feature vector of row r at step t lies. Features are contiguous.
@@ -56,8 +101,8 @@ struct Weights {
   Real* b_ih = nullptr;  // [G * H]
   Real* b_hh = nullptr;  // [G * H]
   Real* w_hr = nullptr;  // [P, H]
+  Real* w_ch = nullptr;  // [peepholes * H]
 };
-constexpr int kWeightsPerDirection = 5;
 
 // States are [layers * directions, B, H_out] (h) and [layers * directions, B, H] (c), contiguous;
 // those after every step are [layers * directions, T, B, H_out] and [layers * directions, T, B, H],

@@ -37,13 +37,44 @@ py::dict build_info() {
   return info;
 }
 
+void bind_variants(py::module_ m) {
+  py::enum_<Activation>(m, "Activation")
+      .value("tanh", Activation::kTanh)
+      .value("sigmoid", Activation::kSigmoid)
+      .value("relu", Activation::kRelu)
+      .value("hard_sigmoid", Activation::kHardSigmoid)
+      .value("softsign", Activation::kSoftsign)
+      .value("softplus", Activation::kSoftplus)
+      .value("elu", Activation::kElu)
+      .value("leaky_relu", Activation::kLeakyRelu)
+      .value("affine", Activation::kAffine)
+      .value("scaled_tanh", Activation::kScaledTanh)
+      .value("thresholded_relu", Activation::kThresholdedRelu);
+  py::class_<Squash>(m, "Squash").def(py::init<Activation, double, double>());
+  py::class_<Variant>(m, "Variant")
+      .def(py::init([](Squash gates, Squash candidate, Squash output, double clip, bool coupled,
+                       const std::string& peephole, bool reverse) {
+        Variant variant = {gates, candidate, output, clip, coupled};
+        for (char letter : peephole)
+          variant.peephole[std::string("ifgo").find(letter)] = variant.peepholes++;
+        variant.reverse = reverse;
+        return variant;
+      }));
+}
+
 void bind_kernels(py::module_ kernels) {
-  kernels.def("activation", [](const std::string& isa, DType dtype, const std::string& name,
-                               Address in, Address out, int64_t n) {
+  kernels.def("activate", [](const std::string& isa, DType dtype, const Squash& squash, Address in,
+                             Address out, int64_t n) {
     with_dtype(dtype, [&](auto zero) {
       using Real = decltype(zero);
-      probe::activation(kernels_in<Real>(kernels_of(isa)), name, at<const Real>(in), at<Real>(out),
-                        n);
+      kernels_in<Real>(kernels_of(isa)).activate(squash, at<const Real>(in), at<Real>(out), n);
+    });
+  });
+  kernels.def("slope", [](const std::string& isa, DType dtype, const Squash& squash, Address in,
+                          Address out, int64_t n) {
+    with_dtype(dtype, [&](auto zero) {
+      using Real = decltype(zero);
+      kernels_in<Real>(kernels_of(isa)).slope(squash, at<const Real>(in), at<Real>(out), n);
     });
   });
   kernels.def("multiply_transposed", [](const std::string& isa, DType dtype, Address a, Address w,
@@ -87,15 +118,20 @@ PYBIND11_MODULE(_core, m) {
       .value("lstm", Cell::kLstm)
       .value("gru", Cell::kGru)
       .value("rnn_tanh", Cell::kRnnTanh)
-      .value("rnn_relu", Cell::kRnnRelu);
+      .value("rnn_relu", Cell::kRnnRelu)
+      .value("lstm_variant", Cell::kLstmVariant)
+      .value("gru_variant", Cell::kGruVariant)
+      .value("gru_reset_before", Cell::kGruResetBefore)
+      .value("rnn_variant", Cell::kRnnVariant);
   py::enum_<DType>(m, "DType").value("float32", DType::kFloat32).value("float64", DType::kFloat64);
+  bind_variants(m);
 
   py::class_<Plan>(m, "Plan")
       .def(py::init([](Cell cell, DType dtype, int64_t T, int64_t B, int64_t I, int64_t H,
-                       int64_t P, int64_t layers, int64_t directions, bool bias, bool save,
-                       bool dropout, bool states, int threads, bool packed, Address batch_sizes,
-                       Address row_index, Address resets) {
-        const Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias};
+                       int64_t P, int64_t layers, int64_t directions, bool bias,
+                       const Variant& variant, bool save, bool dropout, bool states, int threads,
+                       bool packed, Address batch_sizes, Address row_index, Address resets) {
+        const Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias, variant};
         Batch batch(T, B, copy_integers(batch_sizes, T), copy_integers(row_index, B), packed,
                     at<const bool>(resets));
         return Plan(shape, std::move(batch), save, dropout, states, threads, active_kernels());
@@ -109,9 +145,9 @@ PYBIND11_MODULE(_core, m) {
 
   py::class_<Direct>(m, "Direct")
       .def(py::init([](Cell cell, int64_t I, int64_t H, int64_t P, int64_t layers,
-                       int64_t directions, bool bias, bool one_step,
+                       int64_t directions, bool bias, const Variant& variant, bool one_step,
                        const py::capsule& exchange_api, py::tuple plain_types) {
-        Shape shape = {cell, DType::kFloat32, 0, 0, I, H, P, layers, directions, bias};
+        Shape shape = {cell, DType::kFloat32, 0, 0, I, H, P, layers, directions, bias, variant};
         return Direct(shape, one_step, exchange_api, std::move(plain_types));
       }))
       .def("__call__", &Direct::call);

@@ -12,7 +12,8 @@ namespace py = pybind11;
 namespace fastrnn {
 namespace {
 
-// torch's flat order: w_ih, w_hh, [b_ih, b_hh], [w_hr] for each direction of each layer
+// torch's flat order: w_ih, w_hh, [b_ih, b_hh], [w_hr] for each direction of each layer; then
+// [w_ch]
 template <class Real>
 std::vector<Weights<Real>> weights(const Shape& shape, const Addresses& flat) {
   std::vector<Weights<Real>> all(shape.layers * shape.directions);
@@ -25,13 +26,15 @@ std::vector<Weights<Real>> weights(const Shape& shape, const Addresses& flat) {
       w.b_hh = at<Real>(*next++);
     }
     if (shape.P > 0) w.w_hr = at<Real>(*next++);
+    if (shape.variant.peepholes) w.w_ch = at<Real>(*next++);
   }
   return all;
 }
 
 size_t weight_count(const Shape& shape) {
-  return static_cast<size_t>(shape.layers * shape.directions *
-                             (2 + (shape.bias ? 2 : 0) + (shape.P > 0 ? 1 : 0)));
+  const int of_each =
+      2 + (shape.bias ? 2 : 0) + (shape.P > 0 ? 1 : 0) + (shape.variant.peepholes ? 1 : 0);
+  return static_cast<size_t>(shape.layers * shape.directions * of_each);
 }
 
 void expect_count(const char* name, size_t got, size_t expected) {

@@ -100,14 +100,20 @@ bool Direct::read_weights(const dlpack::Tensor& like, const py::sequence& weight
     flat.push_back(0);
     return read_like(like, weight, grad_enabled, sizes, flat.back());
   };
-  const int64_t rows = active_kernels().f32.cells[static_cast<int>(shape_.cell)].gates * shape_.H;
+  const int64_t rows = cell().gates * shape_.H;
   for (int64_t i = 0; i < shape_.layers * shape_.directions; ++i) {
     if (!read_next({rows, shape_.in(i / shape_.directions)})) return false;
     if (!read_next({rows, shape_.out()})) return false;
     if (shape_.bias && !(read_next({rows}) && read_next({rows}))) return false;
     if (shape_.P > 0 && !read_next({shape_.P, shape_.H})) return false;
+    const int64_t peepholes = shape_.variant.peepholes;
+    if (peepholes && !read_next({peepholes * shape_.H})) return false;
   }
   return flat.size() == count;
+}
+
+const CellKernels<float>& Direct::cell() const {
+  return active_kernels().f32.cells[static_cast<int>(shape_.cell)];
 }
 
 py::object Direct::new_empty(py::handle like, Sizes sizes, Address& address) const {
@@ -140,7 +146,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
     return one_step_ ? read_like(data, state, grad_enabled, {B, features}, address)
                      : read_like(data, state, grad_enabled, {states, B, features}, address);
   };
-  const bool has_cell_state = shape.cell == Cell::kLstm;
+  const bool has_cell_state = cell().has_cell_state;
   Address h0 = 0, c0 = 0, y = 0, h_n = 0, c_n = 0;
   if (hx.is_none()) {
     // zeros
@@ -164,7 +170,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
                             : batch_first ? new_empty(x, {B, T, out}, y)
                                           : new_empty(x, {T, B, out}, y);
   const py::object hidden = one_step_ ? output : new_state(shape.out(), h_n);
-  const py::object cell = has_cell_state ? new_state(shape.H, c_n) : py::none();
+  const py::object last_cell = has_cell_state ? new_state(shape.H, c_n) : py::none();
   if (one_step_) h_n = y;
   if (!y || !h_n || (has_cell_state && !c_n)) return py::none();
 
@@ -180,7 +186,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
   run_forward(plan, from, to, h0, c0, h_n, c_n, 0, 0, flat, {}, 0,
               reinterpret_cast<Address>(workspace.get()));
   if (!has_cell_state) return one_step_ ? output : pair(output, hidden);
-  return one_step_ ? pair(output, cell) : pair(output, pair(hidden, cell));
+  return one_step_ ? pair(output, last_cell) : pair(output, pair(hidden, last_cell));
 }
 
 }  // namespace fastrnn

@@ -35,6 +35,7 @@ class Direct {
                  Sizes sizes, Address& address) const;
   bool read_weights(const dlpack::Tensor& like, const pybind11::sequence& weights,
                     bool grad_enabled, Addresses& flat) const;
+  const CellKernels<float>& cell() const;  // its constants are the same for every dtype
   pybind11::object new_empty(pybind11::handle like, Sizes sizes, Address& address) const;
 
   Shape shape_;

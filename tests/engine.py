@@ -18,10 +18,14 @@ def _dtype(array: np.ndarray) -> _core.DType:
     return {np.float32: _core.DType.float32, np.float64: _core.DType.float64}[array.dtype.type]
 
 
-def activation(isa: str, name: str, x: np.ndarray) -> np.ndarray:
+def activation(
+    isa: str, name: str, x: np.ndarray, alpha: float = 0, beta: float = 0, what: str = "activate"
+) -> np.ndarray:
+    """The values of an activation, or with ``what="slope"`` its derivatives."""
     x = np.ascontiguousarray(x)
     out = np.empty_like(x)
-    _core.kernels.activation(isa, _dtype(x), name, x.ctypes.data, out.ctypes.data, x.size)
+    squash = _core.Squash(getattr(_core.Activation, name), alpha, beta)
+    getattr(_core.kernels, what)(isa, _dtype(x), squash, x.ctypes.data, out.ctypes.data, x.size)
     return out
 
 

@@ -12,6 +12,12 @@ from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 import fastrnn
 
 CELLS = ["LSTM", "GRU", "RNN"]
+VARIANTS = [
+    ("LSTM", {"peephole": "ifgo", "activation": "softsign"}),
+    ("GRU", {"reset_after": False}),
+    ("GRU", {"activation": "elu"}),
+    ("RNN", {"activation": "softplus"}),
+]
 SHAPES = [(7, 5, 3), (20, 33, 40), (9, 130, 150)]  # T, I, H: one panel, some, many
 
 
@@ -39,14 +45,14 @@ def results(layer: Any, x: torch.Tensor) -> list[torch.Tensor]:
     return [y.detach(), *(s.detach() for s in states), x.grad]
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in CELLS), *VARIANTS])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_row_is_the_same_in_any_batch_and_on_any_number_of_threads(
-    name: str, shape: tuple[int, int, int]
+    name: str, options: dict[str, Any], shape: tuple[int, int, int]
 ) -> None:
     T, I, H = shape  # noqa: E741
     torch.manual_seed(0)
-    layer = getattr(fastrnn, name)(I, H, num_layers=2, bidirectional=True)
+    layer = getattr(fastrnn, name)(I, H, num_layers=2, bidirectional=True, **options)
     x = torch.randn(T, 64, I)
     torch.set_num_threads(1)
     whole = results(layer, x)

@@ -20,7 +20,7 @@ class Backward {
         workspace_(plan, arena_),
         saved_arena_(const_cast<char*>(args.saved)),
         saved_(plan, saved_arena_),
-        in_place_(reads_weights_in_place(plan, panels_)),
+        in_place_(panels_.reads_weights_in_place(plan)),
         lowest_(lowest_layer()),
         seats_(plan.threads, plan.shape.layers) {
     std::fill_n(workspace_.zeros, std::max(shape_.out(), panels_.units), Real{0});
@@ -46,7 +46,7 @@ class Backward {
   struct Job {
     Job(Backward& pass, int64_t layer, int64_t d, const Crew& crew, int thread)
         : layer(layer),
-          reverse(d == 1),
+          reverse(pass.shape_.reversed(d)),
           index(layer * pass.shape_.directions + d),
           in_features(pass.shape_.in(layer)),
           crew(crew),
@@ -119,7 +119,7 @@ class Backward {
     if (args_.d_x || args_.d_h0 || args_.d_c0) return 0;
     for (int64_t i = 0; i < shape_.layers * shape_.directions; ++i) {
       const Weights<Real>& d = args_.d_weights[i];
-      if (d.w_ih || d.w_hh || d.b_ih || d.b_hh || d.w_hr) return i / shape_.directions;
+      if (d.w_ih || d.w_hh || d.b_ih || d.b_hh || d.w_hr || d.w_ch) return i / shape_.directions;
     }
     return shape_.layers;
   }
@@ -145,6 +145,18 @@ class Backward {
     return job.dir.d_pre + (batch_.start(t) - block.start + r) * panels_.width;
   }
   int64_t d_pre_panel() const { return workspace_.block_rows * panels_.width; }
+
+  // Which slots of d_pre meet which weights, and the length of a product over them
+  Range input_slots() const {
+    return {panels_.cell.input_slot, panels_.cell.input_slot + panels_.cell.gates};
+  }
+  Range hidden_slots() const {
+    return {panels_.cell.hidden_slot, panels_.cell.hidden_slot + panels_.cell.hidden_gates};
+  }
+  Range last_slot() const { return {panels_.cell.last_slot(), panels_.cell.last_slot() + 1}; }
+  int64_t pre_length(Range slots) const {
+    return panels_.gates * (slots.end - slots.begin) * panels_.unit;
+  }
   Real* d_h(const Job& job, int64_t r) const {
     return job.dir.d_h + r * panels_.padded(shape_.out());
   }
@@ -198,14 +210,13 @@ class Backward {
 
   // Rows of w in the order of the d_pre that they meet: [gate panel][gate][unit], null where a
   // panel has no unit.
-  void list_gate_rows(const Real* w, int64_t K, int slot, const Real** rows) const {
+  void list_gate_rows(const Real* w, int64_t K, Range slots, const Real** rows) const {
     for (int64_t panel = 0; panel < panels_.gates; ++panel) {
-      for (int g = 0; g < panels_.cell.gates; ++g) {
+      for (int64_t s = slots.begin; s < slots.end; ++s) {
         for (int64_t j = 0; j < panels_.unit; ++j) {
           const int64_t unit = panel * panels_.unit + j;
-          *rows++ = unit < shape_.H
-                        ? w + (panels_.cell.gate_of_slot[slot + g] * shape_.H + unit) * K
-                        : nullptr;
+          *rows++ =
+              unit < shape_.H ? w + (panels_.cell.gate_of_slot[s] * shape_.H + unit) * K : nullptr;
         }
       }
     }
@@ -219,15 +230,19 @@ class Backward {
         {job.scratch.a, count, columns, to + mine.begin * stride, stride, mine.begin, mine.end});
   }
 
+  void pack_gate_rows(const Job& job, const Real* w, int64_t K, Range slots, Real* to) const {
+    list_gate_rows(w, K, slots, job.scratch.a);
+    const int64_t rows = pre_length(slots);
+    pack_rows(job, rows, K, to, rows);
+  }
+
   void pack_weights(const Job& job) const {
-    if (!in_place_ && (batch_.T() > 1 || args_.d_h0)) {
-      list_gate_rows(job.weights.w_hh, shape_.out(), panels_.cell.hidden_slot, job.scratch.a);
-      pack_rows(job, panels_.pre, shape_.out(), job.dir.w_hh, panels_.pre);
-    }
-    if (!in_place_ && job.d_x) {
-      list_gate_rows(job.weights.w_ih, job.in_features, panels_.cell.input_slot, job.scratch.a);
-      pack_rows(job, panels_.pre, job.in_features, job.dir.w_ih, panels_.pre);
-    }
+    if (!in_place_ && (batch_.T() > 1 || args_.d_h0))
+      pack_gate_rows(job, job.weights.w_hh, shape_.out(), hidden_slots(), job.dir.w_hh);
+    if (panels_.cell.two_stages())
+      pack_gate_rows(job, job.weights.w_hh, shape_.H, last_slot(), job.dir.w_last);
+    if (!in_place_ && job.d_x)
+      pack_gate_rows(job, job.weights.w_ih, job.in_features, input_slots(), job.dir.w_ih);
     if (shape_.P) {
       for (int64_t p = 0; p < shape_.P; ++p) job.scratch.a[p] = job.weights.w_hr + p * shape_.H;
       pack_rows(job, shape_.P, shape_.H, job.dir.w_hr, shape_.P);
@@ -235,11 +250,15 @@ class Backward {
   }
 
   void start_states(const Job& job) const {
+    if (shape_.variant.peepholes) {
+      panels_.pack_peepholes(shape_, job.weights.w_ch,
+                             share(panels_.gates, job.crew.id, job.crew.size), job.dir.peepholes);
+    }
     const Range rows = share(batch_.B(), job.crew.id, job.crew.size);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       const int64_t at = state_row(job, r);
       copy_or_zero(args_.d_h_n, at, shape_.out(), d_h(job, r), panels_.padded(shape_.out()));
-      if (shape_.P) std::fill_n(d_raw(job, r), panels_.padded(shape_.H), Real{0});
+      if (job.dir.d_raw) std::fill_n(d_raw(job, r), panels_.padded(shape_.H), Real{0});
       if (!panels_.cell.has_cell_state) continue;
       copy_or_zero(args_.d_c_n, at, shape_.H, d_c(job, r), panels_.units);
       copy_or_zero(args_.c0, at, shape_.H, job.dir.cell + r * panels_.units, panels_.units);
@@ -256,8 +275,13 @@ class Backward {
         group.wait();
         unproject(job, block, t);
       }
-      differentiate_cell(job, block, t);
+      const BackwardStep<Real> step = differentiate_cell(job, block, t);
       group.wait();
+      if (panels_.cell.two_stages()) {
+        multiply_to_reset(job, block, t);
+        panels_.cell.backward_last(step);
+        group.wait();
+      }
       const bool last = t == (job.reverse ? batch_.T() - 1 : 0);
       if (!last || args_.d_h0) multiply_to_hidden(job, block, t);
       if (batch_.has_resets()) stop_at_resets(job, t);
@@ -305,7 +329,7 @@ class Backward {
                              nullptr, 0, false});
   }
 
-  void differentiate_cell(const Job& job, const Block& block, int64_t t) const {
+  BackwardStep<Real> differentiate_cell(const Job& job, const Block& block, int64_t t) const {
     const Range units = {job.gates.begin * panels_.unit,
                          std::min(job.gates.end * panels_.unit, shape_.H)};
     const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
@@ -317,6 +341,7 @@ class Backward {
       row->d_y = job.d_y && !shape_.P ? job.d_y.at(t, r) : nullptr;
       row->d_h = shape_.P ? d_raw(job, r) : d_h(job, r);
       row->d_pre = d_pre(job, block, t, r);
+      if (panels_.cell.two_stages()) row->d_reset = d_raw(job, r);
       if (job.d_h_all && !shape_.P) add(job.d_h_all.at(t, r), units, row->d_h);
       if (!panels_.cell.has_cell_state) return;
       row->c = job.saved.cell + stacked * panels_.units;
@@ -324,17 +349,30 @@ class Backward {
       row->d_c = d_c(job, r);
       if (job.d_c_all) add(job.d_c_all.at(t, r), units, row->d_c);
     });
-    panels_.cell.backward(
-        {job.scratch.rows, count, shape_.H, d_pre_panel(), job.gates.begin, job.gates.end});
+    const BackwardStep<Real> step = {
+        job.scratch.rows, count,         shape_.H,        d_pre_panel(),
+        job.gates.begin,  job.gates.end, &shape_.variant, job.dir.peepholes};
+    panels_.cell.backward(step);
+    return step;
   }
 
-  // d_pre of a row as the left-hand operand of a product with w_ih or w_hh
-  Product<Real> pre_product(const Job& job, int64_t count, const Real* w, Range columns, int64_t n,
-                            bool accumulate) const {
-    const Real* panels = w + columns.begin * panels_.pre * panels_.column;
+  // The gradient of r * h_prev, for the second stage
+  void multiply_to_reset(const Job& job, const Block& block, int64_t t) const {
+    const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
+      job.scratch.a[i] = d_pre(job, block, t, r) + last_slot().begin * panels_.unit;
+      job.scratch.c[i] = d_raw(job, r);
+    });
+    panels_.kernels.product(
+        pre_product(job, count, job.dir.w_last, last_slot(), job.columns, shape_.H, false));
+  }
+
+  // Slots of d_pre of a row as the left-hand operand of a product with their weights
+  Product<Real> pre_product(const Job& job, int64_t count, const Real* w, Range slots,
+                            Range columns, int64_t n, bool accumulate) const {
+    const Real* panels = w + columns.begin * pre_length(slots) * panels_.column;
     return {job.scratch.a,
             count,
-            panels_.gate_width,
+            (slots.end - slots.begin) * panels_.unit,
             panels_.gates,
             d_pre_panel(),
             panels,
@@ -349,9 +387,9 @@ class Backward {
   }
 
   // The same product with w as torch keeps it
-  void multiply_in_place(const Job& job, int64_t count, const Real* w, int slot, Range columns,
+  void multiply_in_place(const Job& job, int64_t count, const Real* w, Range slots, Range columns,
                          int64_t n, bool accumulate) const {
-    list_gate_rows(w, n, slot, job.scratch.b);
+    list_gate_rows(w, n, slots, job.scratch.b);
     panels_.kernels.product_in_place({job.scratch.a, count, panels_.gate_width, panels_.gates,
                                       d_pre_panel(), job.scratch.b, columns.begin, columns.end,
                                       job.scratch.c, n, accumulate});
@@ -364,11 +402,11 @@ class Backward {
     });
     const bool accumulate = panels_.cell.reads_previous_hidden;
     if (in_place_) {
-      return multiply_in_place(job, count, job.weights.w_hh, panels_.cell.hidden_slot, job.columns,
+      return multiply_in_place(job, count, job.weights.w_hh, hidden_slots(), job.columns,
                                shape_.out(), accumulate);
     }
-    panels_.kernels.product(
-        pre_product(job, count, job.dir.w_hh, job.columns, shape_.out(), accumulate));
+    panels_.kernels.product(pre_product(job, count, job.dir.w_hh, hidden_slots(), job.columns,
+                                        shape_.out(), accumulate));
   }
 
   // Nothing flows back to the step that a row was reset after.
@@ -403,7 +441,7 @@ class Backward {
       each_row(block, [&](int64_t i, int64_t t, int64_t r) { rows[i] = hidden_before(job, t, r); });
       pack_rows(job, block.rows, shape_.out(), job.dir.h, block.rows);
     }
-    if (job.d_weights.w_hr) {
+    if (job.d_weights.w_hr || (job.d_weights.w_hh && panels_.cell.two_stages())) {
       for (int64_t i = 0; i < block.rows; ++i)
         rows[i] = job.saved.raw + (block.start + i) * shape_.H;
       pack_rows(job, block.rows, shape_.H, job.dir.raw, block.rows);
@@ -421,56 +459,79 @@ class Backward {
       job.scratch.c[i - mine.begin] = job.d_x.at(t, r);
     });
     if (in_place_) {
-      return multiply_in_place(job, block.rows, job.weights.w_ih, panels_.cell.input_slot,
+      return multiply_in_place(job, block.rows, job.weights.w_ih, input_slots(),
                                share(all.end, job.crew.id, job.crew.size), job.in_features, false);
     }
-    panels_.kernels.product(
-        pre_product(job, mine.end - mine.begin, job.dir.w_ih, all, job.in_features, false));
+    panels_.kernels.product(pre_product(job, mine.end - mine.begin, job.dir.w_ih, input_slots(),
+                                        all, job.in_features, false));
+  }
+
+  // Calls visit(d_pre, rows, at, slot) for this thread's share of the slots' units: a panel's
+  // gradients, how many units it has, and where their rows stand in a weight matrix.
+  template <class Visit>
+  void each_gate(const Job& job, Range slots, Visit visit) const {
+    const Range mine = share(panels_.gates, job.crew.id, job.crew.size);
+    for (int64_t panel = mine.begin; panel < mine.end; ++panel) {
+      const int64_t unit = panel * panels_.unit;
+      for (int64_t s = slots.begin; s < slots.end; ++s) {
+        visit(job.dir.d_pre + panel * d_pre_panel() + s * panels_.unit,
+              std::min(panels_.unit, shape_.H - unit),
+              panels_.cell.gate_of_slot[s] * shape_.H + unit);
+      }
+    }
   }
 
   void accumulate_weights(const Job& job, const Block& block) const {
-    const CellKernels<Real>& cell = panels_.cell;
     const Weights<Real>& d = job.d_weights;
-    const auto over_gates = [&](auto accumulate, int slot) {
-      const Range mine = share(panels_.gates, job.crew.id, job.crew.size);
-      for (int64_t panel = mine.begin; panel < mine.end; ++panel) {
-        const int64_t unit = panel * panels_.unit;
-        for (int s = slot; s < slot + cell.gates; ++s) {
-          const Real* from = job.dir.d_pre + panel * d_pre_panel() + s * panels_.unit;
-          accumulate(from, std::min(panels_.unit, shape_.H - unit),
-                     cell.gate_of_slot[s] * shape_.H + unit);
-        }
-      }
-    };
-    const auto weight = [&](Real* d_w, const Real* operand, int64_t n, int slot) {
+    const auto weight = [&](Real* d_w, const Real* operand, int64_t n, Range slots) {
       if (!d_w) return;
-      over_gates(
-          [&](const Real* from, int64_t rows, int64_t at) {
-            panels_.kernels.outer({from, panels_.width, rows, block.rows, operand,
-                                   block.rows * panels_.column, 0, panels_.columns(n), d_w + at * n,
-                                   n, n, !block.first});
-          },
-          slot);
+      each_gate(job, slots, [&](const Real* from, int64_t rows, int64_t at) {
+        panels_.kernels.outer({from, panels_.width, rows, block.rows, operand,
+                               block.rows * panels_.column, 0, panels_.columns(n), d_w + at * n, n,
+                               n, !block.first});
+      });
     };
-    const auto bias = [&](Real* d_b, int slot) {
+    const auto bias = [&](Real* d_b, int64_t slot) {
       if (!d_b) return;
-      over_gates(
-          [&](const Real* from, int64_t rows, int64_t at) {
-            panels_.kernels.sum_rows(
-                {from, panels_.width, rows, block.rows, d_b + at, !block.first});
-          },
-          slot);
+      each_gate(job, {slot, slot + panels_.cell.gates},
+                [&](const Real* from, int64_t rows, int64_t at) {
+                  panels_.kernels.sum_rows(
+                      {from, panels_.width, rows, block.rows, nullptr, 0, d_b + at, !block.first});
+                });
     };
-    weight(d.w_ih, job.dir.x, job.in_features, cell.input_slot);
-    weight(d.w_hh, job.dir.h, shape_.out(), cell.hidden_slot);
-    bias(d.b_ih, cell.input_slot);
-    bias(d.b_hh, cell.hidden_slot);
+    weight(d.w_ih, job.dir.x, job.in_features, input_slots());
+    weight(d.w_hh, job.dir.h, shape_.out(), hidden_slots());
+    if (panels_.cell.two_stages()) weight(d.w_hh, job.dir.raw, shape_.H, last_slot());
+    bias(d.b_ih, panels_.cell.input_slot);
+    bias(d.b_hh, panels_.cell.hidden_slot);
+    if (d.w_ch) accumulate_peepholes(job, block);
     if (d.w_hr) {
       const Range mine = share(panels_.columns(shape_.H), job.crew.id, job.crew.size);
       panels_.kernels.outer({job.dir.d_y, panels_.padded(shape_.P), shape_.P, block.rows,
                              job.dir.raw + mine.begin * block.rows * panels_.column,
                              block.rows * panels_.column, mine.begin, mine.end, d.w_hr, shape_.H,
                              shape_.H, !block.first});
+    }
+  }
+
+  // i, f and g have seen the cell state of before, o the new one.
+  void accumulate_peepholes(const Job& job, const Block& block) const {
+    const Real** c_prev = job.scratch.a;
+    const Real** c = job.scratch.b;
+    each_row(block, [&](int64_t i, int64_t t, int64_t r) {
+      c_prev[i] = cell_before(job, t, r);
+      c[i] = job.saved.cell + (batch_.start(t) + r) * panels_.units;
+    });
+    constexpr int64_t kOutput = 3;
+    for (int64_t s = 0; s <= kOutput; ++s) {
+      const int block_of_w = shape_.variant.peephole[s];
+      if (block_of_w < 0) continue;
+      each_gate(job, {s, s + 1}, [&](const Real* from, int64_t rows, int64_t at) {
+        const int64_t unit = at - s * shape_.H;
+        panels_.kernels.sum_rows({from, panels_.width, rows, block.rows, s == kOutput ? c : c_prev,
+                                  unit, job.d_weights.w_ch + block_of_w * shape_.H + unit,
+                                  !block.first});
+      });
     }
   }
 

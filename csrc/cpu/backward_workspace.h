@@ -9,33 +9,29 @@
 
 namespace fastrnn {
 
-// With one step of a few rows each weight is used once, and read where it lies.
-template <class Real>
-bool reads_weights_in_place(const Plan& plan, const Panels<Real>& panels) {
-  return plan.batch.T() == 1 && plan.batch.B() <= panels.kernels.tallest;
-}
-
 template <class Real>
 struct BackwardWorkspace {
   struct Direction {
     Real* w_ih;  // column panels over I, over H_out and (w_hr) over H; the first two unless read in
                  // place
     Real* w_hh;
+    Real* w_last;  // of w_hh, the last gate of a cell of two stages
     Real* w_hr;
-    Real* d_pre;  // [gate panels][rows of a block][slots][unit]
-    Real* d_y;    // [rows of a block][H_out padded] with a projection: gradient of its output
-    Real* d_h;    // [B][H_out padded]
-    Real* d_raw;  // [B][H padded] with a projection: gradient of its input
-    Real* d_c;    // [B][units]
-    Real* cell;   // [B][units] initial state
-    Real* x;      // column panels of a block's rows of the input,
-    Real* h;      // of the previous hidden state,
-    Real* raw;    // and of the hidden state before the projection
-    Real* d_x;    // [rows][I] of the reverse direction
+    Real* peepholes;  // [gate panels][slots][unit], if there are any
+    Real* d_pre;      // [gate panels][rows of a block][slots][unit]
+    Real* d_y;        // [rows of a block][H_out padded] with a projection: gradient of its output
+    Real* d_h;        // [B][H_out padded]
+    Real* d_raw;      // [B][H padded] gradient of what a second product takes (see Saved)
+    Real* d_c;        // [B][units]
+    Real* cell;       // [B][units] initial state
+    Real* x;          // column panels of a block's rows of the input,
+    Real* h;          // of the previous hidden state,
+    Real* raw;        // and of what a second product takes
+    Real* d_x;        // [rows][I] of the reverse direction
   };
   struct Thread {
     const Real** a;
-    const Real** b;  // rows of a weight matrix that is read in place
+    const Real** b;  // rows of a weight matrix that is read in place, or of cell states
     Real** c;
     BackwardRow<Real>* rows;
   };
@@ -47,21 +43,25 @@ struct BackwardWorkspace {
     const int64_t B = plan.batch.B(), P = shape.P;
     const int64_t out_padded = panels.padded(shape.out()), in_padded = panels.padded(in),
                   H_padded = panels.padded(shape.H);
-    const bool in_place = reads_weights_in_place(plan, panels);
+    const bool two_stages = panels.cell.two_stages();
+    const bool in_place = panels.reads_weights_in_place(plan);
     blocks = plan.batch.blocks(kBackwardBlockRows);
     block_rows = std::min(plan.batch.rows(), std::max(kBackwardBlockRows, B));
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
       dir.w_ih = arena.take<Real>(in_place ? 0 : panels.pre * in_padded);
-      dir.w_hh = arena.take<Real>(in_place ? 0 : panels.pre * out_padded);
+      dir.w_hh = arena.take<Real>(in_place ? 0 : panels.gates * panels.hidden_width * out_padded);
+      dir.w_last = two_stages ? arena.take<Real>(panels.units * H_padded) : nullptr;
+      dir.peepholes =
+          shape.variant.peepholes ? arena.take<Real>(panels.gates * panels.width) : nullptr;
       dir.d_pre = arena.take<Real>(block_rows * panels.gates * panels.width);
       dir.d_h = arena.take<Real>(B * out_padded);
       dir.x = arena.take<Real>(block_rows * in_padded);
       dir.h = arena.take<Real>(block_rows * out_padded);
       dir.w_hr = P ? arena.take<Real>(P * H_padded) : nullptr;
       dir.d_y = P ? arena.take<Real>(block_rows * out_padded) : nullptr;
-      dir.d_raw = P ? arena.take<Real>(B * H_padded) : nullptr;
-      dir.raw = P ? arena.take<Real>(block_rows * H_padded) : nullptr;
+      dir.d_raw = P || two_stages ? arena.take<Real>(B * H_padded) : nullptr;
+      dir.raw = P || two_stages ? arena.take<Real>(block_rows * H_padded) : nullptr;
       const bool cell = panels.cell.has_cell_state;
       dir.d_c = cell ? arena.take<Real>(B * panels.units) : nullptr;
       dir.cell = cell ? arena.take<Real>(B * panels.units) : nullptr;
@@ -74,9 +74,10 @@ struct BackwardWorkspace {
     zeros = arena.take<Real>(std::max(shape.out(), panels.units));
     for (int i = 0; i < plan.threads; ++i) {
       const int64_t pointers = std::max({block_rows, B, panels.pre, P});
-      threads.push_back({arena.take<const Real*>(pointers),
-                         arena.take<const Real*>(in_place ? panels.pre : 0),
-                         arena.take<Real*>(pointers), arena.take<BackwardRow<Real>>(B)});
+      threads.push_back(
+          {arena.take<const Real*>(pointers),
+           arena.take<const Real*>(in_place || shape.variant.peepholes ? pointers : 0),
+           arena.take<Real*>(pointers), arena.take<BackwardRow<Real>>(B)});
     }
   }
 

@@ -49,7 +49,7 @@ class Forward {
   struct Job {
     Job(Forward& pass, int64_t layer, int64_t d, const Crew& crew, int thread)
         : layer(layer),
-          reverse(d == 1),
+          reverse(pass.shape_.reversed(d)),
           index(layer * pass.shape_.directions + d),
           in_features(pass.shape_.in(layer)),
           crew(crew),
@@ -97,7 +97,7 @@ class Forward {
   }
 
   void run_direction(Job job) {
-    const bool once = reads_weights_once(plan_);
+    const bool once = panels_.reads_weights_once(plan_);
     const int threads = job.crew.size;
     if (once) {
       job.fused = true;
@@ -133,22 +133,26 @@ class Forward {
     if (part == 0) finish(job);
   }
 
-  void pack_gates(const Real* w, int64_t K, int slot, Range panels, Real* to) const {
-    const CellKernels<Real>& cell = panels_.cell;
-    panels_.kernels.pack_gates({w, shape_.H, K, cell.gates, cell.gate_of_slot + slot, panels_.unit,
-                                to, panels.begin, panels.end});
+  void pack_gates(const Real* w, int64_t K, int slot, int gates, Range panels, Real* to) const {
+    panels_.kernels.pack_gates({w, shape_.H, K, gates, panels_.cell.gate_of_slot + slot,
+                                panels_.unit, to, panels.begin, panels.end});
   }
   void pack_w_ih(const Job& job, Range panels, Real* to) const {
-    pack_gates(job.weights.w_ih, job.in_features, panels_.cell.input_slot, panels, to);
+    const CellKernels<Real>& cell = panels_.cell;
+    pack_gates(job.weights.w_ih, job.in_features, cell.input_slot, cell.gates, panels, to);
   }
   void pack_w_hh(const Job& job, Range panels, Real* to) const {
-    pack_gates(job.weights.w_hh, shape_.out(), panels_.cell.hidden_slot, panels, to);
+    const CellKernels<Real>& cell = panels_.cell;
+    pack_gates(job.weights.w_hh, shape_.out(), cell.hidden_slot, cell.hidden_gates, panels, to);
   }
   Real* w_ih_panel(const Job& job, int64_t panel) const {
     return job.dir.w_ih + panel * job.in_features * panels_.gate_width;
   }
   Real* w_hh_panel(const Job& job, int64_t panel) const {
-    return job.dir.w_hh + panel * shape_.out() * panels_.gate_width;
+    return job.dir.w_hh + panel * shape_.out() * panels_.hidden_width;
+  }
+  Real* w_last_panel(const Job& job, int64_t panel) const {
+    return job.dir.w_last + panel * shape_.H * panels_.unit;
   }
   Real* w_hr_panel(const Job& job, int64_t panel) const {
     return job.dir.w_hr + panel * shape_.H * panels_.column;
@@ -158,11 +162,17 @@ class Forward {
     const Range mine = share(panels_.gates, job.crew.id, job.crew.size);
     pack_w_ih(job, mine, w_ih_panel(job, mine.begin));
     pack_w_hh(job, mine, w_hh_panel(job, mine.begin));
+    if (!panels_.cell.two_stages()) return;
+    pack_gates(job.weights.w_hh, shape_.H, panels_.cell.last_slot(), 1, mine,
+               w_last_panel(job, mine.begin));
   }
 
-  // What every way of running needs: bias, projection, initial cell state
+  // What every way of running needs: bias, peepholes, projection, initial cell state
   void pack_small(const Job& job) const {
-    pack_bias(job, share(panels_.gates, job.crew.id, job.crew.size));
+    const Range gates = share(panels_.gates, job.crew.id, job.crew.size);
+    pack_bias(job, gates);
+    if (shape_.variant.peepholes)
+      panels_.pack_peepholes(shape_, job.weights.w_ch, gates, job.dir.peepholes);
     if (shape_.P) {
       const int gate = 0;
       const Range mine = share(panels_.columns(shape_.P), job.crew.id, job.crew.size);
@@ -231,6 +241,11 @@ class Forward {
         const int64_t count = list_rows(job, t, slot);
         step(job, t, count, job.panels, w_ih_panel(job, job.panels.begin),
              w_hh_panel(job, job.panels.begin));
+        if (panels_.cell.two_stages()) {
+          group.wait();
+          panels_.cell.forward_last(step_arguments(job, t, count, job.panels, nullptr,
+                                                   w_last_panel(job, job.panels.begin)));
+        }
         slot += count;
         end_step(job, t, group);
       }
@@ -275,10 +290,8 @@ class Forward {
                     : before == Batch::kZeros ? workspace_.zeros
                                               : initial_hidden(job, r);
       row->h = shape_.P ? raw(job, t, r) : job.y.at(t, r);
-      row->saved = nullptr;
-      if (plan_.save && panels_.cell.saves_gates) {
-        row->saved = job.saved.gates + (batch_.start(t) + r) * panels_.gates * panels_.width;
-      }
+      row->saved = gates(job, t, r);
+      if (panels_.cell.two_stages()) row->reset_hidden = raw(job, t, r);
       if (!panels_.cell.has_cell_state) continue;
       row->c = cell_state(job, t, r);
       row->c_prev = before >= 0               ? cell_state(job, before, r)
@@ -291,10 +304,20 @@ class Forward {
   // Odd steps walk the panels backwards, and so begin with those that are in cache still.
   ForwardStep<Real> step_arguments(const Job& job, int64_t t, int64_t count, Range panels,
                                    const Real* w_ih, const Real* w_hh) const {
-    return {
-        job.scratch.rows,     count,        shape_.H, shape_.out(), job.fused ? job.in_features : 0,
-        projected_panel(job), job.dir.bias, w_ih,     w_hh,         panels.begin,
-        panels.end,           t % 2 != 0};
+    return {job.scratch.rows,
+            count,
+            shape_.H,
+            shape_.out(),
+            job.fused ? job.in_features : 0,
+            projected_panel(job),
+            job.dir.bias,
+            w_ih,
+            w_hh,
+            panels.begin,
+            panels.end,
+            t % 2 != 0,
+            &shape_.variant,
+            job.dir.peepholes};
   }
   void step(const Job& job, int64_t t, int64_t count, Range panels, const Real* w_ih,
             const Real* w_hh) const {
@@ -313,6 +336,12 @@ class Forward {
   Real* cells(int64_t index) const {
     return plan_.save ? saved_.directions[index].cell
                       : workspace_.directions[index % shape_.directions].cells;
+  }
+  // A row's gates, or null where nobody will read them
+  Real* gates(const Job& job, int64_t t, int64_t r) const {
+    const int64_t size = panels_.gates * panels_.width;
+    if (!plan_.save) return job.dir.gates ? job.dir.gates + r * size : nullptr;
+    return panels_.cell.saves_gates ? job.saved.gates + (batch_.start(t) + r) * size : nullptr;
   }
   Real* raw(const Job& job, int64_t t, int64_t r) const {
     return plan_.save ? job.saved.raw + (batch_.start(t) + r) * shape_.H

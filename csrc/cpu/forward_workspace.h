@@ -9,20 +9,20 @@
 
 namespace fastrnn {
 
-// With one step alone each weight is used once: a panel is packed, used and forgotten.
-inline bool reads_weights_once(const Plan& plan) { return plan.batch.T() == 1 && plan.shape.I > 0; }
-
 template <class Real>
 struct ForwardWorkspace {
   struct Direction {
-    Real* w_ih;  // gate panels
-    Real* w_hh;
+    Real* w_ih;       // gate panels
+    Real* w_hh;       // those of the gates that meet the hidden state at once,
+    Real* w_last;     // and of the last gate of a cell of two stages
     Real* w_hr;       // column panels of the transposed matrix
     Real* bias;       // [gate panels][slots][unit]
+    Real* peepholes;  // the same, if there are any
     Real* projected;  // [row groups][gate panels][rows of a block][gates][unit]
     Real* cell;       // [B][units] initial state; without `saved` and `cells`, the running one
     Real* cells;      // [rows][units] state after every step, where wanted without `saved`
-    Real* raw;        // [B][H] hidden state before the projection, without `saved`
+    Real* gates;      // [B][gate panels][slots][unit] between two stages, without `saved`
+    Real* raw;        // [B][H] what a second product takes (see Saved), without `saved`
   };
   struct Thread {
     Real* w_ih;  // one gate panel, for a single step
@@ -37,21 +37,28 @@ struct ForwardWorkspace {
     const Shape& shape = plan.shape;
     const int64_t in = std::max(shape.in(0), shape.layers > 1 ? shape.in(1) : 0);
     const int64_t B = plan.batch.B();
-    const bool single_step = reads_weights_once(plan);
+    const bool single_step = panels.reads_weights_once(plan);
+    const bool two_stages = panels.cell.two_stages();
     const int64_t wanted = forward_block_rows(panels.pre * int64_t{sizeof(Real)});
     block_rows = std::min(plan.batch.rows() + plan.batch.T() * plan.threads,
                           std::max(wanted, B + plan.threads));
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
       dir.w_ih = arena.take<Real>(single_step ? 0 : panels.pre * in);
-      dir.w_hh = arena.take<Real>(single_step ? 0 : panels.pre * shape.out());
+      dir.w_hh =
+          arena.take<Real>(single_step ? 0 : panels.gates * panels.hidden_width * shape.out());
+      dir.w_last = two_stages ? arena.take<Real>(panels.units * shape.H) : nullptr;
       dir.w_hr = shape.P ? arena.take<Real>(panels.padded(shape.P) * shape.H) : nullptr;
       dir.bias = arena.take<Real>(panels.gates * panels.width);
+      dir.peepholes =
+          shape.variant.peepholes ? arena.take<Real>(panels.gates * panels.width) : nullptr;
       dir.projected = arena.take<Real>(single_step ? 0 : block_rows * panels.pre);
       dir.cell = panels.cell.has_cell_state ? arena.take<Real>(B * panels.units) : nullptr;
       const bool keeps_cells = panels.cell.has_cell_state && plan.states && !plan.save;
       dir.cells = keeps_cells ? arena.take<Real>(plan.batch.rows() * panels.units) : nullptr;
-      dir.raw = shape.P && !plan.save ? arena.take<Real>(B * shape.H) : nullptr;
+      dir.gates =
+          two_stages && !plan.save ? arena.take<Real>(B * panels.gates * panels.width) : nullptr;
+      dir.raw = (shape.P || two_stages) && !plan.save ? arena.take<Real>(B * shape.H) : nullptr;
     }
     if (!plan.save && shape.layers > 1) {
       for (Real*& output : outputs)

@@ -87,13 +87,15 @@ struct Outer {
   bool accumulate;
 };
 
-// c[m] (+)= sum over k of a[k][m]
+// c[m] (+)= sum over k of a[k][m], or of a[k][m] * factors[k][first + m]
 template <class Real>
 struct SumRows {
   const Real* a;
   int64_t a_stride;
   int64_t rows;
   int64_t K;
+  const Real* const* factors;  // [K] or null
+  int64_t first;
   Real* c;
   bool accumulate;
 };
@@ -107,7 +109,8 @@ struct ForwardRow {
   const Real* c_prev;  // [H rounded up to unit_width]
   Real* h;             // [H]
   Real* c;             // like c_prev
-  Real* saved;         // [panel][slots][unit_width], or null
+  Real* saved;         // [panel][slots][unit_width]; null but for cells of two stages: not wanted
+  Real* reset_hidden;  // [H] r * h_prev, between two stages
 };
 
 template <class Real>
@@ -120,9 +123,11 @@ struct ForwardStep {
   int64_t x_panel;   // elements from one panel of projected input to the next
   const Real* bias;  // [panel][slots][unit_width]
   const Real* w_ih;  // gate panels
-  const Real* w_hh;
+  const Real* w_hh;  // those of the gates that meet h, or in the second stage the others
   int64_t panel_begin, panel_end;
   bool descending;  // walk the panels backwards
+  const Variant* variant;
+  const Real* peepholes;  // like bias, or null
 };
 
 // One row at one step, backward.
@@ -133,10 +138,11 @@ struct BackwardRow {
   const Real* h_prev;  // [H]
   const Real* c;
   const Real* c_prev;
-  const Real* d_y;  // [H] gradient from above, or null
-  Real* d_h;        // [H rounded up]: in, from the step after; out, what goes past the product
-  Real* d_c;        // [H rounded up]: in and out
-  Real* d_pre;      // [panel][slots][unit_width]
+  const Real* d_y;      // [H] gradient from above, or null
+  Real* d_h;            // [H rounded up]: in, from the step after; out, what goes past the product
+  Real* d_c;            // [H rounded up]: in and out
+  Real* d_pre;          // [panel][slots][unit_width]
+  const Real* d_reset;  // [H rounded up] gradient of r * h_prev, in the second stage
 };
 
 template <class Real>
@@ -146,12 +152,16 @@ struct BackwardStep {
   int64_t H;
   int64_t d_pre_panel;  // elements from one panel of d_pre to the next
   int64_t panel_begin, panel_end;
+  const Variant* variant;
+  const Real* peepholes;
 };
 
-// A cell's constants, as the cells' headers state them, and its two fused steps.
+// A cell's constants, as the cells' headers state them, and its fused steps. A cell of two stages
+// has the latter two functions as well: its last gate, and forward's h, follow when all units have
+// passed the first.
 template <class Real>
 struct CellKernels {
-  int gates, slots, input_slot, hidden_slot;
+  int gates, hidden_gates, slots, input_slot, hidden_slot;
   const int* gate_of_slot;
   bool has_cell_state, reads_previous_hidden, saves_gates;
   int64_t unit_width;
@@ -160,6 +170,11 @@ struct CellKernels {
   void (*forward_row)(const ForwardStep<Real>&);  // of one row, weights as torch keeps them
   void (*backward)(const BackwardStep<Real>&);
   void (*project)(const Product<Real>&);  // gate panels
+  void (*forward_last)(const ForwardStep<Real>&);
+  void (*backward_last)(const BackwardStep<Real>&);
+
+  bool two_stages() const { return forward_last != nullptr; }
+  int last_slot() const { return slots - 1; }
 };
 
 template <class Real>
@@ -172,8 +187,8 @@ struct Kernels {
   void (*product_in_place)(const InPlaceProduct<Real>&);
   void (*outer)(const Outer<Real>&);
   void (*sum_rows)(const SumRows<Real>&);
-  void (*sigmoid)(const Real* in, Real* out, int64_t n);
-  void (*tanh)(const Real* in, Real* out, int64_t n);
+  void (*activate)(const Squash& squash, const Real* in, Real* out, int64_t n);
+  void (*slope)(const Squash& squash, const Real* in, Real* out, int64_t n);
   CellKernels<Real> cells[kCells];
 };
 

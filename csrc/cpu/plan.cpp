@@ -90,8 +90,24 @@ Panels<Real>::Panels(const Plan& plan)
       gates((plan.shape.H + unit - 1) / unit),
       width(cell.slots * unit),
       gate_width(cell.gates * unit),
+      hidden_width(cell.hidden_gates * unit),
       units(gates * unit),
       pre(gates * gate_width) {}
+
+template <class Real>
+void Panels<Real>::pack_peepholes(const Shape& shape, const Real* w_ch, Range mine,
+                                  Real* to) const {
+  to += mine.begin * width;
+  for (int64_t panel = mine.begin; panel < mine.end; ++panel) {
+    for (int s = 0; s < cell.slots; ++s, to += unit) {
+      const int64_t block = shape.variant.peephole[s];
+      const int64_t first = panel * unit;
+      const int64_t count = block < 0 ? 0 : std::min(unit, shape.H - first);
+      if (count > 0) std::copy_n(w_ch + block * shape.H + first, count, to);
+      std::fill(to + count, to + unit, Real{0});
+    }
+  }
+}
 
 template <class Real>
 StepWork Panels<Real>::forward_work(const Plan& plan, int64_t K) const {
@@ -119,7 +135,7 @@ Saved<Real>::Saved(const Plan& plan, Arena& arena) {
     if (panels.cell.saves_gates)
       direction.gates = arena.take<Real>(rows * panels.gates * panels.width);
     if (panels.cell.has_cell_state) direction.cell = arena.take<Real>(rows * panels.units);
-    if (shape.P > 0) direction.raw = arena.take<Real>(rows * shape.H);
+    if (shape.P > 0 || panels.cell.two_stages()) direction.raw = arena.take<Real>(rows * shape.H);
     directions.push_back(direction);
   }
   for (int64_t layer = 0; layer < shape.layers; ++layer) {

@@ -160,12 +160,26 @@ struct Panels {
   int64_t unit, column;  // panel widths
   int64_t gates;         // gate panels of H units
   int64_t width;         // of a gate panel with all slots
-  int64_t gate_width;    // with the gates of one product
+  int64_t gate_width;    // with the gates of the input's product
+  int64_t hidden_width;  // with those of the hidden state's
   int64_t units;         // H rounded up to whole gate panels
   int64_t pre;           // length of a product over all d_pre of a row
 
   int64_t columns(int64_t n) const { return (n + column - 1) / column; }
   int64_t padded(int64_t n) const { return columns(n) * column; }
+
+  // With one step alone each weight is used once: forward packs a panel, uses and forgets it;
+  // backward of a few rows reads the weights where they lie. Cells of two stages do neither.
+  bool reads_weights_once(const Plan& plan) const {
+    return plan.batch.T() == 1 && plan.shape.I > 0 && !cell.two_stages();
+  }
+
+  bool reads_weights_in_place(const Plan& plan) const {
+    return plan.batch.T() == 1 && plan.batch.B() <= kernels.tallest && !cell.two_stages();
+  }
+
+  // Peepholes into panels like those of the bias, zero where there are none
+  void pack_peepholes(const Shape& shape, const Real* w_ch, Range mine, Real* to) const;
 
   // A step of one direction for the cost model; K is the length of the forward product
   StepWork forward_work(const Plan& plan, int64_t K) const;
@@ -178,7 +192,8 @@ struct Saved {
   struct Direction {
     Real* gates = nullptr;  // [rows][gate panels][slots][unit]
     Real* cell = nullptr;   // [rows][units]
-    Real* raw = nullptr;    // [rows][H] hidden state before the projection
+    Real* raw = nullptr;    // [rows][H] what a step's second product takes: the hidden state before
+                            // the projection, or r * h_prev of a cell of two stages
   };
   Saved(const Plan& plan, Arena& arena);
 

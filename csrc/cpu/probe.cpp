@@ -1,6 +1,5 @@
 #include "probe.h"
 
-#include <stdexcept>
 #include <vector>
 
 namespace fastrnn::probe {
@@ -40,14 +39,6 @@ void multiply_packed(const Kernels<Real>& kernels, const Real* a, const Real* pa
 }  // namespace
 
 template <class Real>
-void activation(const Kernels<Real>& kernels, const std::string& name, const Real* in, Real* out,
-                int64_t n) {
-  if (name == "sigmoid") return kernels.sigmoid(in, out, n);
-  if (name == "tanh") return kernels.tanh(in, out, n);
-  throw std::invalid_argument("name: expected 'sigmoid' or 'tanh', got '" + name + "'");
-}
-
-template <class Real>
 void multiply_transposed(const Kernels<Real>& kernels, const Real* a, const Real* w, Real* c,
                          int64_t rows, int64_t K, int64_t columns) {
   const int64_t panels = panel_count(kernels, columns);
@@ -69,16 +60,15 @@ void outer(const Kernels<Real>& kernels, const Real* a, const Real* b, Real* c, 
   const std::vector<Real> packed = pack_columns(kernels, b, K, columns);
   kernels.outer({a, rows, rows, K, packed.data(), K * kernels.column_width, 0,
                  panel_count(kernels, columns), c, columns, columns, true});
-  kernels.sum_rows({a, rows, rows, K, sums, true});
+  kernels.sum_rows({a, rows, rows, K, nullptr, 0, sums, true});
 }
 
-#define FASTRNN_INSTANTIATE(Real)                                                                  \
-  template void activation(const Kernels<Real>&, const std::string&, const Real*, Real*, int64_t); \
-  template void multiply_transposed(const Kernels<Real>&, const Real*, const Real*, Real*,         \
-                                    int64_t, int64_t, int64_t);                                    \
-  template void multiply(const Kernels<Real>&, const Real*, const Real*, Real*, int64_t, int64_t,  \
-                         int64_t);                                                                 \
-  template void outer(const Kernels<Real>&, const Real*, const Real*, Real*, Real*, int64_t,       \
+#define FASTRNN_INSTANTIATE(Real)                                                                 \
+  template void multiply_transposed(const Kernels<Real>&, const Real*, const Real*, Real*,        \
+                                    int64_t, int64_t, int64_t);                                   \
+  template void multiply(const Kernels<Real>&, const Real*, const Real*, Real*, int64_t, int64_t, \
+                         int64_t);                                                                \
+  template void outer(const Kernels<Real>&, const Real*, const Real*, Real*, Real*, int64_t,      \
                       int64_t, int64_t);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)

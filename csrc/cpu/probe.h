@@ -2,16 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 #include "kernels.h"
 
 namespace fastrnn::probe {
-
-// name: "sigmoid" or "tanh"
-template <class Real>
-void activation(const Kernels<Real>& kernels, const std::string& name, const Real* in, Real* out,
-                int64_t n);
 
 // c[rows][columns] = a[rows][K] * w[columns][K]^T, through gate panels
 template <class Real>

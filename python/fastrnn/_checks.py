@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from . import ops
-from .spec import Spec
+from .spec import PLAIN, Spec, Variant
+from .variants import check_directions
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 DTYPES = (torch.float32, torch.float64)
@@ -45,13 +46,14 @@ def layer_plan(
     bias: bool,
     bidirectional: bool,
     dropout: float,
+    variant: Variant | None = None,
 ) -> Plan:
     """The plan of a stack of layers.
 
     Raises
     ------
     ValueError
-        A size is out of range.
+        A size is out of range, or both directions are to be reversed.
     RuntimeError
         ``dropout`` is no probability.
     """
@@ -69,6 +71,7 @@ def layer_plan(
         )
     if not 0 <= dropout <= 1:
         raise RuntimeError(f"dropout: expected a probability between 0 and 1, got {dropout}")
+    check_directions(variant, bidirectional)
     spec = Spec(
         cell=cell,
         input_size=input_size,
@@ -78,6 +81,7 @@ def layer_plan(
         bidirectional=bool(bidirectional),
         bias=bool(bias),
         dropout=float(dropout),
+        variant=variant or PLAIN,
     )
     shapes: list[tuple[int, ...]] = []
     names: list[str] = []
@@ -93,12 +97,15 @@ def layer_plan(
 
 
 @lru_cache(maxsize=256)
-def cell_plan(cell: str, input_size: int, hidden_size: int, bias: bool) -> Plan:
+def cell_plan(
+    cell: str, input_size: int, hidden_size: int, bias: bool, variant: Variant | None = None
+) -> Plan:
     """The plan of a single step; its weights go by the names of the cell functions' arguments."""
     make_plan = layer_plan.__wrapped__ if torch.compiler.is_compiling() else layer_plan
-    plan = make_plan(cell, input_size, hidden_size, 0, 1, bias, False, 0.0)
+    plan = make_plan(cell, input_size, hidden_size, 0, 1, bias, False, 0.0, variant)
+    names = CELL_WEIGHTS if bias else CELL_WEIGHTS[:2]
     return plan._replace(
-        names=CELL_WEIGHTS[: len(plan.shapes)], direct=ops.direct(plan.spec, one_step=True)
+        names=(*names, "w_ch")[: len(plan.shapes)], direct=ops.direct(plan.spec, one_step=True)
     )
 
 
@@ -113,6 +120,8 @@ def _weight_shapes(spec: Spec, inputs: int) -> list[tuple[str, tuple[int, ...]]]
         shapes += [("bias_ih", (rows,)), ("bias_hh", (rows,))]
     if spec.proj_size:
         shapes += [("weight_hr", (spec.proj_size, spec.hidden_size))]
+    if spec.variant.peephole:
+        shapes += [("weight_ch", (len(spec.variant.peephole) * spec.hidden_size,))]
     return shapes
 
 

@@ -74,7 +74,15 @@ def revert(model: ModuleT) -> ModuleT:
     -------
     torch.nn.Module
         ``model`` itself.
+
+    Raises
+    ------
+    ValueError
+        A layer has an option that torch's lack; nothing has been changed then.
     """
+    for name, module in model.named_modules():
+        if getattr(module, "variant", None) is not None and type(module) in _TORCH_OF:
+            raise ValueError(f"model: expected layers that torch has too, got {name!r}: {module}")
     return _turn_all(model, _TORCH_OF)
 
 

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from . import _checks, operators, ops
+from .spec import Variant
+from .variants import make_variant
 
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
 
@@ -37,6 +39,7 @@ def lstm(
     lengths: Tensor | Sequence[int] | None = None,
     resets: Tensor | None = None,
     return_states: bool = False,
+    **options: Any,
 ) -> tuple[Any, ...]:
     """Long short-term memory over whole sequences; equations in `fastrnn.reference.lstm_step`.
 
@@ -49,7 +52,8 @@ def lstm(
         PackedSequence in the order of the batch before it was packed, as are h_n and c_n.
     weights : sequence of Tensor
         For each layer and in it for each direction: w_ih [4H, I or D*K], w_hh [4H, K], then
-        b_ih [4H] and b_hh [4H] if ``bias``, then w_hr [K, H] if ``proj_size``; gates i, f, g, o.
+        b_ih [4H] and b_hh [4H] if ``bias``, then w_hr [K, H] if ``proj_size``, then w_ch [n H] with
+        a ``peephole`` of n letters; gates i, f, g, o.
     bias, num_layers, bidirectional, batch_first, proj_size
         As in ``torch.nn.LSTM``.
     dropout : float
@@ -63,6 +67,8 @@ def lstm(
         direction step t - 1. Nothing happens past a sequence's length.
     return_states : bool
         Return the states after every step, too.
+    **options
+        Those of the LSTM in `fastrnn.variants`, but for ``forget_bias``.
 
     Returns
     -------
@@ -82,7 +88,7 @@ def lstm(
     ValueError
         ``input`` has the wrong number of dimensions or another dtype than the weights, a size is
         out of range, ``lengths`` or ``resets`` has a wrong shape, dtype or value, or is given
-        together with a PackedSequence.
+        together with a PackedSequence, or an option is none of this layer's.
     RuntimeError
         Any other shape, dtype or device is wrong. NotImplementedError, which is one, if all agree
         on a dtype or device that this build has no kernels for.
@@ -103,6 +109,7 @@ def lstm(
         lengths,
         resets,
         return_states,
+        make_variant("LSTM", options),
     )
 
 
@@ -120,6 +127,7 @@ def gru(
     lengths: Tensor | Sequence[int] | None = None,
     resets: Tensor | None = None,
     return_states: bool = False,
+    **options: Any,
 ) -> tuple[Any, ...]:
     """Gated recurrent units over whole sequences; equations in `fastrnn.reference.gru_step`.
 
@@ -140,6 +148,7 @@ def gru(
         lengths,
         resets,
         return_states,
+        make_variant("GRU", options),
     )
 
 
@@ -158,6 +167,7 @@ def rnn(
     lengths: Tensor | Sequence[int] | None = None,
     resets: Tensor | None = None,
     return_states: bool = False,
+    **options: Any,
 ) -> tuple[Any, ...]:
     """Simple recurrent layers over whole sequences; equations in `fastrnn.reference.rnn_step`.
 
@@ -180,6 +190,7 @@ def rnn(
         lengths,
         resets,
         return_states,
+        make_variant("RNN", options),
     )
 
 
@@ -190,6 +201,8 @@ def lstm_cell(
     w_hh: Tensor,
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
+    w_ch: Tensor | None = None,
+    **options: Any,
 ) -> tuple[Tensor, Tensor]:
     """One step of a long short-term memory cell; equations in `fastrnn.reference.lstm_step`.
 
@@ -202,6 +215,10 @@ def lstm_cell(
     w_ih, w_hh : Tensor [4H, I], [4H, H]
         Gates i, f, g, o.
     b_ih, b_hh : Tensor [4H], optional
+    w_ch : Tensor [n H]
+        With a ``peephole`` of n letters.
+    **options
+        Those of the LSTM in `fastrnn.variants`, but for ``forget_bias`` and ``reverse``.
 
     Returns
     -------
@@ -211,11 +228,12 @@ def lstm_cell(
     Raises
     ------
     ValueError
-        A Tensor has the wrong number of dimensions.
+        A Tensor has the wrong number of dimensions, or an option is none of this cell's.
     RuntimeError, AttributeError, TypeError
         As for `lstm`; a wrong dtype of ``input`` is a RuntimeError here, as it is in torch.
     """
-    pair: tuple[Tensor, Tensor] = _run_cell("lstm", input, hx, w_ih, w_hh, b_ih, b_hh)
+    variant = make_variant("LSTMCell", options)
+    pair: tuple[Tensor, Tensor] = run_cell("lstm", input, hx, w_ih, w_hh, b_ih, b_hh, w_ch, variant)
     return pair
 
 
@@ -226,13 +244,15 @@ def gru_cell(
     w_hh: Tensor,
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
+    **options: Any,
 ) -> Tensor:
     """One step of a gated recurrent unit; equations in `fastrnn.reference.gru_step`.
 
     Parameters, results and exceptions are those of `lstm_cell`, with gates r, z, n and with one
     state ``hx`` [B, H] or [H].
     """
-    h: Tensor = _run_cell("gru", input, hx, w_ih, w_hh, b_ih, b_hh)
+    variant = make_variant("GRUCell", options)
+    h: Tensor = run_cell("gru", input, hx, w_ih, w_hh, b_ih, b_hh, None, variant)
     return h
 
 
@@ -244,16 +264,24 @@ def rnn_cell(
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
     nonlinearity: str = "tanh",
+    **options: Any,
 ) -> Tensor:
     """One step of a simple recurrent cell; equations in `fastrnn.reference.rnn_step`.
 
     Parameters, results and exceptions are those of `gru_cell`, with one gate and with
     ``nonlinearity`` "tanh" or "relu"; RuntimeError for another.
     """
+    variant = make_variant("RNNCell", options)
+    cell = rnn_cell_of(nonlinearity)
+    h: Tensor = run_cell(cell, input, hx, w_ih, w_hh, b_ih, b_hh, None, variant)
+    return h
+
+
+def rnn_cell_of(nonlinearity: str) -> str:
+    """The cell of this nonlinearity; RuntimeError, as torch's cell raises it, for another."""
     if nonlinearity not in ("tanh", "relu"):
         raise RuntimeError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-    h: Tensor = _run_cell(f"rnn_{nonlinearity}", input, hx, w_ih, w_hh, b_ih, b_hh)
-    return h
+    return f"rnn_{nonlinearity}"
 
 
 def run_layer(
@@ -272,6 +300,7 @@ def run_layer(
     lengths: Any = None,
     resets: Any = None,
     return_states: bool = False,
+    variant: Variant | None = None,
 ) -> tuple[Any, ...]:
     """What `lstm`, `gru` and `rnn` do, for callers that know what sizes the weights ought to have.
 
@@ -282,7 +311,7 @@ def run_layer(
     traced = torch.compiler.is_compiling()
     make_plan = _checks.layer_plan.__wrapped__ if traced else _checks.layer_plan
     plan = make_plan(
-        cell, input_size, hidden_size, proj_size, num_layers, bias, bidirectional, dropout
+        cell, input_size, hidden_size, proj_size, num_layers, bias, bidirectional, dropout, variant
     )
     if lengths is None and resets is None and not return_states:
         done: tuple[Any, ...] | None = _directly(plan, input, hx, weights, batch_first)
@@ -421,12 +450,25 @@ def _layer_state(
     return _checks.check_state(state.unsqueeze(1) if rank == 2 else state, name, size, data)
 
 
-def _run_cell(cell: str, input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> Any:
-    """(h', c') or h'; one sequence is a batch of one."""
+def run_cell(
+    cell: str,
+    input: Any,
+    hx: Any,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any,
+    b_hh: Any,
+    w_ch: Any = None,
+    variant: Variant | None = None,
+) -> Any:
+    """What `lstm_cell`, `gru_cell` and `rnn_cell` do: (h', c') or h'."""
     weights = _cell_weights(w_ih, w_hh, b_ih, b_hh)
+    bias = len(weights) == len(_checks.CELL_WEIGHTS)
+    if variant is not None and variant.peephole:
+        weights = (*weights, w_ch)
     traced = torch.compiler.is_compiling()
     make_plan = _checks.cell_plan.__wrapped__ if traced else _checks.cell_plan
-    plan = make_plan(cell, *_checks.sizes_of(cell, w_ih, "w_ih"), len(weights) == 4)
+    plan = make_plan(cell, *_checks.sizes_of(cell, w_ih, "w_ih"), bias, variant)
     done = _directly(plan, input, hx, weights, False)
     if done is not None:
         return done
@@ -439,7 +481,7 @@ def _run_cell(cell: str, input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any, b
     run_step = operators.run_step if operators.is_watched() else ops.run_step
     if rank == 2:
         h_next, c_next = run_step(plan.spec, data, h, c, weights)
-    else:
+    else:  # one sequence is a batch of one
         h, c = (None if state is None else state[None] for state in (h, c))
         h_next, c_next = run_step(plan.spec, data[None], h, c, weights)
         h_next, c_next = h_next[0], None if c_next is None else c_next[0]

@@ -1,9 +1,10 @@
 """`LSTM`, `GRU`, `RNN` and their cells: subclasses of ``torch.nn``'s that compute with the engine.
 
 Constructors, attributes, parameters, ``state_dict``, ``repr`` and helper methods are the
-inherited ones. Only ``forward`` is new, and with it where the weights come from: they are read by
-name at every call, so a change by whatever road (``.data``, parametrization, either
-``weight_norm``, pruning, ``functional_call``, plain assignment) is seen by the very next call.
+inherited ones, as long as none of the options of `fastrnn.variants` is used. Only ``forward`` is
+new, and with it where the weights come from: they are read by name at every call, so a change by
+whatever road (``.data``, parametrization, either ``weight_norm``, pruning, ``functional_call``,
+plain assignment) is seen by the very next call.
 
 torch's compiler refuses instances of torch's recurrent layers, and with them these, until
 ``torch._dynamo.config.allow_rnn = True``. Each layer is one node of the graph then.
@@ -19,6 +20,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from . import functional
+from .spec import Variant
+from .variants import ALL_OPTIONS, check_directions, describe, make_variant
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
@@ -35,8 +38,76 @@ def _by_name(module: torch.nn.Module, names: Sequence[str]) -> list[Any]:
         return [getattr(module, name) for name in names]
 
 
-class _Layer(torch.nn.RNNBase):
+class _WithOptions(torch.nn.Module):
+    """What layers and cells share: the options that torch's lack.
+
+    Without options a module is what torch's constructor makes, and nothing else.
+    """
+
+    variant: Variant | None = None
+    forget_bias: float | None = None
+    hidden_size: int
+    bias: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        options = {name: kwargs.pop(name) for name in ALL_OPTIONS if name in kwargs}
+        kind = next(own.__name__ for own in type(self).__mro__ if own.__module__ == __name__)
+        forget_bias = options.pop("forget_bias", None) if kind in ("LSTM", "LSTMCell") else None
+        variant = make_variant(kind, options)
+        super().__init__(*args, **kwargs)
+        if variant is not None:
+            self.variant = variant
+            self._check_variant(variant)
+            if variant.peephole:
+                self._add_peepholes(len(variant.peephole))
+        if forget_bias is not None:
+            if not self.bias:
+                raise ValueError(f"forget_bias: expected None with bias=False, got {forget_bias}")
+            self.forget_bias = float(forget_bias)
+            self._set_forget_bias(self.forget_bias)
+
+    def _check_variant(self, variant: Variant) -> None:
+        """Refuse what cannot go together."""
+
+    def _add_peepholes(self, letters: int) -> None:
+        raise NotImplementedError
+
+    def _new_peepholes(self, name: str, like: Tensor, letters: int) -> None:
+        bound = self.hidden_size**-0.5
+        weight = like.new_empty(letters * self.hidden_size).uniform_(-bound, bound)
+        self.register_parameter(name, torch.nn.Parameter(weight))
+
+    def _set_forget_bias(self, value: float) -> None:
+        forget = slice(self.hidden_size, 2 * self.hidden_size)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if name.startswith("bias_"):
+                    parameter[forget] = value if name.startswith("bias_ih") else 0.0
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, as the constructor did."""
+        super().reset_parameters()  # type: ignore[misc]
+        if self.forget_bias is not None:
+            self._set_forget_bias(self.forget_bias)
+
+    def extra_repr(self) -> str:
+        options = describe(self.variant, self.forget_bias)
+        return ", ".join([super().extra_repr(), *options])
+
+
+class _Layer(_WithOptions, torch.nn.RNNBase):
     """What the three layers share."""
+
+    def _check_variant(self, variant: Variant) -> None:
+        check_directions(variant, self.bidirectional)
+
+    def _add_peepholes(self, letters: int) -> None:
+        for names in self._all_weights:
+            name = names[1].replace("weight_hh", "weight_ch")
+            self._new_peepholes(name, getattr(self, names[1]), letters)
+            names.append(name)
+        self._flat_weights_names = [name for names in self._all_weights for name in names]
+        self._init_flat_weights()
 
     @property
     def _flat_weights(self) -> list[Any]:
@@ -77,6 +148,7 @@ class _Layer(torch.nn.RNNBase):
             lengths,
             resets,
             return_states,
+            self.variant,
         )
 
 
@@ -84,7 +156,9 @@ class LSTM(_Layer, torch.nn.LSTM):
     """A stack of long short-term memory layers; takes the place of ``torch.nn.LSTM``.
 
     Constructor arguments, attributes and parameters are those of ``torch.nn.LSTM``; see there. The
-    equations are in `fastrnn.reference.lstm_step`.
+    equations are in `fastrnn.reference.lstm_step`. The keywords ``activation``,
+    ``recurrent_activation``, ``output_activation``, ``peephole``, ``cell_clip``, ``input_forget``,
+    ``forget_bias`` and ``reverse`` come on top: see `fastrnn.variants`.
 
     Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
     """
@@ -135,7 +209,9 @@ class GRU(_Layer, torch.nn.GRU):
     """A stack of gated recurrent units; takes the place of ``torch.nn.GRU``.
 
     Constructor arguments, attributes and parameters are those of ``torch.nn.GRU``; see there. The
-    equations are in `fastrnn.reference.gru_step`.
+    equations are in `fastrnn.reference.gru_step`. The keywords ``activation``,
+    ``recurrent_activation``, ``cell_clip``, ``reset_after`` and ``reverse`` come on top: see
+    `fastrnn.variants`.
 
     Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
     """
@@ -157,7 +233,8 @@ class RNN(_Layer, torch.nn.RNN):
     """A stack of simple recurrent layers; takes the place of ``torch.nn.RNN``.
 
     Constructor arguments, attributes and parameters are those of ``torch.nn.RNN``; see there. The
-    equations are in `fastrnn.reference.rnn_step`.
+    equations are in `fastrnn.reference.rnn_step`. The keywords ``activation``, which takes the
+    place of ``nonlinearity``, ``cell_clip`` and ``reverse`` come on top: see `fastrnn.variants`.
 
     Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
     """
@@ -175,10 +252,23 @@ class RNN(_Layer, torch.nn.RNN):
         return self._forward(input, hx, lengths, resets, return_states)
 
 
-class LSTMCell(torch.nn.LSTMCell):
+class _Cell(_WithOptions, torch.nn.RNNCellBase):
+    """What the three cells share."""
+
+    def _add_peepholes(self, letters: int) -> None:
+        self._new_peepholes("weight_ch", self.weight_hh, letters)
+
+    def _step(self, cell: str, input: Any, hx: Any) -> Any:
+        w_ch = None if self.variant is None else getattr(self, "weight_ch", None)
+        w_ih, w_hh, b_ih, b_hh = _by_name(self, _CELL_WEIGHTS)
+        return functional.run_cell(cell, input, hx, w_ih, w_hh, b_ih, b_hh, w_ch, self.variant)
+
+
+class LSTMCell(_Cell, torch.nn.LSTMCell):
     """One step of long short-term memory; takes the place of ``torch.nn.LSTMCell``.
 
-    The equations are in `fastrnn.reference.lstm_step`.
+    The equations are in `fastrnn.reference.lstm_step`. Takes the options of `LSTM` but for
+    ``reverse``.
     """
 
     def forward(
@@ -203,27 +293,31 @@ class LSTMCell(torch.nn.LSTMCell):
         ValueError, RuntimeError, AttributeError, TypeError
             As `fastrnn.functional.lstm_cell`.
         """
-        return functional.lstm_cell(input, hx, *_by_name(self, _CELL_WEIGHTS))
+        pair: tuple[Tensor, Tensor] = self._step("lstm", input, hx)
+        return pair
 
 
-class GRUCell(torch.nn.GRUCell):
+class GRUCell(_Cell, torch.nn.GRUCell):
     """One step of a gated recurrent unit; takes the place of ``torch.nn.GRUCell``.
 
-    The equations are in `fastrnn.reference.gru_step`.
+    The equations are in `fastrnn.reference.gru_step`. Takes the options of `GRU` but for
+    ``reverse``.
     """
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Run one step, as `LSTMCell.forward` with one state [B, H] or [H]."""
-        return functional.gru_cell(input, hx, *_by_name(self, _CELL_WEIGHTS))
+        h: Tensor = self._step("gru", input, hx)
+        return h
 
 
-class RNNCell(torch.nn.RNNCell):
+class RNNCell(_Cell, torch.nn.RNNCell):
     """One step of a simple recurrent cell; takes the place of ``torch.nn.RNNCell``.
 
-    The equations are in `fastrnn.reference.rnn_step`.
+    The equations are in `fastrnn.reference.rnn_step`. Takes the options of `RNN` but for
+    ``reverse``.
     """
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Run one step, as `LSTMCell.forward` with one state [B, H] or [H]."""
-        w_ih, w_hh, b_ih, b_hh = _by_name(self, _CELL_WEIGHTS)
-        return functional.rnn_cell(input, hx, w_ih, w_hh, b_ih, b_hh, self.nonlinearity)
+        h: Tensor = self._step(functional.rnn_cell_of(self.nonlinearity), input, hx)
+        return h

@@ -16,7 +16,7 @@ A plain call never comes here: `fastrnn.ops.run` costs less.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from . import _checks, ops, reference
-from .spec import Outputs, Spec
+from .spec import FLAT, Outputs, Spec, from_flat, to_flat
 
 __all__ = ["batch_of", "is_observed", "is_watched", "run", "run_step"]
 
@@ -32,8 +32,7 @@ _vjp: Any = torch.func.vjp  # its annotation does not know what it returns
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _transformations = torch._C._functorch.peek_interpreter_stack
 
-_SPEC = tuple(field.name for field in fields(Spec))
-_SPEC_SCHEMA = ", ".join(f"{field.type} {field.name}" for field in fields(Spec))
+_SPEC_SCHEMA = ", ".join(f"{kind} {name}" for kind, name in FLAT)
 _SCHEMA = (
     "Tensor data, Tensor? hx, Tensor? cx, Tensor? batch_sizes, Tensor? row_index, "
     "Tensor? lengths, Tensor? resets, Tensor[] weights, Tensor[] masks, SymInt batch, "
@@ -92,7 +91,7 @@ class _Layout:
             self.batch,
             self.batch_first,
             self.states,
-            *(getattr(self.spec, name) for name in _SPEC),
+            *to_flat(self.spec),
         )
 
     def shapes(self, tensors: Sequence[Any]) -> list[tuple[int, ...] | None]:
@@ -128,7 +127,7 @@ def _of_present(layout: _Layout, tensors: Sequence[Any], of_outputs: Sequence[An
 def _taken_apart(arguments: Sequence[Any]) -> tuple[_Layout, list[Any]]:
     """The layout and the tensors of an operator's arguments."""
     *single, weights, masks, batch, batch_first, states = arguments[: _SINGLE + 5]
-    spec = Spec(*arguments[_SINGLE + 5 :])
+    spec = from_flat(arguments[_SINGLE + 5 :])
     layout = _Layout(spec, batch, batch_first, states, len(weights))
     return layout, [*single, *weights, *masks]
 
@@ -370,7 +369,7 @@ def _gradients(ctx: Any, *d_outputs: Tensor | None) -> tuple[Any, ...]:
         )
     )
     d_data, d_hx, d_cx, *d_weights = (next(found) if need else None for need in needed)
-    others = [None] * (3 + len(_SPEC))
+    others = [None] * (3 + len(FLAT))
     return d_data, d_hx, d_cx, *[None] * 4, d_weights, [None] * len(of_masks), *others
 
 
@@ -387,7 +386,7 @@ def _second_derivatives(ctx: Any, d_gradients: Sequence[Tensor]) -> tuple[Any, .
     dd_outputs, d_inputs = _pulled_back_twice(layout, tensors, d_outputs, d_gradients)
     d_data, d_hx, d_cx, *d_weights = d_inputs
     masks = [None] * (len(tensors) - layout.weights_end)
-    others = [None] * (3 + len(_SPEC))
+    others = [None] * (3 + len(FLAT))
     return None, *dd_outputs, None, d_data, d_hx, d_cx, *[None] * 4, d_weights, masks, *others
 
 

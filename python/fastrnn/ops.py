@@ -13,14 +13,15 @@ without memory. Whoever has to see the call as one operation of torch's goes thr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import _core, reference
-from .spec import Outputs, Spec
+from . import _core, reference, variants
+from .spec import PLAIN, Outputs, Spec, Variant
 
 __all__ = ["Call", "direct", "kept_bytes", "run", "run_step"]
 
@@ -34,6 +35,51 @@ _DTYPES = {torch.float32: _core.DType.float32, torch.float64: _core.DType.float6
 _ABSENT = (0, 0, 0)
 
 
+def _squash(text: str) -> _core.Squash:
+    name, parameters = variants.parse_activation(text)
+    if name == "identity":
+        return _core.Squash(_core.Activation.affine, 1.0, 0.0)
+    alpha, beta = (*parameters, 0.0, 0.0)[:2]
+    return _core.Squash(getattr(_core.Activation, name.removesuffix("_onnx")), alpha, beta)
+
+
+def _native_cell(cell: str, variant: Variant) -> _core.Cell:
+    """The engine's cell: one of torch's wherever that computes the same, since those are faster."""
+    own = variants.own_activation(cell, variant)
+    if variant == replace(PLAIN, reverse=variant.reverse, activation=variant.activation):
+        if cell.startswith("rnn") and f"rnn_{own}" in _CELLS:
+            return _CELLS[f"rnn_{own}"]
+        if own == "tanh":
+            return _CELLS[cell]
+    if cell == "lstm":
+        return _core.Cell.lstm_variant
+    if cell == "gru":
+        return _core.Cell.gru_variant if variant.reset_after else _core.Cell.gru_reset_before
+    return _core.Cell.rnn_variant
+
+
+@lru_cache(maxsize=256)
+def _native(cell: str, variant: Variant) -> tuple[_core.Cell, _core.Variant]:
+    """What the engine calls this cell and this variant of it."""
+    native = _core.Variant(
+        _squash(variant.recurrent_activation),
+        _squash(variants.own_activation(cell, variant)),
+        _squash(variant.output_activation),
+        variant.cell_clip,
+        variant.input_forget,
+        variant.peephole,
+        variant.reverse,
+    )
+    return _native_cell(cell, variant), native
+
+
+_PLAIN_CELLS = {cell: _native(cell, PLAIN) for cell in _CELLS}
+
+
+def _natively(spec: Spec) -> tuple[_core.Cell, _core.Variant]:
+    return _PLAIN_CELLS[spec.cell] if spec.variant is PLAIN else _native(spec.cell, spec.variant)
+
+
 def direct(spec: Spec, one_step: bool = False) -> _core.Direct | None:
     """The short way of plain calls that need no gradient; None where torch is too old for it.
 
@@ -45,14 +91,16 @@ def direct(spec: Spec, one_step: bool = False) -> _core.Direct | None:
     exchange_api = getattr(Tensor, "__dlpack_c_exchange_api__", None)
     if exchange_api is None or (spec.dropout and spec.num_layers > 1):
         return None
+    cell, variant = _natively(spec)
     return _core.Direct(
-        _CELLS[spec.cell],
+        cell,
         spec.input_size,
         spec.hidden_size,
         spec.proj_size,
         spec.num_layers,
         2 if spec.bidirectional else 1,
         spec.bias,
+        variant,
         one_step,
         exchange_api,
         (Tensor, torch.nn.Parameter),
@@ -190,8 +238,9 @@ class Call:
 
     def _make_plan(self, data: Tensor, save: bool) -> _core.Plan:
         spec = self.spec
+        cell, variant = _natively(spec)
         return _core.Plan(
-            _CELLS[spec.cell],
+            cell,
             _DTYPES[data.dtype],
             self.T,
             self.B,
@@ -201,6 +250,7 @@ class Call:
             spec.num_layers,
             self.directions,
             spec.bias,
+            variant,
             save,
             bool(self.masks),
             self.states,

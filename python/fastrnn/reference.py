@@ -15,16 +15,63 @@ sequence is active at every step, and one with ``lengths`` is packed first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .spec import Outputs, Spec
+from .spec import PLAIN, Outputs, Spec, Variant
+from .variants import own_activation, parse_activation
 
-__all__ = ["dropout_mask", "gru_step", "lstm_step", "rnn", "rnn_step"]
+__all__ = ["activation", "dropout_mask", "gru_step", "lstm_step", "rnn", "rnn_step"]
+
+
+def activation(name: str, x: Tensor) -> Tensor:
+    """The activation of that name in `fastrnn.variants.ACTIVATIONS`, of any Tensor.
+
+    With alpha and beta its parameters::
+
+        tanh, sigmoid, relu, softsign, softplus    as in ``torch.nn.functional``
+        hard_sigmoid, hard_sigmoid_onnx            alpha * x + beta, limited to 0 .. 1
+        elu                                        x if x > 0 else alpha * (exp(x) - 1)
+        leaky_relu                                 x if x > 0 else alpha * x
+        identity, affine                           x, alpha * x + beta
+        scaled_tanh                                alpha * tanh(beta * x)
+        thresholded_relu                           x if x > alpha else 0
+
+    References
+    ----------
+    ONNX's operators of these names, ``keras.activations``, ``torch.nn.functional``.
+    """
+    kind, parameters = parse_activation(name)
+    return _ACTIVATIONS[kind](x, *parameters)
+
+
+def _hard_sigmoid(x: Tensor, alpha: float, beta: float) -> Tensor:
+    return (alpha * x + beta).clamp(0, 1)
+
+
+_ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_sigmoid_onnx": _hard_sigmoid,
+    "softsign": torch.nn.functional.softsign,
+    "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+    "elu": torch.nn.functional.elu,
+    "leaky_relu": torch.nn.functional.leaky_relu,
+    "identity": lambda x: x,
+    "affine": lambda x, alpha, beta: alpha * x + beta,
+    "scaled_tanh": lambda x, alpha, beta: alpha * torch.tanh(beta * x),
+    "thresholded_relu": lambda x, alpha: torch.where(x > alpha, x, torch.zeros_like(x)),
+}
+
+
+def _clipped(x: Tensor, variant: Variant) -> Tensor:
+    return x.clamp(-variant.cell_clip, variant.cell_clip) if variant.cell_clip else x
 
 
 def lstm_step(
@@ -36,6 +83,8 @@ def lstm_step(
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
     w_hr: Tensor | None = None,
+    w_ch: Tensor | None = None,
+    variant: Variant = PLAIN,
 ) -> tuple[Tensor, Tensor]:
     """One step of a long short-term memory cell.
 
@@ -46,6 +95,10 @@ def lstm_step(
         c'      = f * c + i * g
         h'      = o * tanh(c')            (o * tanh(c')) @ W_hr^T with a projection
 
+    A ``variant`` has other activations; adds w_ch * c to a_i, a_f or a_g and w_ch * c' to a_o where
+    it has peepholes; then limits all a to -cell_clip .. cell_clip; and has f = 1 - i with
+    ``input_forget``.
+
     Parameters
     ----------
     x : Tensor [B, I]
@@ -55,6 +108,10 @@ def lstm_step(
     b_ih, b_hh : Tensor [4H], optional
     w_hr : Tensor [P, H], optional
         The projection; K is P with it and H without it.
+    w_ch : Tensor [len(peephole) * H], optional
+        A block for each letter of the variant's ``peephole``.
+    variant : Variant
+        How the cell differs from torch's.
 
     Returns
     -------
@@ -63,11 +120,22 @@ def lstm_step(
     References
     ----------
     Hochreiter and Schmidhuber (1997); the forget gate is from Gers, Schmidhuber and Cummins (2000),
-    the projection from Sak, Senior and Beaufays (2014), arXiv:1402.1128.
+    peepholes from Gers and Schmidhuber (2000), the projection from Sak, Senior and Beaufays (2014),
+    arXiv:1402.1128, coupled gates from Greff et al. (2015), arXiv:1503.04069.
     """
     i, f, g, o = (_affine(x, w_ih, b_ih) + _affine(h, w_hh, b_hh)).chunk(4, dim=-1)
-    c_next = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    h_next = torch.sigmoid(o) * torch.tanh(c_next)
+    letters = variant.peephole
+    seen = {} if w_ch is None else dict(zip(letters, w_ch.chunk(len(letters)), strict=True))
+
+    def gate(letter: str, a: Tensor, state: Tensor) -> Tensor:
+        a = _clipped(a + seen[letter] * state if letter in seen else a, variant)
+        own = variant.activation or "tanh" if letter == "g" else variant.recurrent_activation
+        return activation(own, a)
+
+    i, g = gate("i", i, c), gate("g", g, c)
+    f = 1 - i if variant.input_forget else gate("f", f, c)
+    c_next = f * c + i * g
+    h_next = gate("o", o, c_next) * activation(variant.output_activation, c_next)
     return (h_next if w_hr is None else h_next @ w_hr.t()), c_next
 
 
@@ -78,6 +146,7 @@ def gru_step(
     w_hh: Tensor,
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
+    variant: Variant = PLAIN,
 ) -> Tensor:
     """One step of a gated recurrent unit, the reset gate applied *after* the recurrent product.
 
@@ -88,12 +157,19 @@ def gru_step(
         n  = tanh(x @ W_in^T + b_in + r * (h @ W_hn^T + b_hn))
         h' = (1 - z) * n + z * h
 
+    A ``variant`` has other activations, limits what goes into them to -cell_clip .. cell_clip, and
+    without ``reset_after`` it has the reset gate *before* the product::
+
+        n  = tanh(x @ W_in^T + b_in + (r * h) @ W_hn^T + b_hn)
+
     Parameters
     ----------
     x : Tensor [B, I]
     h : Tensor [B, H]
     w_ih, w_hh : Tensor [3H, I], [3H, H]
     b_ih, b_hh : Tensor [3H], optional
+    variant : Variant
+        How the cell differs from torch's.
 
     Returns
     -------
@@ -102,13 +178,19 @@ def gru_step(
     References
     ----------
     Cho et al. (2014), arXiv:1406.1078, whose reset gate acts before the product. (The z of Chung et
-    al. 2014, arXiv:1412.3555, is this 1 - z.) The form used here is torch's and cuDNN's.
+    al. 2014, arXiv:1412.3555, is this 1 - z.) The form after the product is torch's and cuDNN's.
     """
+    H = h.shape[-1]
     i_r, i_z, i_n = _affine(x, w_ih, b_ih).chunk(3, dim=-1)
-    h_r, h_z, h_n = _affine(h, w_hh, b_hh).chunk(3, dim=-1)
-    r = torch.sigmoid(i_r + h_r)
-    z = torch.sigmoid(i_z + h_z)
-    n = torch.tanh(i_n + r * h_n)
+    b_gates, b_n = (None, None) if b_hh is None else (b_hh[: 2 * H], b_hh[2 * H :])
+    h_r, h_z = _affine(h, w_hh[: 2 * H], b_gates).chunk(2, dim=-1)
+    r = activation(variant.recurrent_activation, _clipped(i_r + h_r, variant))
+    z = activation(variant.recurrent_activation, _clipped(i_z + h_z, variant))
+    if variant.reset_after:
+        h_n = r * _affine(h, w_hh[2 * H :], b_n)
+    else:
+        h_n = _affine(r * h, w_hh[2 * H :], b_n)
+    n = activation(variant.activation or "tanh", _clipped(i_n + h_n, variant))
     return (1 - z) * n + z * h
 
 
@@ -120,6 +202,7 @@ def rnn_step(
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
     nonlinearity: str = "tanh",
+    variant: Variant = PLAIN,
 ) -> Tensor:
     """One step of a simple recurrent cell: ``h' = act(x @ W_i^T + b_i + h @ W_h^T + b_h)``.
 
@@ -129,7 +212,10 @@ def rnn_step(
     h : Tensor [B, H]
     w_ih, w_hh : Tensor [H, I], [H, H]
     b_ih, b_hh : Tensor [H], optional
-    nonlinearity : {"tanh", "relu"}
+    nonlinearity : str
+        An activation of `fastrnn.variants.ACTIVATIONS`.
+    variant : Variant
+        May limit what goes into the activation to -cell_clip .. cell_clip.
 
     Returns
     -------
@@ -140,7 +226,7 @@ def rnn_step(
     Elman (1990).
     """
     a = _affine(x, w_ih, b_ih) + _affine(h, w_hh, b_hh)
-    return torch.tanh(a) if nonlinearity == "tanh" else torch.relu(a)
+    return activation(nonlinearity, _clipped(a, variant))
 
 
 def dropout_mask(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
@@ -193,7 +279,7 @@ def rnn(
     hx, cx : Tensor [L*D, B, K], Tensor [L*D, B, H], optional
         Initial states, zeros if None; ``cx`` only for the LSTM.
     weights : sequence of Tensor
-        Flat, per layer and direction: w_ih, w_hh, [b_ih, b_hh], [w_hr].
+        Flat, per layer and direction: w_ih, w_hh, [b_ih, b_hh], [w_hr], [w_ch].
     batch_sizes : Tensor [T] int64, optional
         Makes ``data`` a packed batch: the number of rows active at each step.
     row_index : Tensor [B] int64, optional
@@ -233,7 +319,13 @@ def rnn(
             own = weights[k * per_direction : (k + 1) * per_direction]
             state = tuple(s[k] for s in initial)
             reached, final = _one_direction(
-                spec, rows, sizes, state, own, resets, reverse=direction == 1
+                spec,
+                rows,
+                sizes,
+                state,
+                own,
+                resets,
+                reverse=spec.variant.reverse or direction == 1,
             )
             outputs.append(torch.cat([step[0] for step in reached]))
             finals.append(final)
@@ -379,10 +471,13 @@ def _step(
     spec: Spec, x: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
     h, (w_ih, w_hh) = state[0], weights[:2]
-    b_ih, b_hh = weights[2:4] if spec.bias else (None, None)
+    b_ih, b_hh, *rest = weights[2:] if spec.bias else (None, None, *weights[2:])
+    variant = spec.variant
     if spec.cell == "lstm":
-        w_hr = weights[-1] if spec.proj_size else None
-        return lstm_step(x, h, state[1], w_ih, w_hh, b_ih, b_hh, w_hr)
+        w_hr = rest.pop(0) if spec.proj_size else None
+        w_ch = rest.pop(0) if variant.peephole else None
+        return lstm_step(x, h, state[1], w_ih, w_hh, b_ih, b_hh, w_hr, w_ch, variant)
     if spec.cell == "gru":
-        return (gru_step(x, h, w_ih, w_hh, b_ih, b_hh),)
-    return (rnn_step(x, h, w_ih, w_hh, b_ih, b_hh, spec.cell.removeprefix("rnn_")),)
+        return (gru_step(x, h, w_ih, w_hh, b_ih, b_hh, variant),)
+    nonlinearity = own_activation(spec.cell, variant)
+    return (rnn_step(x, h, w_ih, w_hh, b_ih, b_hh, nonlinearity, variant),)

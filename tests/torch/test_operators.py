@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from fastrnn import _checks
+from fastrnn.spec import to_flat
 
 T, B = 8, 2
 
@@ -51,7 +51,7 @@ def arguments(cell: str, given: dict[str, Any]) -> tuple[Any, ...]:
         B,
         given.get("batch_first", False),
         given.get("states", False),
-        *astuple(plan.spec),
+        *to_flat(plan.spec),
     )
 
 

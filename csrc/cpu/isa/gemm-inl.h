@@ -170,8 +170,12 @@ void outer(const Outer<Real>& p) {
 template <class Real>
 void sum_rows(const SumRows<Real>& p) {
   for (int64_t m = 0; m < p.rows; m += kLanes<Real>) {
+    const int64_t valid = p.rows - m;
     Vec<Real> sum = {};
-    for (int64_t k = 0; k < p.K; ++k) sum += load_first(p.a + k * p.a_stride + m, p.rows - m);
-    store_first(p.c + m, p.accumulate ? load_first(p.c + m, p.rows - m) + sum : sum, p.rows - m);
+    for (int64_t k = 0; k < p.K; ++k) {
+      const Vec<Real> a = load_first(p.a + k * p.a_stride + m, valid);
+      sum += p.factors ? a * load_first(p.factors[k] + p.first + m, valid) : a;
+    }
+    store_first(p.c + m, p.accumulate ? load_first(p.c + m, valid) + sum : sum, valid);
   }
 }

@@ -29,35 +29,54 @@ constexpr int kColumnVectors = 4;
 // ... on packed operands
 #include "gemm-inl.h"
 
+// What cells are made of
+#include "../../cells/activations-inl.h"
+// Cells
 #include "../../cells/gru-inl.h"
 #include "../../cells/lstm-inl.h"
 #include "../../cells/rnn-inl.h"
 // Products and cells in one
 #include "step-inl.h"
 
-template <class Real, Vec<Real> (*kFunction)(Vec<Real>)>
-void map(const Real* in, Real* out, int64_t n) {
+template <class Real>
+void activate_all(const Squash& squash, const Real* in, Real* out, int64_t n) {
   for (int64_t i = 0; i < n; i += kLanes<Real>)
-    store_first(out + i, kFunction(load_first(in + i, n - i)), n - i);
+    store_first(out + i, activate(squash, load_first(in + i, n - i)), n - i);
+}
+
+template <class Real>
+void slope_all(const Squash& squash, const Real* in, Real* out, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes<Real>) {
+    const Vec<Real> x = load_first(in + i, n - i);
+    store_first(out + i, slope(squash, x, activate(squash, x)), n - i);
+  }
 }
 
 template <class C, class Real>
 constexpr CellKernels<Real> cell_kernels() {
   typedef CellPanel<C, Real> Panel;
-  return {C::kGates,
-          C::kSlots,
-          C::kInputSlot,
-          C::kHiddenSlot,
-          C::kGateOfSlot,
-          C::kHasCellState,
-          C::kReadsPreviousHidden,
-          C::kSavesGates,
-          Panel::kUnits,
-          Panel::kTallest,
-          forward_step<C, Real>,
-          forward_row<C, Real>,
-          backward_step<C, Real>,
-          product<Real, Panel::kGateVectors>};
+  CellKernels<Real> cell = {C::kGates,
+                            C::kHiddenGates,
+                            C::kSlots,
+                            C::kInputSlot,
+                            C::kHiddenSlot,
+                            C::kGateOfSlot,
+                            C::kHasCellState,
+                            C::kReadsPreviousHidden,
+                            C::kSavesGates,
+                            Panel::kUnits,
+                            Panel::kTallest,
+                            forward_step<C, Real>,
+                            forward_row<C, Real>,
+                            backward_step<C, Real>,
+                            product<Real, Panel::kGateVectors>,
+                            nullptr,
+                            nullptr};
+  if constexpr (C::kHasTwoStages) {
+    cell.forward_last = forward_last<C, Real>;
+    cell.backward_last = backward_last<C, Real>;
+  }
+  return cell;
 }
 
 template <class Real>
@@ -70,10 +89,12 @@ constexpr Kernels<Real> kernels() {
           product_in_place<Real>,
           outer<Real>,
           sum_rows<Real>,
-          map<Real, sigmoid<Vec<Real>>>,
-          map<Real, tanh<Vec<Real>>>,
+          activate_all<Real>,
+          slope_all<Real>,
           {cell_kernels<Lstm, Real>(), cell_kernels<Gru, Real>(), cell_kernels<Rnn<Tanh>, Real>(),
-           cell_kernels<Rnn<Relu>, Real>()}};
+           cell_kernels<Rnn<Relu>, Real>(), cell_kernels<LstmVariant, Real>(),
+           cell_kernels<GruVariant, Real>(), cell_kernels<GruResetBefore, Real>(),
+           cell_kernels<RnnVariant, Real>()}};
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
-// sigmoid, tanh and relu of a vector. Valid for every input, infinities included; NaN gives NaN.
+// sigmoid, tanh, relu and softplus of a vector. Valid for every input, infinities included; NaN
+// gives NaN.
 // Error at most 4 ULP (tests/test_math.py holds them to it over the whole range, denormal results
 // included).
 //
-// Both start from exp(-a) of a >= 0, split as 2^n * (1 + p): p = expm1(r), r = -a - n ln 2, |r| <=
+// All start from exp(-a) of a >= 0, split as 2^n * (1 + p): p = expm1(r), r = -a - n ln 2, |r| <=
 // ln(2) / 2. Keeping p apart from the 1 is what leaves tanh its relative accuracy near zero.
 
 template <class Real>
@@ -20,7 +21,8 @@ struct MathOf<float> {
   static constexpr int kExponentBias = 127;
   static constexpr int kHeadroom = 64;  // 2^(n + 64) is normal for every n that occurs
   static constexpr float kUndoHeadroom = 0x1p-64f;
-  static constexpr int kTerms = 7;  // the Taylor series' next term is below 0.2 ULP
+  static constexpr int kTerms = 7;     // the Taylor series' next term is below 0.2 ULP
+  static constexpr int kLogTerms = 7;  // likewise that of atanh
 };
 
 template <>
@@ -35,6 +37,7 @@ struct MathOf<double> {
   static constexpr int kHeadroom = 512;
   static constexpr double kUndoHeadroom = 0x1p-512;
   static constexpr int kTerms = 13;
+  static constexpr int kLogTerms = 16;
 };
 
 template <class V>
@@ -96,25 +99,49 @@ FASTRNN_INLINE V copy_sign(V x, V sign) {
   return (V)(bits(magnitude(x)) | (bits(sign) & bits(-V{})));
 }
 
-// e / (1 + e) or 1 / (1 + e) with e = exp(-|x|): neither cancels nor overflows. The detour over
-// 2^(n + headroom) rounds a denormal e once.
+// exp(-a) of a >= 0. The detour over 2^(n + headroom) rounds a denormal result once.
+template <class V>
+FASTRNN_INLINE V exp_of_negative(V a) {
+  typedef MathOf<typename RealOf<V>::Real> M;
+  const NegativeExp<V> parts = negative_exp(a, M::kVanishes);
+  const V scale = power_of_two(parts.n, M::kHeadroom);
+  return (scale + scale * parts.p) * M::kUndoHeadroom;
+}
+
+// exp(-a) - 1 of a >= 0, as 2^n * p + (2^n - 1); in both precisions -1 from a = 40 on
+template <class V>
+FASTRNN_INLINE V negative_expm1(V a) {
+  const NegativeExp<V> parts = negative_exp(a, 40);
+  const V scale = power_of_two(parts.n, 0);
+  return scale * parts.p + (scale - 1);
+}
+
+// e / (1 + e) or 1 / (1 + e) with e = exp(-|x|): neither cancels nor overflows.
 template <class V>
 FASTRNN_INLINE V sigmoid(V x) {
-  typedef MathOf<typename RealOf<V>::Real> M;
-  const NegativeExp<V> parts = negative_exp(magnitude(x), M::kVanishes);
-  const V scale = power_of_two(parts.n, M::kHeadroom);
-  const V e = (scale + scale * parts.p) * M::kUndoHeadroom;
+  const V e = exp_of_negative(magnitude(x));
   return (x < 0 ? e : V{} + 1) / (1 + e);
 }
 
-// -t / (2 + t) with t = expm1(-2|x|) = 2^n * p + (2^n - 1); in both precisions tanh(20) is 1
+// -t / (2 + t) with t = expm1(-2|x|)
 template <class V>
 FASTRNN_INLINE V tanh(V x) {
   const V a = magnitude(x);
-  const NegativeExp<V> parts = negative_exp(a + a, 40);
-  const V scale = power_of_two(parts.n, 0);
-  const V t = scale * parts.p + (scale - 1);
+  const V t = negative_expm1(a + a);
   return copy_sign(t / (2 + t), x);
+}
+
+// max(x, 0) + log(1 + e) with e = exp(-|x|), the logarithm as 2 atanh(s), s = e / (2 + e) <= 1 / 3
+template <class V>
+FASTRNN_INLINE V softplus(V x) {
+  typedef typename RealOf<V>::Real Real;
+  typedef MathOf<Real> M;
+  const V e = exp_of_negative(magnitude(x));
+  const V s = e / (2 + e), square = s * s;
+  V q = broadcast(static_cast<Real>(1.0 / (2 * M::kLogTerms + 1)));
+#pragma GCC unroll 32
+  for (int i = M::kLogTerms - 1; i >= 1; --i) q = q * square + static_cast<Real>(1.0 / (2 * i + 1));
+  return (x < 0 ? V{} : x) + 2 * (s + s * square * q);
 }
 
 template <class V>

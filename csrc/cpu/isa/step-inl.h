@@ -1,37 +1,53 @@
 // One time step of a cell, fused: the product with the weights and the cell's equations on the tile
 // while it is hot.
 
-// How a cell's slots lie in a panel: [slot][unit], unit_width units, four vectors or so in all.
+// How a cell's slots lie in a panel: [slot][unit], unit_width units, four vectors or so in all, or
+// twice as many where a second stage has but one of the slots.
 template <class C, class Real>
 struct CellPanel {
-  static constexpr int kUnitVectors = C::kSlots == 1 ? 4 : 1;
+  static constexpr int kUnitVectors = C::kHasTwoStages ? 2 : 4 / C::kSlots;
   static constexpr int64_t kUnits = kUnitVectors * kLanes<Real>;
   static constexpr int64_t kWidth = C::kSlots * kUnits;
   static constexpr int kGateVectors = C::kGates * kUnitVectors;
+  static constexpr int kHiddenVectors = C::kHiddenGates * kUnitVectors;
   static constexpr int kTallest = max_rows(kGateVectors);
 };
+
+// What the lanes at `place` of a panel row need beside their states
+template <class C, class Real, template <class> class Step>
+FASTRNN_INLINE Extras<Vec<Real>> extras_of(const Step<Real>& p, int64_t place) {
+  Extras<Vec<Real>> extras = {*p.variant, {}};
+  if constexpr (C::kHasPeepholes) {
+    if (p.peepholes) {
+      for (int s = 0; s < C::kSlots; ++s)
+        extras.peephole[s] = load(p.peepholes + place + s * CellPanel<C, Real>::kUnits);
+    }
+  }
+  return extras;
+}
 
 // Each row's arithmetic must not depend on its neighbours. That holds as long as the compiler emits
 // these equations once: a copy inlined for another tile height might contract other additions into
 // fused multiply-adds.
 template <class C, class Real>
-FASTRNN_NOINLINE void apply_forward(const Real* tile, const ForwardRow<Real>* rows, int64_t count,
-                                    int64_t panel, int64_t H) {
+FASTRNN_NOINLINE void apply_forward(const ForwardStep<Real>& p, const Real* tile,
+                                    const ForwardRow<Real>* rows, int64_t count, int64_t panel) {
   typedef CellPanel<C, Real> Panel;
   constexpr int lanes = kLanes<Real>;
   for (int64_t m = 0; m < count; ++m) {
     const ForwardRow<Real>& row = rows[m];
     for (int u = 0; u < Panel::kUnitVectors; ++u) {
       const int64_t unit = panel * Panel::kUnits + u * lanes;
-      const int64_t valid = H - unit;
+      const int64_t valid = p.H - unit;
       if (valid <= 0) break;
+      const Extras<Vec<Real>> extras = extras_of<C>(p, panel * Panel::kWidth + u * lanes);
       Vec<Real> pre[C::kSlots], saved[C::kSlots], h_prev = {}, c_prev = {}, h, c;
       for (int s = 0; s < C::kSlots; ++s)
         pre[s] = load(tile + m * Panel::kWidth + s * Panel::kUnits + u * lanes);
       if constexpr (C::kReadsPreviousHidden) h_prev = load_first(row.h_prev + unit, valid);
       if constexpr (C::kHasCellState) c_prev = load(row.c_prev + unit);
-      C::forward(pre, h_prev, c_prev, saved, h, c);
-      store_first(row.h + unit, h, valid);
+      C::forward(pre, h_prev, c_prev, extras, saved, h, c);
+      store_first((C::kHasTwoStages ? row.reset_hidden : row.h) + unit, h, valid);
       if constexpr (C::kHasCellState) store(row.c + unit, c);
       if constexpr (C::kSavesGates) {
         if (row.saved) {
@@ -80,19 +96,19 @@ template <class C, class Real, int P>
 FASTRNN_INLINE void step_tile(const ForwardStep<Real>& p, const ForwardRow<Real>* rows, int64_t m,
                               int64_t panel, Real* tile) {
   typedef CellPanel<C, Real> Panel;
-  constexpr int N = Panel::kGateVectors;
-  const int64_t from = (panel - p.panel_begin) * N * kLanes<Real>;
+  constexpr int N = Panel::kGateVectors, hidden = Panel::kHiddenVectors;
+  const int64_t from = (panel - p.panel_begin) * kLanes<Real>;
   const Real* a[Panel::kTallest];
   for (int i = 0; i < P; ++i) start_tile<C>(p, rows, m, panel + i, tile + i * Panel::kWidth);
   if (p.I > 0) {
     for (int64_t r = 0; r < m; ++r) a[r] = rows[r].x;
-    multiply_panels<Real, N, P>(m, a, p.I, p.w_ih + from * p.I,
+    multiply_panels<Real, N, P>(m, a, p.I, p.w_ih + from * N * p.I,
                                 tile + C::kInputSlot * Panel::kUnits, Panel::kWidth);
   }
   for (int64_t r = 0; r < m; ++r) a[r] = rows[r].h_prev;
-  multiply_panels<Real, N, P>(m, a, p.K, p.w_hh + from * p.K, tile + C::kHiddenSlot * Panel::kUnits,
-                              Panel::kWidth);
-  for (int i = 0; i < P; ++i) apply_forward<C>(tile + i * Panel::kWidth, rows, m, panel + i, p.H);
+  multiply_panels<Real, hidden, P>(m, a, p.K, p.w_hh + from * hidden * p.K,
+                                   tile + C::kHiddenSlot * Panel::kUnits, Panel::kWidth);
+  for (int i = 0; i < P; ++i) apply_forward<C>(p, tile + i * Panel::kWidth, rows, m, panel + i);
 }
 
 template <class C, class Real>
@@ -114,6 +130,55 @@ void forward_step(const ForwardStep<Real>& p) {
       }
     }
     i += panels;
+  }
+}
+
+// The second stage's equations, on what has become of the last slot
+template <class C, class Real>
+FASTRNN_NOINLINE void apply_forward_last(const ForwardStep<Real>& p, const Real* tile,
+                                         const ForwardRow<Real>* rows, int64_t count,
+                                         int64_t panel) {
+  typedef CellPanel<C, Real> Panel;
+  constexpr int lanes = kLanes<Real>;
+  const Extras<Vec<Real>> extras = {*p.variant, {}};
+  for (int64_t m = 0; m < count; ++m) {
+    const ForwardRow<Real>& row = rows[m];
+    for (int u = 0; u < Panel::kUnitVectors; ++u) {
+      const int64_t unit = panel * Panel::kUnits + u * lanes;
+      const int64_t valid = p.H - unit;
+      if (valid <= 0) break;
+      Real* at = row.saved + panel * Panel::kWidth + u * lanes;
+      Vec<Real> saved[C::kSlots];
+      for (int s = 0; s + 1 < C::kSlots; ++s) saved[s] = load(at + s * Panel::kUnits);
+      saved[C::kSlots - 1] = load(tile + m * Panel::kUnits + u * lanes);
+      store(at + (C::kSlots - 1) * Panel::kUnits, saved[C::kSlots - 1]);
+      const Vec<Real> h_prev = load_first(row.h_prev + unit, valid);
+      store_first(row.h + unit, C::forward_last(saved, h_prev, extras), valid);
+    }
+  }
+}
+
+template <class C, class Real>
+void forward_last(const ForwardStep<Real>& p) {
+  typedef CellPanel<C, Real> Panel;
+  constexpr int N = Panel::kUnitVectors, tallest = max_rows(N);
+  const Tiling tiling = tile_rows(p.count, tallest);
+  const int64_t last = (C::kSlots - 1) * Panel::kUnits;
+  alignas(64) Real tile[tallest * Panel::kUnits];
+  const Real* a[tallest];
+  for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
+    const Real* weights = p.w_hh + (panel - p.panel_begin) * Panel::kUnits * p.K;
+    for (int64_t t = 0; t < tiling.tiles; ++t) {
+      const ForwardRow<Real>* rows = p.rows + tiling.begin(t);
+      const int64_t m = tiling.begin(t + 1) - tiling.begin(t);
+      for (int64_t i = 0; i < m; ++i) {
+        a[i] = rows[i].reset_hidden;
+        load_columns(rows[i].saved + panel * Panel::kWidth + last, Panel::kUnits,
+                     tile + i * Panel::kUnits, Panel::kUnits);
+      }
+      multiply_panels<Real, N, 1>(m, a, p.K, weights, tile, Panel::kUnits);
+      apply_forward_last<C>(p, tile, rows, m, panel);
+    }
   }
 }
 
@@ -172,7 +237,7 @@ void forward_row(const ForwardStep<Real>& p) {
                          tile + C::kInputSlot * Panel::kUnits);
     multiply_unpacked<C>(row.h_prev, p.w_hh, p.K, p.H, panel, C::kGateOfSlot + C::kHiddenSlot,
                          tile + C::kHiddenSlot * Panel::kUnits);
-    apply_forward<C>(tile, &row, 1, panel, p.H);
+    apply_forward<C>(p, tile, &row, 1, panel);
   }
 }
 
@@ -209,11 +274,37 @@ FASTRNN_NOINLINE void backward_step(const BackwardStep<Real>& p) {
         }
         Vec<Real> d_h = load(row.d_h + unit);
         if (row.d_y) d_h += load_first(row.d_y + unit, valid);
-        C::backward(saved, h, h_prev, c_prev, c, d_pre, d_h, d_c);
+        const Extras<Vec<Real>> extras = extras_of<C>(p, panel * Panel::kWidth + u * lanes);
+        C::backward(saved, h, h_prev, c_prev, c, extras, d_pre, d_h, d_c);
         for (int s = 0; s < C::kSlots; ++s)
           store(to + s * Panel::kUnits, keep_first<Real>(d_pre[s], valid));
         if constexpr (C::kReadsPreviousHidden) store(row.d_h + unit, d_h);
         if constexpr (C::kHasCellState) store(row.d_c + unit, d_c);
+      }
+    }
+  }
+}
+
+template <class C, class Real>
+FASTRNN_NOINLINE void backward_last(const BackwardStep<Real>& p) {
+  typedef CellPanel<C, Real> Panel;
+  constexpr int lanes = kLanes<Real>;
+  const Extras<Vec<Real>> extras = {*p.variant, {}};
+  for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
+    for (int64_t m = 0; m < p.count; ++m) {
+      const BackwardRow<Real>& row = p.rows[m];
+      for (int u = 0; u < Panel::kUnitVectors; ++u) {
+        const int64_t unit = panel * Panel::kUnits + u * lanes;
+        const int64_t valid = p.H - unit;
+        if (valid <= 0) break;
+        const Real* from = row.saved + panel * Panel::kWidth + u * lanes;
+        Vec<Real> saved[C::kSlots];
+        for (int s = 0; s < C::kSlots; ++s) saved[s] = load(from + s * Panel::kUnits);
+        Vec<Real> d_h = load(row.d_h + unit);
+        const Vec<Real> d_pre = C::backward_last(saved, load_first(row.h_prev + unit, valid),
+                                                 load(row.d_reset + unit), extras, d_h);
+        store(row.d_pre + panel * p.d_pre_panel + u * lanes, keep_first<Real>(d_pre, valid));
+        store(row.d_h + unit, d_h);
       }
     }
   }
