@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import functional, isa, reference
+    from . import functional, isa, onnx, reference
     from .conversion import convert, patch, revert
     from .modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
@@ -28,12 +28,13 @@ __all__ = [
     "convert",
     "functional",
     "isa",
+    "onnx",
     "patch",
     "reference",
     "revert",
 ]
 
-_SUBMODULES = ("functional", "isa", "reference")
+_SUBMODULES = ("functional", "isa", "onnx", "reference")
 _HOME = {
     **dict.fromkeys(("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"), "modules"),
     **dict.fromkeys(("convert", "patch", "revert"), "conversion"),

@@ -31,6 +31,7 @@ __all__ = ["batch_of", "is_observed", "is_watched", "run", "run_step"]
 _vjp: Any = torch.func.vjp  # its annotation does not know what it returns
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _transformations = torch._C._functorch.peek_interpreter_stack
+_is_tracing = torch._C._is_tracing
 
 _SPEC_SCHEMA = ", ".join(f"{kind} {name}" for kind, name in FLAT)
 _SCHEMA = (
@@ -44,9 +45,10 @@ _SINGLE = 7  # tensors before the lists of weights and of masks
 def is_observed() -> bool:
     """Whether a mode is active that has to see the operations on plain tensors.
 
-    Forward-mode derivatives, or a mode of ``__torch_dispatch__`` such as FakeTensorMode.
+    Forward-mode derivatives, ``torch.jit.trace``, or a mode of ``__torch_dispatch__`` such as
+    FakeTensorMode.
     """
-    return forward_ad._current_level >= 0 or _dispatch_modes() > 0
+    return forward_ad._current_level >= 0 or _dispatch_modes() > 0 or _is_tracing()
 
 
 def is_watched() -> bool:
