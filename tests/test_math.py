@@ -5,7 +5,10 @@ from __future__ import annotations
 import mpmath
 import numpy as np
 import pytest
+import torch
 from engine import DTYPES, ISAS, activation
+
+from fastrnn import reference
 
 MAX_ULP = 4.0  # what csrc/cpu/isa/math-inl.h promises
 
@@ -16,6 +19,8 @@ def exact_in_float64(name: str, x: np.ndarray) -> np.ndarray:
     if name == "tanh":
         return np.tanh(x)
     e = np.exp(-np.abs(x))
+    if name == "softplus":
+        return np.maximum(x, 0) + np.log1p(e)
     return np.where(x < 0, e, 1.0) / (1.0 + e)
 
 
@@ -23,6 +28,8 @@ def exact_in_mpmath(name: str, x: np.ndarray) -> list[mpmath.mpf]:
     with mpmath.workdps(60):
         if name == "tanh":
             return [mpmath.tanh(mpmath.mpf(v)) for v in x.tolist()]
+        if name == "softplus":
+            return [mpmath.log1p(mpmath.exp(mpmath.mpf(v))) for v in x.tolist()]
         return [1 / (1 + mpmath.exp(-mpmath.mpf(v))) for v in x.tolist()]
 
 
@@ -44,7 +51,7 @@ def every_kind_of_float64() -> np.ndarray:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "softplus"])
 def test_float32_error_stays_within_the_promised_ulps(isa: str, name: str) -> None:
     x = every_kind_of_float32()
     want = exact_in_float64(name, x)
@@ -55,7 +62,7 @@ def test_float32_error_stays_within_the_promised_ulps(isa: str, name: str) -> No
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "softplus"])
 def test_float64_error_stays_within_the_promised_ulps(isa: str, name: str) -> None:
     x = every_kind_of_float64()
     want = exact_in_mpmath(name, x)
@@ -85,3 +92,33 @@ def test_values_stay_inside_their_range(isa: str, dtype: type) -> None:
     sigmoid = activation(isa, "sigmoid", x)
     assert sigmoid.min() >= 0
     assert sigmoid.max() <= 1
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("relu", ()),
+        ("hard_sigmoid", (0.2, 0.5)),
+        ("softsign", ()),
+        ("softplus", ()),
+        ("elu", (0.7,)),
+        ("leaky_relu", (0.1,)),
+        ("affine", (0.5, 2.0)),
+        ("scaled_tanh", (0.7, 1.5)),
+        ("thresholded_relu", (0.3,)),
+    ],
+)
+def test_every_activation_and_its_derivative(isa: str, dtype: type, name: str, parameters) -> None:
+    x = np.concatenate([np.linspace(-45, 45, 997), [0.0, 1e-30, -1e-30]]).astype(dtype)
+    judge = torch.from_numpy(x).double().requires_grad_()
+    text = f"{name}({', '.join(map(str, parameters))})" if parameters else name
+    value = reference.activation(text, judge)
+    (slope,) = torch.autograd.grad(value.sum(), judge)
+    tolerance = {"rtol": 8 * np.finfo(dtype).eps, "atol": 4 * np.finfo(dtype).eps}
+    got = activation(isa, name, x, *parameters)
+    np.testing.assert_allclose(got, value.detach().numpy(), **tolerance)
+    got = activation(isa, name, x, *parameters, what="slope")
+    np.testing.assert_allclose(got, slope.numpy(), **tolerance)
+    assert np.isnan(activation(isa, name, np.array([np.nan], dtype=dtype), *parameters)).all()

@@ -11,9 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import functional, isa, onnx, reference
+    from . import functional, isa, onnx, reference, variants
     from .conversion import convert, patch, revert
+    from .keras_layers import from_keras, to_keras
     from .modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+    from .onnx_nodes import from_onnx
 
     __version__: str
 
@@ -26,18 +28,24 @@ __all__ = [
     "RNNCell",
     "__version__",
     "convert",
+    "from_keras",
+    "from_onnx",
     "functional",
     "isa",
     "onnx",
     "patch",
     "reference",
     "revert",
+    "to_keras",
+    "variants",
 ]
 
-_SUBMODULES = ("functional", "isa", "onnx", "reference")
+_SUBMODULES = ("functional", "isa", "onnx", "reference", "variants")
 _HOME = {
     **dict.fromkeys(("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"), "modules"),
     **dict.fromkeys(("convert", "patch", "revert"), "conversion"),
+    **dict.fromkeys(("from_keras", "to_keras"), "keras_layers"),
+    "from_onnx": "onnx_nodes",
 }
 
 

@@ -23,12 +23,15 @@ import torch
 
 from . import operators
 from .onnx_layout import (
+    PEEPHOLES,
+    activations_to_onnx,
     biases_from_onnx,
     biases_to_onnx,
     gates_from_onnx,
     gates_to_onnx,
     rows_in_onnx,
 )
+from .variants import own_activation
 
 __all__ = [
     "biases_from_onnx",
@@ -38,13 +41,8 @@ __all__ = [
     "translations",
 ]
 
-_NODES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
-    "lstm": ("LSTM", {}, ["Sigmoid", "Tanh", "Tanh"]),
-    "gru": ("GRU", {"linear_before_reset": 1}, ["Sigmoid", "Tanh"]),
-    "rnn_tanh": ("RNN", {}, ["Tanh"]),
-    "rnn_relu": ("RNN", {}, ["Relu"]),
-}
-"""For each cell the name of ONNX's operator, its attributes, and one direction's activations."""
+_NODES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
+"""For each cell the name of ONNX's operator."""
 
 _INT32 = 6  # of onnx.TensorProto.DataType
 
@@ -99,12 +97,14 @@ class _Recurrence:
         self._refuse_what_onnx_lacks()
 
     def _refuse_what_onnx_lacks(self) -> None:
+        peephole = self.spec.variant.peephole
         lacking = {
             "a PackedSequence (lengths= can be exported)": self.batch_sizes is not None,
             "resets": self.resets is not None,
             "proj_size": self.spec.proj_size > 0,
             "return_states of an LSTM": self.states and self.spec.cell == "lstm",
             "dropout (call model.eval() first)": bool(self.masks),
+            f"peephole={peephole!r}": not set(peephole) <= set(PEEPHOLES),
         }
         for what, used in lacking.items():
             if used:
@@ -136,19 +136,18 @@ class _Recurrence:
 
     def _layer(self, layer: int, x: Any, lengths: Any) -> Sequence[Any]:
         """y [T, D, B, H] and the final states [D, B, H]."""
-        name, attributes, activations = _NODES[self.spec.cell]
         of_cell = (self.hx, self.cx) if self.spec.cell == "lstm" else (self.hx,)
         initial = [self._initial(state, layer) for state in of_cell]
-        recurrence = getattr(self.op, name)
+        weights, peepholes = self._weights(layer)
+        recurrence = getattr(self.op, _NODES[self.spec.cell])
         y, *finals = recurrence(
             x,
-            *self._weights(layer),
+            *weights,
             lengths,
             *initial,
+            *peepholes,
             hidden_size=self.spec.hidden_size,
-            direction="bidirectional" if self.directions == 2 else "forward",
-            activations=activations * self.directions,
-            **attributes,
+            **self._attributes(),
         )
         return y, *(self._kept_if_empty(*of_one) for of_one in zip(finals, initial, strict=True))
 
@@ -159,17 +158,48 @@ class _Recurrence:
         empty = self.op.Unsqueeze(self.op.Equal(self.lengths, 0), [1])  # [B, 1]
         return self.op.Where(empty, initial, final)
 
-    def _weights(self, layer: int) -> list[Any]:
-        """W [D, G*H, I], R [D, G*H, H] and B [D, 2*G*H], None for biases that there are not."""
+    def _attributes(self) -> dict[str, Any]:
+        """Those that say which cell it is, and in which direction it runs."""
+        variant = self.spec.variant
+        own = own_activation(self.spec.cell, variant)
+        of_gates = [] if self.spec.cell.startswith("rnn") else [variant.recurrent_activation]
+        of_output = [variant.output_activation] if self.spec.cell == "lstm" else []
+        names, alphas, betas = activations_to_onnx([*of_gates, own, *of_output] * self.directions)
+        one = "reverse" if variant.reverse else "forward"
+        attributes: dict[str, Any] = {
+            "direction": "bidirectional" if self.directions == 2 else one,
+            "activations": names,
+        }
+        optional: dict[str, Any] = {
+            "activation_alpha": alphas,
+            "activation_beta": betas,
+            "clip": variant.cell_clip,
+            "input_forget": int(variant.input_forget),
+            "linear_before_reset": int(self.spec.cell == "gru" and variant.reset_after),
+        }
+        return attributes | {name: value for name, value in optional.items() if value}
+
+    def _weights(self, layer: int) -> tuple[list[Any], list[Any]]:
+        """W [D, G*H, I], R [D, G*H, H] and B [D, 2*G*H], None without biases; and P [D, 3*H]."""
         count = len(self.weights) // (self.spec.num_layers * self.directions)
         start = layer * self.directions * count
         stop = start + self.directions * count
         of_directions = [self.weights[i : i + count] for i in range(start, stop, count)]
-        w, r, *biases = zip(*of_directions, strict=True)
-        if not biases:
-            return [self._stacked(w), self._stacked(r), None]
-        both = [self._stacked(bias) for bias in biases]
-        return [self._stacked(w), self._stacked(r), self.op.Concat(*both, axis=1)]
+        w, r, *rest = zip(*of_directions, strict=True)
+        peepholes = [self._peepholes(rest.pop())] if self.spec.variant.peephole else []
+        if not rest:
+            return [self._stacked(w), self._stacked(r), None], peepholes
+        both = [self._stacked(bias) for bias in rest]
+        return [self._stacked(w), self._stacked(r), self.op.Concat(*both, axis=1)], peepholes
+
+    def _peepholes(self, of_directions: Sequence[Any]) -> Any:
+        """P [D, 3*H], with zeros for the gates that have no peephole."""
+        H, letters = self.spec.hidden_size, self.spec.variant.peephole
+        padded = [self.op.Pad(w, [0, H]) for w in of_directions]  # a block of zeros as the last
+        blocks = [letters.find(gate) % (len(letters) + 1) for gate in PEEPHOLES]
+        rows = [block * H + unit for block in blocks for unit in range(H)]
+        gathered = [self.op.Gather(w, rows, axis=0) for w in padded]
+        return self._concatenated([self.op.Unsqueeze(w, [0]) for w in gathered])
 
     def _stacked(self, of_directions: Sequence[Any]) -> Any:
         """A weight or bias of every direction, gates in ONNX's order."""

@@ -1,9 +1,10 @@
-"""How ONNX lays out what torch lays out otherwise: the gates of weights, and the two biases.
+"""How ONNX lays out and names what is otherwise here: gates, biases, peepholes, activations.
 
 The only place that knows it; what exports to ONNX and what reads from it ask here. ONNX's LSTM has
 its gates in the order i o f c (torch i f g o), its GRU z r h (torch r z n), and one tensor of
 biases, the input's before the recurrent ones. A GRU of torch's is ONNX's with
-``linear_before_reset = 1``: the recurrent bias of n stands within the product with r.
+``linear_before_reset = 1``: the recurrent bias of n stands within the product with r. The blocks
+of its P are those of the peepholes i, o and f.
 """
 
 from __future__ import annotations
@@ -13,7 +14,39 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["biases_from_onnx", "biases_to_onnx", "gates_from_onnx", "gates_to_onnx", "rows_in_onnx"]
+from .variants import ACTIVATIONS, parse_activation
+
+__all__ = [
+    "PEEPHOLES",
+    "activations_from_onnx",
+    "activations_to_onnx",
+    "biases_from_onnx",
+    "biases_to_onnx",
+    "gates_from_onnx",
+    "gates_to_onnx",
+    "rows_in_onnx",
+]
+
+PEEPHOLES = "iof"
+"""The gates whose blocks ONNX's P has, in their order."""
+
+_ACTIVATIONS = {
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "relu": "Relu",
+    "hard_sigmoid": "HardSigmoid",
+    "hard_sigmoid_onnx": "HardSigmoid",
+    "softsign": "Softsign",
+    "softplus": "Softplus",
+    "elu": "Elu",
+    "leaky_relu": "LeakyRelu",
+    "identity": "Affine",
+    "affine": "Affine",
+    "scaled_tanh": "ScaledTanh",
+    "thresholded_relu": "ThresholdedRelu",
+}
+"""ONNX's names; of two that share one, the second has the parameters that are ONNX's default."""
+_OWN_ACTIVATIONS = {theirs.lower(): own for own, theirs in _ACTIVATIONS.items()}
 
 _TORCH_GATES: dict[str, Sequence[int]] = {
     "lstm": (0, 3, 1, 2),  # i o f c of i f g o
@@ -62,6 +95,49 @@ def biases_from_onnx(cell: str, bias: Tensor) -> tuple[Tensor, Tensor]:
     """One direction's bias of ONNX's, [2*G*H], as torch's two, b_ih and b_hh, both [G*H]."""
     b_ih, b_hh = bias.chunk(2)
     return gates_from_onnx(cell, b_ih), gates_from_onnx(cell, b_hh)
+
+
+def activations_to_onnx(texts: Sequence[str]) -> tuple[list[str], list[float], list[float]]:
+    """Activations of `fastrnn.variants` as ``activations`` and their alphas and betas."""
+    names, alphas, betas = [], [], []
+    for text in texts:
+        name, parameters = parse_activation(text)
+        alpha, beta = (1.0, 0.0) if name == "identity" else (*parameters, None, None)[:2]
+        names.append(_ACTIVATIONS[name])
+        alphas += [] if alpha is None else [alpha]
+        betas += [] if beta is None else [beta]
+    return names, alphas, betas
+
+
+def activations_from_onnx(
+    names: Sequence[str], alphas: Sequence[float], betas: Sequence[float]
+) -> list[str]:
+    """Activations of `fastrnn.variants`, which take up alphas and betas in turn as they need them.
+
+    An activation that finds none left has the operator's default.
+
+    Raises
+    ------
+    ValueError
+        A name is not one of ONNX's, or there are numbers that nobody takes.
+    """
+    left_alphas, left_betas = list(alphas), list(betas)
+    texts = []
+    for name in names:
+        own = _OWN_ACTIVATIONS.get(name.lower())
+        if own is None:
+            known = ", ".join(sorted(set(_ACTIVATIONS.values())))
+            raise ValueError(f"activations: expected names of {known}, got {name!r}")
+        parameters = list(ACTIVATIONS[own])
+        for place, left in zip(range(len(parameters)), (left_alphas, left_betas), strict=False):
+            parameters[place] = left.pop(0) if left else parameters[place]
+        texts.append(f"{own}({', '.join(map(repr, parameters))})" if parameters else own)
+    if left_alphas or left_betas:
+        raise ValueError(
+            f"activation_alpha, activation_beta: expected numbers for {list(names)} alone, "
+            f"got {list(alphas)} and {list(betas)}"
+        )
+    return texts
 
 
 def _hidden_size(cell: str, weight: Tensor) -> int:

@@ -1,0 +1,177 @@
+"""Layers out of Keras's and back: equal outputs, states and gradients, on Keras's torch backend."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+keras = pytest.importorskip("keras")
+
+import fastrnn  # noqa: E402  (after the choice of Keras's backend)
+
+# Of Keras's own reading of its variables
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+T, B, I, H = 6, 3, 4, 5  # noqa: E741
+OF_KERAS: list[tuple[str, dict[str, Any]]] = [
+    ("LSTM", {}),
+    ("LSTM", {"use_bias": False}),
+    ("LSTM", {"activation": "relu", "recurrent_activation": "hard_sigmoid"}),
+    ("LSTM", {"go_backwards": True, "unit_forget_bias": False}),
+    ("GRU", {}),
+    ("GRU", {"use_bias": False}),
+    ("GRU", {"reset_after": False}),
+    ("GRU", {"reset_after": False, "activation": "softsign", "go_backwards": True}),
+    ("GRU", {"recurrent_activation": "softplus", "activation": "elu"}),
+    ("SimpleRNN", {}),
+    ("SimpleRNN", {"activation": "leaky_relu", "use_bias": False}),
+    ("SimpleRNN", {"activation": "linear", "go_backwards": True}),
+]
+
+
+def built(layer: Any) -> Any:
+    """With weights that are nowhere zero, biases included."""
+    layer.build((None, None, I))
+    rng = np.random.default_rng(0)
+    layer.set_weights([rng.standard_normal(w.shape) * 0.4 for w in layer.get_weights()])
+    return layer
+
+
+def layer_of(kind: str, **options: Any) -> Any:
+    return getattr(keras.layers, kind)(H, return_sequences=True, return_state=True, **options)
+
+
+def as_tensor(value: Any) -> torch.Tensor:
+    return torch.from_numpy(keras.ops.convert_to_numpy(value))
+
+
+def close(got: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(got.detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "options"), OF_KERAS, ids=str)
+def test_a_layer_from_keras_computes_the_same(kind, options):
+    theirs = built(layer_of(kind, **options))
+    own = fastrnn.from_keras(theirs)
+    x = torch.randn(B, T, I)
+    y, *states = (as_tensor(value) for value in theirs(x.numpy()))
+    got, final = own(x)
+    close(got, y.flip(1) if theirs.go_backwards else y)
+    for g, e in zip(final if kind == "LSTM" else [final], states, strict=True):
+        close(g[0], e)
+    assert own.bias == theirs.use_bias
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
+def test_a_bidirectional_layer_from_keras_computes_the_same(kind):
+    theirs = keras.layers.Bidirectional(layer_of(kind))
+    theirs.build((None, None, I))
+    built(theirs.forward_layer)
+    built(theirs.backward_layer)
+    theirs.backward_layer.set_weights([2 * w for w in theirs.backward_layer.get_weights()])
+    x = torch.randn(B, T, I)
+    close(fastrnn.from_keras(theirs)(x)[0], as_tensor(theirs(x.numpy())[0]))
+
+
+def test_gradients_reach_the_same_weights():
+    theirs = built(layer_of("GRU"))
+    own = fastrnn.from_keras(theirs)
+    x = torch.randn(B, T, I)
+    theirs(x)[0].sum().backward()
+    own(x)[0].sum().backward()
+    kernel = theirs.trainable_weights[0].value.grad  # gates z r h
+    blocks = own.weight_ih_l0.grad.t().chunk(3, dim=1)  # gates r z n
+    close(torch.cat([blocks[1], blocks[0], blocks[2]], dim=1), kernel)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("LSTM", {"num_layers": 2, "bidirectional": True, "dropout": 0.5}),
+        ("LSTM", {"bias": False}),
+        ("LSTM", {"activation": "elu(0.5)", "recurrent_activation": "hard_sigmoid"}),
+        ("GRU", {"num_layers": 2}),
+        ("GRU", {"reset_after": False, "bidirectional": True}),
+        ("RNN", {"nonlinearity": "relu"}),
+        ("RNN", {"activation": "leaky_relu(0.3)"}),
+    ],
+    ids=str,
+)
+def test_a_layer_goes_to_keras_and_comes_back(kind, options):
+    own = getattr(fastrnn, kind)(I, H, batch_first=True, **options).eval()
+    theirs = fastrnn.to_keras(own)
+    x = torch.randn(B, T, I)
+    close(as_tensor(theirs(x.numpy())), own(x)[0])
+    stack = theirs.layers if isinstance(theirs, keras.Sequential) else [theirs]
+    assert sum(isinstance(layer, keras.layers.Dropout) for layer in stack) == bool(own.dropout)
+    back = x
+    for layer in stack:
+        if not isinstance(layer, keras.layers.Dropout):
+            back = fastrnn.from_keras(layer)(back)[0]
+    close(back, own(x)[0])
+
+
+def test_a_reversed_layer_goes_backwards_in_keras():
+    own = fastrnn.GRU(I, H, batch_first=True, reverse=True)
+    theirs = fastrnn.to_keras(own)
+    x = torch.randn(B, T, I)
+    close(as_tensor(theirs(x.numpy())).flip(1), own(x)[0])
+
+
+def test_torchs_own_layers_go_to_keras_too():
+    plain = torch.nn.LSTM(I, H, batch_first=True)
+    x = torch.randn(B, T, I)
+    close(as_tensor(fastrnn.to_keras(plain)(x.numpy())), plain(x)[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [
+        (lambda: keras.layers.LSTM(H), "expected a built layer.*layer.build"),
+        (lambda: keras.layers.Dense(H), "expected an LSTM, a GRU, a SimpleRNN"),
+        (lambda: built(layer_of("LSTM", activation="gelu")), r"layer.activation: expected one of"),
+        (
+            lambda: keras.layers.Bidirectional(layer_of("LSTM"), merge_mode="sum"),
+            "merge_mode='concat', got 'sum'; convert layer.forward_layer",
+        ),
+        (
+            lambda: keras.layers.Bidirectional(
+                layer_of("LSTM"),
+                backward_layer=layer_of("LSTM", go_backwards=True, activation="relu"),
+            ),
+            "expected directions of equal options",
+        ),
+    ],
+)
+def test_what_cannot_be_taken_from_keras_is_refused(make, part):
+    layer = make()
+    if isinstance(layer, keras.layers.Bidirectional):
+        layer.build((None, None, I))
+    with pytest.raises(ValueError, match=part):
+        fastrnn.from_keras(layer)
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"proj_size": 2}, "nothing like proj_size=2"),
+        ({"peephole": "i"}, "nothing like peephole='i'"),
+        ({"cell_clip": 1.0}, "nothing like cell_clip=1.0"),
+        ({"input_forget": True}, "nothing like input_forget=True"),
+        ({"output_activation": "relu"}, "nothing like output_activation='relu' beside 'tanh'"),
+        ({"recurrent_activation": "hard_sigmoid_onnx"}, "nothing like recurrent_activation="),
+    ],
+)
+def test_what_keras_lacks_is_refused(options, part):
+    with pytest.raises(ValueError, match=part):
+        fastrnn.to_keras(fastrnn.LSTM(I, H, **options))
+
+
+def test_dropout_of_keras_is_said_to_be_left_out():
+    with pytest.warns(UserWarning, match=r"dropout=0.2 .* the new layer has none"):
+        fastrnn.from_keras(built(layer_of("LSTM", dropout=0.2)))
