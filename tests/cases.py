@@ -107,6 +107,18 @@ class Case:
         return h, _laid_out(self.memory, (count, *batch, self.hidden_size), self.dtype)
 
 
+def twins(kind: str, **options: Any) -> tuple[Any, Any]:
+    """A layer or cell of fastrnn's and torch's of 3 features and 4 units, with equal weights."""
+    fast, plain = (getattr(module, kind)(3, 4, **options) for module in (fastrnn, torch.nn))
+    plain.load_state_dict(fast.state_dict())
+    return fast, plain
+
+
+def input_of(kind: str) -> Tensor:
+    """Random input for `twins`: 5 steps of 2 sequences, or one step for a cell."""
+    return torch.randn(*((5,) if kind in LAYERS else ()), 2, 3)
+
+
 @st.composite
 def cases(draw: st.DrawFn, **fixed: Any) -> Case:
     """Any `Case`; what is given in ``fixed`` is not drawn."""

@@ -371,7 +371,7 @@ def _directly(
     plan: _checks.Plan, input: Any, hx: Any, weights: Sequence[Any], batch_first: bool
 ) -> Any:
     """What the layer or cell returns, by the short way; None if this call is none for it."""
-    if plan.direct is None or operators.is_observed():
+    if plan.direct is None or operators.is_observed() or ops.is_profiled():
         return None
     return plan.direct(
         input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads()

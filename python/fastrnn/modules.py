@@ -49,7 +49,12 @@ class _WithOptions(torch.nn.Module):
     hidden_size: int
     bias: bool
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, device: Any = None, dtype: torch.dtype | None = None, **kwargs: Any
+    ) -> None:
+        # Named, because torch.nn.utils.skip_init takes modules with a device in their signature.
+        named = {"device": device, "dtype": dtype}
+        kwargs |= {name: value for name, value in named.items() if value is not None}
         options = {name: kwargs.pop(name) for name in ALL_OPTIONS if name in kwargs}
         kind = next(own.__name__ for own in type(self).__mro__ if own.__module__ == __name__)
         forget_bias = options.pop("forget_bias", None) if kind in ("LSTM", "LSTMCell") else None

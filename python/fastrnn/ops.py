@@ -12,18 +12,21 @@ without memory. Whoever has to see the call as one operation of torch's goes thr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd import profiler
 
 from . import _core, reference, variants
 from .spec import PLAIN, Outputs, Spec, Variant
 
-__all__ = ["Call", "direct", "kept_bytes", "run", "run_step"]
+__all__ = ["Call", "direct", "is_profiled", "kept_bytes", "run", "run_step"]
+
+MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 _CELLS = {
     "lstm": _core.Cell.lstm,
@@ -107,6 +110,12 @@ def direct(spec: Spec, one_step: bool = False) -> _core.Direct | None:
     )
 
 
+def is_profiled() -> bool:
+    """Whether torch's profiler runs, whose names the short way does not give."""
+    enabled: bool = profiler._is_profiler_enabled
+    return enabled
+
+
 def run(
     spec: Spec,
     data: Tensor,
@@ -181,6 +190,19 @@ def _kept_of_sixteen(spec: Spec, dtype: torch.dtype, dropout: bool, isa: str) ->
     call = Call(spec, data, False, None, None, None, None, False, masks)
     call.prepare_backward(data)
     return call.plan.saved_bytes
+
+
+def _profiled(method: MethodT) -> MethodT:
+    """Make torch's profiler show a method of `Call` as, say, ``fastrnn::lstm_forward``."""
+
+    @wraps(method)
+    def named(call: Call, *args: Any) -> Any:
+        if not is_profiled():
+            return method(call, *args)
+        with profiler.record_function(f"fastrnn::{call.spec.cell}_{method.__name__}"):
+            return method(call, *args)
+
+    return named  # type: ignore[return-value]
 
 
 class Call:
@@ -270,6 +292,7 @@ class Call:
         a, b, _ = tensor.stride()
         return (tensor.data_ptr(), b, a) if self.batch_first else (tensor.data_ptr(), a, b)
 
+    @_profiled
     def forward(
         self,
         data: Tensor,
@@ -372,6 +395,7 @@ class Call:
         """What `forward` does for `backward`, in a call that only goes backward."""
         self.plan = self._make_plan(data, True)
 
+    @_profiled
     def backward(
         self,
         data: Tensor,
