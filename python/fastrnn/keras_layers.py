@@ -66,30 +66,28 @@ def from_keras(layer: Any) -> Any:
     """
     import keras
 
-    if isinstance(layer, keras.layers.Bidirectional):
-        directions = _directions(layer)
-    else:
-        directions = [layer]
+    both = isinstance(layer, keras.layers.Bidirectional)
+    directions = _directions(layer) if both else [layer]
     kind = _kind(directions[0])
     given = [_options(kind, direction) for direction in directions]
     if given[0] != given[-1]:
         raise ValueError(f"layer: expected directions of equal options, got {given}")
     for direction in directions:
         _warn_of_dropout(direction)
-    weights = [_weights_from_keras(kind, direction) for direction in directions]
-    w_ih, w_hh = weights[0][:2]
+    weights = [w for direction in directions for w in _weights_from_keras(kind, direction)]
+    w_ih, w_hh, *_ = weights
     own = getattr(modules, kind)(
         w_ih.shape[1],
         w_hh.shape[1],
-        bias=len(weights[0]) > 2,
+        bias=directions[0].use_bias,
         batch_first=True,
-        bidirectional=len(directions) == 2,
+        bidirectional=both,
         dtype=w_ih.dtype,
-        reverse=len(directions) == 1 and layer.go_backwards,
+        reverse=not both and layer.go_backwards,
         **given[0],
     )
     with torch.no_grad():
-        for parameter, weight in zip(own.parameters(), sum(weights, []), strict=True):
+        for parameter, weight in zip(own.parameters(), weights, strict=True):
             parameter.copy_(weight)
     return own
 

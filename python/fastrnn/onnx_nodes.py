@@ -145,8 +145,9 @@ class _Constants:
 def _build(node: Any, attributes: dict[str, Any], weights: dict[str, Tensor]) -> Any:
     kind, W = node.op_type, weights["W"]
     direction = attributes.pop("direction", b"forward").decode()
-    D, rows, inputs = W.shape
-    if D != (2 if direction == "bidirectional" else 1):
+    directions, rows, inputs = W.shape
+    both = direction == "bidirectional"
+    if directions != 1 + both:
         raise ValueError(f"{_named(node)}: expected W for {direction!r}, got {tuple(W.shape)}")
     hidden = attributes.pop("hidden_size", rows // {"LSTM": 4, "GRU": 3, "RNN": 1}[kind])
     layer = getattr(modules, kind)(
@@ -154,36 +155,36 @@ def _build(node: Any, attributes: dict[str, Any], weights: dict[str, Tensor]) ->
         hidden,
         bias="B" in weights,
         batch_first=bool(attributes.pop("layout", 0)),
-        bidirectional=D == 2,
+        bidirectional=both,
         dtype=W.dtype,
         reverse=direction == "reverse",
-        **_options(node, attributes, D),
+        **_options(node, attributes, directions),
         **({"peephole": "iof"} if "P" in weights else {}),
     )
     if attributes:
         raise ValueError(
             f"{_named(node)}: expected attributes of opset 22, got {sorted(attributes)}"
         )
-    flat = [w for d in range(D) for w in _weights_of_direction(kind, weights, d)]
+    flat = [w for d in range(directions) for w in _weights_of_direction(kind, weights, d)]
     with torch.no_grad():
         for own, weight in zip(layer._flat_weights, flat, strict=True):
             own.copy_(weight)
     return layer
 
 
-def _options(node: Any, attributes: dict[str, Any], D: int) -> dict[str, Any]:
+def _options(node: Any, attributes: dict[str, Any], directions: int) -> dict[str, Any]:
     """The layer's options; what they come from is taken out of ``attributes``."""
     names, default = _ACTIVATIONS[node.op_type]
     given = [name.decode() for name in attributes.pop("activations", ())]
     texts = activations_from_onnx(
-        given or default.split() * D,
+        given or default.split() * directions,
         attributes.pop("activation_alpha", ()),
         attributes.pop("activation_beta", ()),
     )
     forward, backward = texts[: len(names)], texts[-len(names) :]
-    if len(texts) != D * len(names) or forward != backward:
+    if len(texts) != directions * len(names) or forward != backward:
         raise ValueError(
-            f"{_named(node)}: expected {len(names)} activations, the same in each of {D} "
+            f"{_named(node)}: expected {len(names)} activations, the same in each of {directions} "
             f"directions, got {given} as {texts}"
         )
     options: dict[str, Any] = dict(zip(names, forward, strict=True))
