@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+import fastrnn
 from benchmarks.workloads import SEED, Workload
 
 _CLASS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
@@ -72,12 +73,17 @@ def make_problem(workload: Workload) -> Problem:
     """Draw the weights (torch's own initialisation) and a standard normal input."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        weights = build_module(torch.nn, workload).state_dict()
+        weights = build_module(_home(workload), workload).state_dict()
         x = torch.randn(_input_shape(workload), dtype=getattr(torch, workload.dtype))
         resets = None
         if workload.episode:
             resets = torch.rand(workload.T, workload.B) < 1 / workload.episode
     return Problem(workload, weights, x, resets)
+
+
+def _home(workload: Workload) -> ModuleType:
+    """Whose layers have all of the workload's options."""
+    return fastrnn if workload.variant else torch.nn
 
 
 def build_module(namespace: ModuleType, workload: Workload) -> torch.nn.Module:
@@ -104,6 +110,7 @@ def _layer_options(workload: Workload) -> dict[str, Any]:
         "bidirectional": workload.bidirectional,
         "batch_first": workload.batch_first,
     }
+    options |= dict(workload.variant)
     # torch's GRU and RNN refuse the very name of the option.
     return options | ({"proj_size": workload.proj_size} if workload.proj_size else {})
 

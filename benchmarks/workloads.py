@@ -33,6 +33,7 @@ class Workload:
     episode : mean steps between resets of the state in mid-sequence; 0 is without.
     single_step : the cell's class (``LSTMCell``) instead of the layer's; T is 1.
     dtype : of the input and of every parameter.
+    variant : options that torch's layers lack, as (name, value).
     """
 
     cell: Cell
@@ -49,6 +50,7 @@ class Workload:
     episode: int = 0
     single_step: bool = False
     dtype: DType = "float32"
+    variant: tuple[tuple[str, str | float], ...] = ()
 
     @property
     def shape(self) -> str:
@@ -63,6 +65,7 @@ class Workload:
             "resets": self.episode > 0,
             "batch_first": self.batch_first,
             "f64": self.dtype == "float64",
+            **{f"{name}={value}": True for name, value in self.variant},
         }
         sizes = f"T{self.T} B{self.B} I{self.I} H{self.H}"
         return " ".join([sizes, *(name for name, chosen in options.items() if chosen)])
@@ -190,6 +193,19 @@ def _resets() -> Iterable[Workload]:
             yield Workload(cell, *shape)
 
 
+def _variants() -> Iterable[Workload]:
+    """Cells that torch lacks, each with its plain sister before it."""
+    options: dict[Cell, list[tuple[str, str | float]]] = {
+        "lstm": [("peephole", "ifo"), ("activation", "relu"), ("input_forget", True)],
+        "gru": [("reset_after", False), ("recurrent_activation", "hard_sigmoid")],
+    }
+    for cell, variants in options.items():
+        for plain in (Workload(cell, 100, 32, 128, 128), Workload(cell, 100, 1, 128, 128)):
+            yield plain
+            for option in variants:
+                yield replace(plain, variant=(option,))
+
+
 def _unseen() -> Iterable[Workload]:
     """Sizes that no other grid has: odd widths, wide inputs, tiny batches, narrow and long."""
     shapes = [
@@ -228,6 +244,7 @@ GRIDS: dict[str, tuple[Workload, ...]] = {
     "small": tuple(_small()),
     "ragged": tuple(_ragged()),
     "resets": tuple(_resets()),
+    "variants": tuple(_variants()),
     "unseen": tuple(_unseen()),
     "long": tuple(_long()),
 }

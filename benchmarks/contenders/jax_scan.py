@@ -30,7 +30,7 @@ class JaxLayers:
         return missing_packages("jax")
 
     def supports(self, workload: Workload, phase: Phase) -> bool:
-        return not workload.episode
+        return not (workload.episode or workload.variant)
 
     def prepare(self, problem: Problem, phase: Phase) -> Entry:
         """Compile for float32 without shortcuts: JAX's default on the CPU, said all the same."""

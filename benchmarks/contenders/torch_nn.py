@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+import fastrnn
 from benchmarks.contenders.base import OUTPUTS, Array, Entry, Results
 from benchmarks.problem import Problem, build_module
 from benchmarks.workloads import Phase, Workload
+from fastrnn import reference
+from fastrnn.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class TorchLayers:
         return True
 
     def prepare(self, problem: Problem, phase: Phase) -> Entry:
-        module = build_module(importlib.import_module(self.namespace), problem.workload)
+        module = self.build(problem.workload)
         module.load_state_dict(problem.weights)
         batch = problem.batch()
         apply = self.application(module, problem)
@@ -48,8 +51,16 @@ class TorchLayers:
             return Entry(lambda: apply(batch), _outputs)
         return _training_entry(module, apply, batch)
 
+    def build(self, workload: Workload) -> torch.nn.Module:
+        """The workload's layer; of a variant, which torch.nn lacks, one that holds the weights."""
+        if workload.variant:
+            return build_module(fastrnn, workload)
+        return build_module(importlib.import_module(self.namespace), workload)
+
     def application(self, module: torch.nn.Module, problem: Problem) -> Callable[[Any], Any]:
         """How a user of this library runs the module on a batch."""
+        if problem.workload.variant:
+            return _ByEquations(module, problem.workload)
         if problem.workload.padded:
             return lambda x: _pack_run_unpack(module, problem, x)
         if problem.resets is not None:
@@ -80,6 +91,28 @@ class _StepByStep:
             output, state = self.module(x_t.unsqueeze(0), state)
             outputs.append(output)
         return torch.cat(outputs), state
+
+
+class _ByEquations:
+    """The loop of plain torch operations that a cell takes which torch.nn has not."""
+
+    def __init__(self, module: Any, workload: Workload) -> None:
+        self.module = module
+        self.spec = Spec(
+            cell=workload.cell,
+            input_size=workload.I,
+            hidden_size=workload.H,
+            proj_size=workload.proj_size,
+            num_layers=workload.layers,
+            bidirectional=workload.bidirectional,
+            bias=True,
+            dropout=0.0,
+            variant=module.variant,
+        )
+
+    def __call__(self, x: torch.Tensor) -> Any:
+        y, h_n, c_n, *_ = reference.rnn(self.spec, x, None, None, self.module._flat_weights)
+        return y, h_n if c_n is None else (h_n, c_n)
 
 
 def _training_entry(
