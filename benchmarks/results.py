@@ -104,8 +104,12 @@ class Point:
         """Rebuild a point from what was measured; derived figures are derived again."""
         sizes = {key: value for key, value in point["workload"].items() if key != "name"}
         lengths = sizes.pop("lengths")
+        variant = tuple((name, value) for name, value in sizes.pop("variant", ()))
         workload = Workload(
-            **sizes, lengths=None if lengths is None else tuple(lengths), dtype=point["dtype"]
+            **sizes,
+            lengths=None if lengths is None else tuple(lengths),
+            dtype=point["dtype"],
+            variant=variant,
         )
         measured = ("times_ms", "rounds_ms", "gemm_gflops", "errors", "failures", "peak_mib")
         found = {key: point[key] for key in measured if key in point}  # older files have fewer

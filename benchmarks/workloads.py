@@ -65,7 +65,7 @@ class Workload:
             "resets": self.episode > 0,
             "batch_first": self.batch_first,
             "f64": self.dtype == "float64",
-            **{f"{name}={value}": True for name, value in self.variant},
+            **{_label(name, value): True for name, value in self.variant},
         }
         sizes = f"T{self.T} B{self.B} I{self.I} H{self.H}"
         return " ".join([sizes, *(name for name, chosen in options.items() if chosen)])
@@ -94,6 +94,12 @@ class Workload:
             gates = GATES[self.cell] * self.H * (features + state)
             per_row += directions * (gates + self.H * self.proj_size)
         return 2 * self.rows * per_row * (3 if phase == "training" else 1)
+
+
+def _label(option: str, value: str | float) -> str:
+    if isinstance(value, bool):
+        return option if value else f"no {option}"
+    return f"{option} {value}"
 
 
 def ragged_lengths(T: int, B: int) -> tuple[int, ...]:
@@ -196,11 +202,11 @@ def _resets() -> Iterable[Workload]:
 def _variants() -> Iterable[Workload]:
     """Cells that torch lacks, each with its plain sister before it."""
     options: dict[Cell, list[tuple[str, str | float]]] = {
-        "lstm": [("peephole", "ifo"), ("activation", "relu"), ("input_forget", True)],
-        "gru": [("reset_after", False), ("recurrent_activation", "hard_sigmoid")],
+        "lstm": [("peephole", "ifo"), ("activation", "elu"), ("input_forget", True)],
+        "gru": [("reset_after", False), ("activation", "elu")],
     }
     for cell, variants in options.items():
-        for plain in (Workload(cell, 100, 32, 128, 128), Workload(cell, 100, 1, 128, 128)):
+        for plain in (Workload(cell, 50, 8, 64, 64), Workload(cell, 50, 1, 64, 64)):
             yield plain
             for option in variants:
                 yield replace(plain, variant=(option,))
