@@ -19,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _core, reference
+from . import _core, _torch, reference
+from .precision import full_precision
 from .spec import Outputs, Spec
 
-__all__ = ["Call", "direct", "kept_bytes", "run", "run_step"]
+__all__ = ["Call", "direct", "kept_bytes", "run"]
 
 _CELLS = {
     "lstm": _core.Cell.lstm,
@@ -40,9 +41,9 @@ def direct(spec: Spec, one_step: bool = False) -> _core.Direct | None:
     On its way such a call takes less than half of the time that it takes through `run`: the engine
     reads torch's tensors through DLPack's C interface (torch 2.10 or later), without Python.
     """
-    if torch.compiler.is_compiling():  # a tracer must not see addresses
+    if torch.compiler.is_dynamo_compiling():  # a tracer must not see addresses
         return None
-    exchange_api = getattr(Tensor, "__dlpack_c_exchange_api__", None)
+    exchange_api = _torch.dlpack_exchange_api()
     if exchange_api is None or (spec.dropout and spec.num_layers > 1):
         return None
     return _core.Direct(
@@ -73,7 +74,11 @@ def run(
     resets: Tensor | None = None,
     states: bool = False,
 ) -> Outputs:
-    """A stack of layers over whole sequences; parameters and results as in `reference.rnn`."""
+    """A stack of layers over whole sequences; parameters and results as in `reference.rnn`.
+
+    A single step of one layer has a ``data`` of two dimensions, [B, I], and states without those of
+    layers; its h_n is y.
+    """
     call = Call(spec, data, batch_first, batch_sizes, row_index, lengths, resets, states)
     if not (_has_memory(data) and _has_memory(weights[1])):
         return call.by_equations(data, hx, cx, weights, call.masks)
@@ -83,25 +88,6 @@ def run(
         outputs = call.forward(data, hx, cx, weights, None)
     y, h_n, c_n, h_all, c_all = call.named(outputs)
     return y, y if call.single_step else h_n, c_n, h_all, c_all
-
-
-def run_step(
-    spec: Spec, data: Tensor, hx: Tensor | None, cx: Tensor | None, weights: Sequence[Tensor]
-) -> tuple[Tensor, Tensor | None]:
-    """One step of one layer: `run` without the dimensions of steps and of layers.
-
-    Parameters
-    ----------
-    data : Tensor [B, I]
-    hx, cx : Tensor [B, H], optional
-
-    Returns
-    -------
-    (h', c') : Tensor [B, H]
-        c' is None for other cells than the LSTM.
-    """
-    y, _, c_n, _, _ = run(spec, data, hx, cx, weights)
-    return y, c_n
 
 
 def _has_memory(tensor: Tensor) -> bool:
@@ -279,6 +265,7 @@ class Call:
             return outputs
         return (*outputs, h_all) if c_all is None else (*outputs, h_all, c_all)
 
+    @full_precision()
     def by_equations(
         self,
         data: Tensor,
@@ -410,6 +397,7 @@ class _Recurrence(torch.autograd.Function):
         return None, *gradients
 
 
+@full_precision()
 def _differentiable_gradients(
     call: Call,
     inputs: Sequence[Any],
