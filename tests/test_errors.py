@@ -226,19 +226,11 @@ def test_a_weight_on_another_device_raises():
 
 
 @pytest.mark.filterwarnings("ignore:Complex modules are a new feature")
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64])
 @pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
-def test_a_dtype_without_kernels_is_named(kind, dtype):
-    layer = getattr(fastrnn, kind)(3, 4).to(dtype)
-    with pytest.raises(NotImplementedError, match=rf"float32 or torch.float64, got {dtype}"):
-        layer(torch.ones(2, 3, dtype=dtype))
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_autocast_forgives_no_float64_input(kind):
-    layer = getattr(fastrnn, kind)(3, 4)
-    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(ValueError, match="float64"):
-        layer(randn(5, 2, 3, dtype=F64))
+def test_a_dtype_without_kernels_is_named(kind):
+    layer = getattr(fastrnn, kind)(3, 4).to(torch.complex64)
+    with pytest.raises(NotImplementedError, match=r"one of torch.float32, .* got torch.complex64"):
+        layer(torch.ones(2, 3, dtype=torch.complex64))
 
 
 CONSTRUCTORS = [

@@ -269,19 +269,6 @@ def test_nan_and_inf_flow_as_in_torch_and_stay_in_their_row(kind, bad):
         torch.testing.assert_close(g, e, equal_nan=True, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_reduced_inputs_under_autocast_are_computed_in_the_weights_dtype(kind):
-    case = Case(kind)
-    layer, x, hx = case.build(), case.input(), case.state()
-    small = [t.bfloat16() for t in flat(x, hx)]
-    exact = [t.float() for t in small]
-    small_hx = tuple(small[1:]) if kind == "LSTM" else small[1]
-    exact_hx = tuple(exact[1:]) if kind == "LSTM" else exact[1]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = flat(layer(small[0], small_hx))
-    assert_same(got, flat(layer(exact[0], exact_hx)), F32)
-
-
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
 def test_rnn_cell_applies_the_nonlinearity_that_it_is_asked_for(nonlinearity):
     x, h = torch.randn(2, 3), torch.randn(2, 4)

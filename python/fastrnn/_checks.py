@@ -16,14 +16,14 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from . import ops
+from . import _torch, ops
+from .precision import REDUCED
 from .spec import PLAIN, Spec, Variant
 from .variants import check_directions
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
-DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64, *REDUCED)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-REDUCED = (torch.bfloat16, torch.float16)
 CELL_WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
 
 
@@ -101,7 +101,7 @@ def cell_plan(
     cell: str, input_size: int, hidden_size: int, bias: bool, variant: Variant | None = None
 ) -> Plan:
     """The plan of a single step; its weights go by the names of the cell functions' arguments."""
-    make_plan = layer_plan.__wrapped__ if torch.compiler.is_compiling() else layer_plan
+    make_plan = layer_plan.__wrapped__ if torch.compiler.is_dynamo_compiling() else layer_plan
     plan = make_plan(cell, input_size, hidden_size, 0, 1, bias, False, 0.0, variant)
     names = CELL_WEIGHTS if bias else CELL_WEIGHTS[:2]
     return plan._replace(
@@ -176,11 +176,11 @@ def _explain_weights(plan: Plan, weights: Sequence[Any], like: Tensor) -> NoRetu
 
 def check_input(
     data: Tensor, plan: Plan, weights: Sequence[Any], mismatch: type[Exception]
-) -> Tensor:
-    """``data`` with the features, dtype and device that the first weight asks for.
+) -> None:
+    """The features, the dtype and the device that the first weight asks for.
 
-    Under autocast a bfloat16 or float16 input is raised to the weights' dtype, in which the layer
-    computes; anywhere else another dtype is an error of type ``mismatch``.
+    Another dtype is an error of type ``mismatch``. Under autocast, where torch's layers do not look
+    before a matrix product fails, it is a RuntimeError.
 
     Raises
     ------
@@ -196,7 +196,8 @@ def check_input(
             f"expected {plan.spec.input_size}, got {data.shape[-1]}"
         )
     if data.dtype is not weight.dtype:
-        data = _raised(data, "input", weight.dtype, mismatch)
+        error = RuntimeError if _torch.is_any_autocast_enabled() else mismatch
+        raise error(_other_dtype(data, "input", weight.dtype))
     if not data.is_cpu or not weight.is_cpu:
         _same_device(data, "input", weight, plan.names[0])
     if not (data.is_cpu or data.is_meta):
@@ -205,9 +206,8 @@ def check_input(
         )
     if data.dtype not in DTYPES:
         raise NotImplementedError(
-            f"input: expected torch.float32 or torch.float64, got {data.dtype}"
+            f"input: expected one of {', '.join(map(str, DTYPES))}, got {data.dtype}"
         )
-    return data
 
 
 def check_state(state: Tensor, name: str, shape: tuple[int, ...], data: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ def check_state(state: Tensor, name: str, shape: tuple[int, ...], data: Tensor) 
         raise RuntimeError(f"{name}: expected size {shape}, got {list(state.shape)}")
     _same_device(state, name, data)
     if state.dtype is not data.dtype:
-        state = _raised(state, name, data.dtype, RuntimeError)
+        raise RuntimeError(_other_dtype(state, name, data.dtype))
     return state
 
 
@@ -394,10 +394,8 @@ def _describe(value: Any) -> str:
     return type(value).__name__
 
 
-def _raised(value: Tensor, name: str, dtype: torch.dtype, error: type[Exception]) -> Tensor:
-    if value.dtype in REDUCED and torch.is_autocast_enabled("cpu"):
-        return value.to(dtype)
-    raise error(
+def _other_dtype(value: Tensor, name: str, dtype: torch.dtype) -> str:
+    return (
         f"{name}: expected {dtype} as the weights have, got {value.dtype}; "
         f"convert it with .to({dtype}) or the module with .to({value.dtype})"
     )

@@ -6,19 +6,24 @@ modules of `fastrnn.modules` are thin callers of what is here.
 Symbols in shapes: T steps, B sequences, I input features, H ``hidden_size``, K = ``proj_size`` or
 H, L layers, D = 2 if bidirectional else 1, N rows of a packed batch, G gates (LSTM 4, GRU 3, RNN
 1).
+
+bfloat16 and float16 are computed in float32 and rounded once. Under ``torch.autocast`` tensors of
+these and of float32 mix freely, and the results have the dtypes that torch's own layers return.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from . import _checks, operators, ops
-from .spec import Variant
+from . import _checks, _torch, operators, ops, precision
+from .layout import batch_of
+from .spec import Outputs, Variant
 from .variants import make_variant
 
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
@@ -46,7 +51,8 @@ def lstm(
     Parameters
     ----------
     input : Tensor or PackedSequence
-        [T, B, I], [B, T, I] with ``batch_first``, or [T, I] for one sequence; float32 or float64.
+        [T, B, I], [B, T, I] with ``batch_first``, or [T, I] for one sequence; of the
+        weights' dtype: float32, float64, bfloat16 or float16.
     hx : (Tensor, Tensor), optional
         h_0 [L*D, B, K] and c_0 [L*D, B, H], without B for one sequence; zeros if not given. For a
         PackedSequence in the order of the batch before it was packed, as are h_n and c_n.
@@ -209,7 +215,7 @@ def lstm_cell(
     Parameters
     ----------
     input : Tensor
-        [B, I], or [I] for one sequence; float32 or float64.
+        [B, I], or [I] for one sequence; of the weights' dtype, as for `lstm`.
     hx : (Tensor, Tensor), optional
         h and c, both [B, H], or [H] for one sequence; zeros if None.
     w_ih, w_hh : Tensor [4H, I], [4H, H]
@@ -308,7 +314,7 @@ def run_layer(
     other parameters, the results and the exceptions are those of `lstm`.
     """
     # A compiler traces into a function rather than trust a cache, and says so in a warning.
-    traced = torch.compiler.is_compiling()
+    traced = torch.compiler.is_dynamo_compiling()
     make_plan = _checks.layer_plan.__wrapped__ if traced else _checks.layer_plan
     plan = make_plan(
         cell, input_size, hidden_size, proj_size, num_layers, bias, bidirectional, dropout, variant
@@ -317,10 +323,15 @@ def run_layer(
         done: tuple[Any, ...] | None = _directly(plan, input, hx, weights, batch_first)
         if done is not None:
             return done
+    dtypes = None
+    if _torch.is_any_autocast_enabled():
+        dtypes = precision.under_autocast(plan.spec, input, hx, weights)
+        if dtypes is not None:
+            input, hx, weights = precision.raised((input, hx, weights))
     if isinstance(input, PackedSequence):
         _checks.check_absent("lengths", lengths)
         _checks.check_absent("resets", resets)
-        return _run_packed(plan, input, hx, weights, return_states)
+        return _run_packed(plan, input, hx, weights, return_states, dtypes)
     rank = _checks.rank_of(input, "input")
     if rank == 2:
         data, batch_first = input.unsqueeze(1), False
@@ -331,7 +342,7 @@ def run_layer(
     steps, batch = data.shape[1::-1] if batch_first else data.shape[:2]
     if steps == 0:
         raise RuntimeError("input: expected a sequence length larger than 0, got 0")
-    data = _checks.check_input(data, plan, weights, ValueError)
+    _checks.check_input(data, plan, weights, ValueError)
     _checks.check_weights(plan, weights, data)
     h, c = _layer_states(plan, hx, batch, data, rank)
     if lengths is not None:
@@ -339,8 +350,7 @@ def run_layer(
     if resets is not None:
         resets = _checks.check_resets(resets, input.shape[:-1])
         resets = resets.unsqueeze(1) if rank == 2 else resets.t() if batch_first else resets
-    run = operators.run if operators.is_watched() else ops.run
-    y, h_n, c_n, h_all, c_all = run(
+    y, h_n, c_n, h_all, c_all = _runner(data, dtypes)(
         plan.spec,
         data,
         h,
@@ -371,11 +381,24 @@ def _directly(
     plan: _checks.Plan, input: Any, hx: Any, weights: Sequence[Any], batch_first: bool
 ) -> Any:
     """What the layer or cell returns, by the short way; None if this call is none for it."""
-    if plan.direct is None or operators.is_observed() or ops.is_profiled():
+    if plan.direct is None or _torch.is_observed() or _torch.is_any_autocast_enabled():
+        return None
+    if _torch.is_profiled():  # the short way gives no names
         return None
     return plan.direct(
         input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads()
     )
+
+
+def _runner(data: Tensor, dtypes: precision.Dtypes | None) -> Callable[..., Outputs]:
+    """What computes checked arguments: `fastrnn.ops.run`, or what stands in for it.
+
+    ``dtypes`` are those of the outputs, None for the one that all arguments have.
+    """
+    run = operators.run if operators.is_watched() else ops.run
+    if data.dtype in precision.REDUCED:
+        dtypes = precision.Dtypes(data.dtype, data.dtype)
+    return run if dtypes is None else partial(precision.run, run, dtypes)
 
 
 def _from_weights(
@@ -394,20 +417,20 @@ def _run_packed(
     hx: Any,
     weights: Sequence[Any],
     return_states: bool,
+    dtypes: precision.Dtypes | None,
 ) -> tuple[Any, ...]:
     data, batch_sizes, sorted_indices, unsorted_indices = packed
     watched = operators.is_watched()
     if watched:  # the values are checked once they are known
-        batch = operators.batch_of(data, hx, False, batch_sizes, sorted_indices)
+        batch = batch_of(data, hx, False, batch_sizes, sorted_indices)
     else:
         batch = _checks.check_packed(data, batch_sizes, sorted_indices)
     # torch's LSTM does not look at the dtype of a packed input before a matrix product fails.
     mismatch = RuntimeError if plan.spec.cell == "lstm" else ValueError
-    data = _checks.check_input(data, plan, weights, mismatch)
+    _checks.check_input(data, plan, weights, mismatch)
     _checks.check_weights(plan, weights, data)
     h, c = _layer_states(plan, hx, batch, data, None)
-    run = operators.run if operators.is_watched() else ops.run
-    y, h_n, c_n, h_all, c_all = run(
+    y, h_n, c_n, h_all, c_all = _runner(data, dtypes)(
         plan.spec,
         data,
         h,
@@ -466,24 +489,28 @@ def run_cell(
     bias = len(weights) == len(_checks.CELL_WEIGHTS)
     if variant is not None and variant.peephole:
         weights = (*weights, w_ch)
-    traced = torch.compiler.is_compiling()
+    traced = torch.compiler.is_dynamo_compiling()
     make_plan = _checks.cell_plan.__wrapped__ if traced else _checks.cell_plan
     plan = make_plan(cell, *_checks.sizes_of(cell, w_ih, "w_ih"), bias, variant)
     done = _directly(plan, input, hx, weights, False)
     if done is not None:
         return done
+    dtypes = None
+    if _torch.is_any_autocast_enabled():
+        dtypes = precision.under_autocast(plan.spec, input, hx, weights, one_step=True)
+        if dtypes is not None:
+            input, hx, weights = precision.raised((input, hx, weights))
     rank = _checks.rank_of(input, "input")
     if rank not in (1, 2):
         raise ValueError(f"input: expected 1 or 2 dimensions, got {rank}")
-    data = _checks.check_input(input, plan, weights, RuntimeError)
-    _checks.check_weights(plan, weights, data)
-    h, c = _cell_states(plan, hx, data)
-    run_step = operators.run_step if operators.is_watched() else ops.run_step
-    if rank == 2:
-        h_next, c_next = run_step(plan.spec, data, h, c, weights)
-    else:  # one sequence is a batch of one
-        h, c = (None if state is None else state[None] for state in (h, c))
-        h_next, c_next = run_step(plan.spec, data[None], h, c, weights)
+    _checks.check_input(input, plan, weights, RuntimeError)
+    _checks.check_weights(plan, weights, input)
+    h, c = _cell_states(plan, hx, input)
+    data = input
+    if rank == 1:  # one sequence is a batch of one
+        data, h, c = (None if tensor is None else tensor[None] for tensor in (input, h, c))
+    h_next, _, c_next, _, _ = _runner(data, dtypes)(plan.spec, data, h, c, weights)
+    if rank == 1:
         h_next, c_next = h_next[0], None if c_next is None else c_next[0]
     return h_next if c_next is None else (h_next, c_next)
 

@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from . import operators
+from . import operators  # noqa: F401  (defines torch.ops.fastrnn)
+from .layout import SINGLE, taken_apart
 from .onnx_layout import (
     PEEPHOLES,
     activations_to_onnx,
@@ -82,16 +83,16 @@ class _Recurrence:
     """
 
     def __init__(self, op: Any, arguments: Sequence[Any]) -> None:
-        layout, tensors = operators._taken_apart(arguments)
+        layout, tensors = taken_apart(arguments)
         self.op = op
         self.spec = layout.spec
         self.directions = 2 if layout.spec.bidirectional else 1
         self.batch_first = layout.batch_first
         self.states = layout.states
         self.data, self.hx, self.cx, self.batch_sizes, _, self.lengths, self.resets = tensors[
-            : operators._SINGLE
+            :SINGLE
         ]
-        self.weights = tensors[operators._SINGLE : layout.weights_end]
+        self.weights = tensors[SINGLE : layout.weights_end]
         self.masks = tensors[layout.weights_end :]
         self.single_step = len(self.data.shape) == 2
         self._refuse_what_onnx_lacks()

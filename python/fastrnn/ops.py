@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.autograd import profiler
 
-from . import _core, reference, variants
+from . import _core, _torch, reference, variants
+from .precision import full_precision
 from .spec import PLAIN, Outputs, Spec, Variant
 
-__all__ = ["Call", "direct", "is_profiled", "kept_bytes", "run", "run_step"]
+__all__ = ["Call", "direct", "kept_bytes", "run"]
 
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
@@ -89,9 +89,9 @@ def direct(spec: Spec, one_step: bool = False) -> _core.Direct | None:
     On its way such a call takes less than half of the time that it takes through `run`: the engine
     reads torch's tensors through DLPack's C interface (torch 2.10 or later), without Python.
     """
-    if torch.compiler.is_compiling():  # a tracer must not see addresses
+    if torch.compiler.is_dynamo_compiling():  # a tracer must not see addresses
         return None
-    exchange_api = getattr(Tensor, "__dlpack_c_exchange_api__", None)
+    exchange_api = _torch.dlpack_exchange_api()
     if exchange_api is None or (spec.dropout and spec.num_layers > 1):
         return None
     cell, variant = _natively(spec)
@@ -110,12 +110,6 @@ def direct(spec: Spec, one_step: bool = False) -> _core.Direct | None:
     )
 
 
-def is_profiled() -> bool:
-    """Whether torch's profiler runs, whose names the short way does not give."""
-    enabled: bool = profiler._is_profiler_enabled
-    return enabled
-
-
 def run(
     spec: Spec,
     data: Tensor,
@@ -130,7 +124,11 @@ def run(
     resets: Tensor | None = None,
     states: bool = False,
 ) -> Outputs:
-    """A stack of layers over whole sequences; parameters and results as in `reference.rnn`."""
+    """A stack of layers over whole sequences; parameters and results as in `reference.rnn`.
+
+    A single step of one layer has a ``data`` of two dimensions, [B, I], and states without those of
+    layers; its h_n is y.
+    """
     call = Call(spec, data, batch_first, batch_sizes, row_index, lengths, resets, states)
     if not (_has_memory(data) and _has_memory(weights[1])):
         return call.by_equations(data, hx, cx, weights, call.masks)
@@ -140,25 +138,6 @@ def run(
         outputs = call.forward(data, hx, cx, weights, None)
     y, h_n, c_n, h_all, c_all = call.named(outputs)
     return y, y if call.single_step else h_n, c_n, h_all, c_all
-
-
-def run_step(
-    spec: Spec, data: Tensor, hx: Tensor | None, cx: Tensor | None, weights: Sequence[Tensor]
-) -> tuple[Tensor, Tensor | None]:
-    """One step of one layer: `run` without the dimensions of steps and of layers.
-
-    Parameters
-    ----------
-    data : Tensor [B, I]
-    hx, cx : Tensor [B, H], optional
-
-    Returns
-    -------
-    (h', c') : Tensor [B, H]
-        c' is None for other cells than the LSTM.
-    """
-    y, _, c_n, _, _ = run(spec, data, hx, cx, weights)
-    return y, c_n
 
 
 def _has_memory(tensor: Tensor) -> bool:
@@ -197,9 +176,9 @@ def _profiled(method: MethodT) -> MethodT:
 
     @wraps(method)
     def named(call: Call, *args: Any) -> Any:
-        if not is_profiled():
+        if not _torch.is_profiled():
             return method(call, *args)
-        with profiler.record_function(f"fastrnn::{call.spec.cell}_{method.__name__}"):
+        with torch.profiler.record_function(f"fastrnn::{call.spec.cell}_{method.__name__}"):
             return method(call, *args)
 
     return named  # type: ignore[return-value]
@@ -352,6 +331,7 @@ class Call:
             return outputs
         return (*outputs, h_all) if c_all is None else (*outputs, h_all, c_all)
 
+    @full_precision()
     def by_equations(
         self,
         data: Tensor,
@@ -484,6 +464,7 @@ class _Recurrence(torch.autograd.Function):
         return None, *gradients
 
 
+@full_precision()
 def _differentiable_gradients(
     call: Call,
     inputs: Sequence[Any],

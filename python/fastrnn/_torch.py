@@ -1,0 +1,67 @@
+"""The names of torch's that it does not document, all of them, from the oldest torch on (2.6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad, profiler
+
+__all__ = [
+    "after_autograd",
+    "below_autograd",
+    "dlpack_exchange_api",
+    "has_forward_mode",
+    "is_any_autocast_enabled",
+    "is_observed",
+    "is_profiled",
+    "is_transformed",
+]
+
+_C: Any = torch._C
+_length_of_dispatch_stack = _C._len_torch_dispatch_stack
+_innermost_transformation = _C._functorch.peek_interpreter_stack
+_is_tracing = _C._is_tracing
+
+is_any_autocast_enabled = _C._is_any_autocast_enabled
+"""Whether autocast is on for some device: what torch's own layers ask."""
+
+below_autograd = _C._AutoDispatchBelowAutograd
+"""A context in which operators do not look for derivatives."""
+
+
+def after_autograd(keyset: Any) -> Any:
+    """What is left to do of an operator's dispatch when autograd is through with it."""
+    return keyset & _C._after_autograd_keyset
+
+
+def has_forward_mode() -> bool:
+    """Whether tensors may have tangents."""
+    level: int = forward_ad._current_level
+    return level >= 0
+
+
+def is_observed() -> bool:
+    """Whether a mode is active that has to see the operations on plain tensors.
+
+    Forward-mode derivatives, ``torch.jit.trace``, or a mode of ``__torch_dispatch__`` such as
+    FakeTensorMode.
+    """
+    return forward_ad._current_level >= 0 or _length_of_dispatch_stack() > 0 or _is_tracing()
+
+
+def is_profiled() -> bool:
+    """Whether torch's profiler runs."""
+    enabled: bool = profiler._is_profiler_enabled
+    return enabled
+
+
+def is_transformed() -> bool:
+    """Whether a transformation of ``torch.func`` is under way."""
+    return _innermost_transformation() is not None
+
+
+def dlpack_exchange_api() -> Any:
+    """DLPack's C functions for tensors; None before torch 2.10."""
+    return getattr(Tensor, "__dlpack_c_exchange_api__", None)
