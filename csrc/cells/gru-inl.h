@@ -16,8 +16,8 @@ struct Gru {
 
   // r, z = sigmoid(pre); n = tanh(n_x + r * n_h); h = (1 - z) * n + z * h_prev
   template <class Lane>
-  static inline void forward(const Lane* pre, Lane h_prev, Lane, const Extras<Lane>&, Lane* saved,
-                             Lane& h, Lane&) {
+  FASTRNN_LANE void forward(const Lane* pre, Lane h_prev, Lane, const Extras<Lane>&, Lane* saved,
+                            Lane& h, Lane&) {
     const Lane r = sigmoid(pre[1]);
     const Lane z = sigmoid(pre[2]);
     const Lane n = tanh(pre[3] + r * pre[0]);
@@ -31,8 +31,8 @@ struct Gru {
   // d_h leaves as the part of the gradient of h_prev that does not pass through the product with
   // w_hh.
   template <class Lane>
-  static inline void backward(const Lane* saved, Lane, Lane h_prev, Lane, Lane, const Extras<Lane>&,
-                              Lane* d_pre, Lane& d_h, Lane&) {
+  FASTRNN_LANE void backward(const Lane* saved, Lane, Lane h_prev, Lane, Lane, const Extras<Lane>&,
+                             Lane* d_pre, Lane& d_h, Lane&) {
     const Lane n_h = saved[0], r = saved[1], z = saved[2], n = saved[3];
     const Lane d_n = d_h * (1 - z) * (1 - n * n);
     d_pre[0] = d_n * r;
@@ -46,16 +46,16 @@ struct Gru {
 // The same with any activations and clipping; saves the pre-activations.
 struct GruVariant : Gru {
   template <class Lane>
-  static inline void forward(const Lane* pre, Lane h_prev, Lane, const Extras<Lane>& extras,
-                             Lane* saved, Lane& h, Lane&) {
+  FASTRNN_LANE void forward(const Lane* pre, Lane h_prev, Lane, const Extras<Lane>& extras,
+                            Lane* saved, Lane& h, Lane&) {
     for (int s = 0; s < kSlots; ++s) saved[s] = pre[s];
     const Gates<Lane> gates(saved, extras.variant);
     h = gates.n.value + gates.z.value * (h_prev - gates.n.value);
   }
 
   template <class Lane>
-  static inline void backward(const Lane* saved, Lane, Lane h_prev, Lane, Lane,
-                              const Extras<Lane>& extras, Lane* d_pre, Lane& d_h, Lane&) {
+  FASTRNN_LANE void backward(const Lane* saved, Lane, Lane h_prev, Lane, Lane,
+                             const Extras<Lane>& extras, Lane* d_pre, Lane& d_h, Lane&) {
     const Gates<Lane> gates(saved, extras.variant);
     const Lane d_n = gates.n.gradient(d_h * (1 - gates.z.value));
     d_pre[0] = d_n * gates.r.value;
@@ -93,8 +93,8 @@ struct GruResetBefore {
 
   // The first stage's h is r * h_prev.
   template <class Lane>
-  static inline void forward(const Lane* pre, Lane h_prev, Lane, const Extras<Lane>& extras,
-                             Lane* saved, Lane& h, Lane&) {
+  FASTRNN_LANE void forward(const Lane* pre, Lane h_prev, Lane, const Extras<Lane>& extras,
+                            Lane* saved, Lane& h, Lane&) {
     const Variant& variant = extras.variant;
     for (int s = 0; s < kSlots; ++s) saved[s] = pre[s];
     h = Activated<Lane>(variant, variant.gates, pre[0]).value * h_prev;
@@ -102,7 +102,7 @@ struct GruResetBefore {
 
   // saved[2] has become the whole of n's pre-activation.
   template <class Lane>
-  static inline Lane forward_last(const Lane* saved, Lane h_prev, const Extras<Lane>& extras) {
+  FASTRNN_LANE Lane forward_last(const Lane* saved, Lane h_prev, const Extras<Lane>& extras) {
     const Variant& variant = extras.variant;
     const Lane z = Activated<Lane>(variant, variant.gates, saved[1]).value;
     const Lane n = Activated<Lane>(variant, variant.candidate, saved[2]).value;
@@ -111,8 +111,8 @@ struct GruResetBefore {
 
   // d_pre of z and n; r waits for the gradient of r * h_prev.
   template <class Lane>
-  static inline void backward(const Lane* saved, Lane, Lane h_prev, Lane, Lane,
-                              const Extras<Lane>& extras, Lane* d_pre, Lane& d_h, Lane&) {
+  FASTRNN_LANE void backward(const Lane* saved, Lane, Lane h_prev, Lane, Lane,
+                             const Extras<Lane>& extras, Lane* d_pre, Lane& d_h, Lane&) {
     const Variant& variant = extras.variant;
     const Activated<Lane> z(variant, variant.gates, saved[1]);
     const Activated<Lane> n(variant, variant.candidate, saved[2]);
@@ -124,8 +124,8 @@ struct GruResetBefore {
 
   // d_reset: the gradient of r * h_prev. Returns d_pre of r.
   template <class Lane>
-  static inline Lane backward_last(const Lane* saved, Lane h_prev, Lane d_reset,
-                                   const Extras<Lane>& extras, Lane& d_h) {
+  FASTRNN_LANE Lane backward_last(const Lane* saved, Lane h_prev, Lane d_reset,
+                                  const Extras<Lane>& extras, Lane& d_h) {
     const Activated<Lane> r(extras.variant, extras.variant.gates, saved[0]);
     d_h += d_reset * r.value;
     return r.gradient(d_reset * h_prev);

@@ -18,8 +18,8 @@ struct Lstm {
 
   // i, f, o = sigmoid(pre), g = tanh(pre); c = f * c_prev + i * g; h = o * tanh(c)
   template <class Lane>
-  static inline void forward(const Lane* pre, Lane, Lane c_prev, const Extras<Lane>&, Lane* saved,
-                             Lane& h, Lane& c) {
+  FASTRNN_LANE void forward(const Lane* pre, Lane, Lane c_prev, const Extras<Lane>&, Lane* saved,
+                            Lane& h, Lane& c) {
     const Lane i = sigmoid(pre[0]);
     const Lane f = sigmoid(pre[1]);
     const Lane g = tanh(pre[2]);
@@ -35,8 +35,8 @@ struct Lstm {
   // In: d_h, d_c, the gradients of this step's h and c. Out: d_pre, and d_c of the step before (its
   // d_h is the product of d_pre and w_hh alone).
   template <class Lane>
-  static inline void backward(const Lane* saved, Lane, Lane, Lane c_prev, Lane c,
-                              const Extras<Lane>&, Lane* d_pre, Lane& d_h, Lane& d_c) {
+  FASTRNN_LANE void backward(const Lane* saved, Lane, Lane, Lane c_prev, Lane c,
+                             const Extras<Lane>&, Lane* d_pre, Lane& d_h, Lane& d_c) {
     const Lane i = saved[0], f = saved[1], g = saved[2], o = saved[3];
     const Lane tanh_c = tanh(c);
     const Lane d_state = d_c + d_h * o * (1 - tanh_c * tanh_c);
@@ -55,8 +55,8 @@ struct LstmVariant : Lstm {
 
   // i, f, g see the cell state of before, o the new one.
   template <class Lane>
-  static inline void forward(const Lane* pre, Lane, Lane c_prev, const Extras<Lane>& extras,
-                             Lane* saved, Lane& h, Lane& c) {
+  FASTRNN_LANE void forward(const Lane* pre, Lane, Lane c_prev, const Extras<Lane>& extras,
+                            Lane* saved, Lane& h, Lane& c) {
     const Variant& variant = extras.variant;
     for (int s = 0; s < 3; ++s) saved[s] = seeing(pre[s], s, c_prev, extras);
     const Gates<Lane> gates(saved, variant);
@@ -66,8 +66,8 @@ struct LstmVariant : Lstm {
   }
 
   template <class Lane>
-  static inline void backward(const Lane* saved, Lane, Lane, Lane c_prev, Lane c,
-                              const Extras<Lane>& extras, Lane* d_pre, Lane& d_h, Lane& d_c) {
+  FASTRNN_LANE void backward(const Lane* saved, Lane, Lane, Lane c_prev, Lane c,
+                             const Extras<Lane>& extras, Lane* d_pre, Lane& d_h, Lane& d_c) {
     const Variant& variant = extras.variant;
     const Gates<Lane> gates(saved, variant);
     const Activated<Lane> o(variant, variant.gates, saved[3]);
@@ -86,7 +86,7 @@ struct LstmVariant : Lstm {
  private:
   // a, and what gate s gets of `other` through its peephole
   template <class Lane>
-  static inline Lane seeing(Lane a, int s, Lane other, const Extras<Lane>& extras) {
+  FASTRNN_LANE Lane seeing(Lane a, int s, Lane other, const Extras<Lane>& extras) {
     return extras.variant.peephole[s] < 0 ? a : Lane(a + extras.peephole[s] * other);
   }
 

@@ -2,22 +2,22 @@
 
 struct Tanh {
   template <class Lane>
-  static inline Lane value(Lane pre) {
+  FASTRNN_LANE Lane value(Lane pre) {
     return tanh(pre);
   }
   template <class Lane>
-  static inline Lane gradient(Lane d_h, Lane h) {
+  FASTRNN_LANE Lane gradient(Lane d_h, Lane h) {
     return d_h * (1 - h * h);
   }
 };
 
 struct Relu {
   template <class Lane>
-  static inline Lane value(Lane pre) {
+  FASTRNN_LANE Lane value(Lane pre) {
     return relu(pre);
   }
   template <class Lane>
-  static inline Lane gradient(Lane d_h, Lane h) {
+  FASTRNN_LANE Lane gradient(Lane d_h, Lane h) {
     return where_open(h, d_h);
   }
 };
@@ -38,14 +38,14 @@ struct Rnn {
 
   // h = activation(pre)
   template <class Lane>
-  static inline void forward(const Lane* pre, Lane, Lane, const Extras<Lane>&, Lane*, Lane& h,
-                             Lane&) {
+  FASTRNN_LANE void forward(const Lane* pre, Lane, Lane, const Extras<Lane>&, Lane*, Lane& h,
+                            Lane&) {
     h = Nonlinearity::value(pre[0]);
   }
 
   template <class Lane>
-  static inline void backward(const Lane*, Lane h, Lane, Lane, Lane, const Extras<Lane>&,
-                              Lane* d_pre, Lane& d_h, Lane&) {
+  FASTRNN_LANE void backward(const Lane*, Lane h, Lane, Lane, Lane, const Extras<Lane>&,
+                             Lane* d_pre, Lane& d_h, Lane&) {
     d_pre[0] = Nonlinearity::gradient(d_h, h);
   }
 };
@@ -55,15 +55,15 @@ struct RnnVariant : Rnn<Tanh> {
   static constexpr bool kSavesGates = true;
 
   template <class Lane>
-  static inline void forward(const Lane* pre, Lane, Lane, const Extras<Lane>& extras, Lane* saved,
-                             Lane& h, Lane&) {
+  FASTRNN_LANE void forward(const Lane* pre, Lane, Lane, const Extras<Lane>& extras, Lane* saved,
+                            Lane& h, Lane&) {
     saved[0] = pre[0];
     h = Activated<Lane>(extras.variant, extras.variant.candidate, pre[0]).value;
   }
 
   template <class Lane>
-  static inline void backward(const Lane* saved, Lane, Lane, Lane, Lane, const Extras<Lane>& extras,
-                              Lane* d_pre, Lane& d_h, Lane&) {
+  FASTRNN_LANE void backward(const Lane* saved, Lane, Lane, Lane, Lane, const Extras<Lane>& extras,
+                             Lane* d_pre, Lane& d_h, Lane&) {
     d_pre[0] = Activated<Lane>(extras.variant, extras.variant.candidate, saved[0]).gradient(d_h);
   }
 };

@@ -6,6 +6,7 @@
 #include "../kernels.h"
 
 #define FASTRNN_INLINE static inline __attribute__((always_inline))
+#define FASTRNN_LANE static inline
 #if defined(__GNUC__) && !defined(__clang__)
 #define FASTRNN_NOINLINE static __attribute__((noipa))
 #else
