@@ -1,0 +1,128 @@
+// How a step gets onto a GPU: the block that the steps of csrc/cuda are written for, as nvcc
+// compiles it. (The tests have another one of the same name, which runs on the CPU.)
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "../../layer.h"
+#include "../../product.h"
+
+namespace fastrnn::cuda {
+
+// Sums += a * b on the tensor cores. Volatile, so that it stays where all lanes of a warp come by.
+template <class T>
+struct Mma;
+
+#define FASTRNN_MMA_M16N8K16(T, type)                                                      \
+  template <>                                                                              \
+  struct Mma<T> {                                                                          \
+    static FASTRNN_DEVICE void multiply(const Operands& in, float (&sum)[kTileSums]) {     \
+      asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type                  \
+                   ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"  \
+                   : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                \
+                   : "r"(in.a[0]), "r"(in.a[1]), "r"(in.a[2]), "r"(in.a[3]), "r"(in.b[0]), \
+                     "r"(in.b[1]));                                                        \
+    }                                                                                      \
+  };
+FASTRNN_MMA_M16N8K16(Half, "f16")
+FASTRNN_MMA_M16N8K16(BFloat16, "bf16")
+#undef FASTRNN_MMA_M16N8K16
+
+template <>
+struct Mma<float> {
+  static FASTRNN_DEVICE void multiply(const Operands& in, float (&sum)[kTileSums]) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(in.a[0]), "r"(in.a[1]), "r"(in.a[2]), "r"(in.a[3]), "r"(in.b[0]), "r"(in.b[1]));
+  }
+};
+
+// What one thread sees of its block.
+template <class P, int kGroups>
+class Block {
+  using S = Sum<typename P::T>;
+
+ public:
+  explicit FASTRNN_DEVICE Block(S* partials) : partials_(partials) {}
+
+  FASTRNN_DEVICE int64_t index() const { return blockIdx.x; }
+  FASTRNN_DEVICE S* partials() const { return partials_; }
+
+  // work(thread, registers) by every thread, with no order among them
+  template <class Work>
+  FASTRNN_DEVICE void each_thread(Work work) {
+    work(static_cast<int>(threadIdx.x), mine_);
+  }
+  // All threads have left what they were told to do, and see it.
+  FASTRNN_DEVICE void meet() { __syncthreads(); }
+
+  // Each warp multiplies what its lanes hold.
+  FASTRNN_DEVICE void multiply() {
+    FASTRNN_UNROLL
+    for (int g = 0; g < kGroups; ++g) {
+      if constexpr (P::kTensorCores) {
+        FASTRNN_UNROLL
+        for (int turn = 0; turn < P::kMultiplies; ++turn)
+          Mma<typename P::T>::multiply(P::operands(mine_.a, mine_.w[g], turn), mine_.sum[g]);
+      } else {
+        P::multiply(mine_.a, mine_.w[g], mine_.sum[g]);
+      }
+    }
+  }
+
+ private:
+  S* partials_;
+  Registers<P, kGroups> mine_;
+};
+
+template <class Step>
+struct OfDirections {
+  Step of[2];
+};
+
+template <class Step>
+__global__ void __launch_bounds__(kThreads)
+    run_step(const __grid_constant__ OfDirections<Step> steps) {
+  using P = typename Step::Policy;
+  __shared__ Sum<typename P::T> partials[kPartials<Step::kGroups>];
+  Block<P, Step::kGroups> block(partials);
+  steps.of[blockIdx.y](block);
+}
+
+// Enqueue the steps of all directions, which make_step(direction) describes, as one launch.
+template <class MakeStep>
+void launch(Stream stream, int directions, MakeStep make_step) {
+  using Step = decltype(make_step(0));
+  OfDirections<Step> steps;
+  for (int d = 0; d < directions; ++d) steps.of[d] = make_step(d);
+  const dim3 grid(static_cast<unsigned>(steps.of[0].size.tiles()), directions);
+  run_step<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream.handle)>>>(steps);
+  const cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess)
+    throw std::runtime_error(std::string("a CUDA launch failed: ") + cudaGetErrorString(error));
+}
+
+// The calling thread's device for as long as this lives
+class OnDevice {
+ public:
+  explicit OnDevice(int device) {
+    expect(cudaGetDevice(&before_));
+    expect(cudaSetDevice(device));
+  }
+  ~OnDevice() { cudaSetDevice(before_); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+  static void expect(cudaError_t error) {
+    if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
+  }
+  int before_ = 0;
+};
+
+}  // namespace fastrnn::cuda

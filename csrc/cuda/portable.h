@@ -1,0 +1,16 @@
+// What lets one source be compiled by nvcc for a GPU and by any C++ compiler for the tests.
+#pragma once
+
+#include <stdint.h>
+
+#ifdef __CUDACC__
+#define FASTRNN_DEVICE __device__ __forceinline__
+#define FASTRNN_ANYWHERE __host__ __device__
+#define FASTRNN_UNROLL _Pragma("unroll")
+#define FASTRNN_UNROLL_FEW _Pragma("unroll 2")
+#else
+#define FASTRNN_DEVICE inline
+#define FASTRNN_ANYWHERE
+#define FASTRNN_UNROLL
+#define FASTRNN_UNROLL_FEW
+#endif

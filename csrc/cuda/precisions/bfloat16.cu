@@ -1,0 +1,3 @@
+#include "../loop-inl.h"
+
+FASTRNN_PRECISION(run_bfloat16, TensorCores<BFloat16>)

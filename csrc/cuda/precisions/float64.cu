@@ -1,0 +1,3 @@
+#include "../loop-inl.h"
+
+FASTRNN_PRECISION(run_float64, Fma<double>)

@@ -1,0 +1,3 @@
+#include "../loop-inl.h"
+
+FASTRNN_PRECISION(run_tf32, TensorCores<float>)
