@@ -32,8 +32,6 @@ py::dict build_info() {
   info["version"] = FASTRNN_VERSION;
   info["compiler"] = FASTRNN_COMPILER;
   info["openmp"] = built_with_openmp();
-  info["cuda"] = false;
-  info["cuda_reason"] = "this version has no CUDA kernels";
   return info;
 }
 

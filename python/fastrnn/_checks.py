@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from . import _torch, ops
+from . import _torch, cuda, ops
 from .precision import REDUCED
 from .spec import PLAIN, Spec, Variant
 from .variants import check_directions
@@ -201,12 +201,28 @@ def check_input(
     if not data.is_cpu or not weight.is_cpu:
         _same_device(data, "input", weight, plan.names[0])
     if not (data.is_cpu or data.is_meta):
-        raise NotImplementedError(
-            f"input: this build of fastrnn computes on the CPU, got a Tensor on {data.device}"
-        )
+        _check_device(data, plan.spec)
     if data.dtype not in DTYPES:
         raise NotImplementedError(
             f"input: expected one of {', '.join(map(str, DTYPES))}, got {data.dtype}"
+        )
+
+
+def _check_device(data: Tensor, spec: Spec) -> None:
+    """NotImplementedError where this build has nothing that computes this on such a device."""
+    if not data.is_cuda:
+        raise NotImplementedError(
+            f"input: fastrnn computes on the CPU and on CUDA devices, got a Tensor on {data.device}"
+        )
+    if not cuda.is_built():
+        raise NotImplementedError(
+            f"input: this build of fastrnn computes on the CPU, got a Tensor on {data.device}; "
+            f"{cuda.HOW_TO_BUILD}"
+        )
+    if ops.cell_name(spec) not in GATES:
+        raise NotImplementedError(
+            f"input: the CUDA kernels have torch's own cells and reverse=True, not {spec.variant}; "
+            f"this layer computes on the CPU"
         )
 
 
@@ -297,7 +313,9 @@ def check_packed(
         )
     if batch is not None and sizes[0] != batch:
         raise RuntimeError(f"input.batch_sizes: expected {batch} sequences, got {sizes[0]}")
-    if sorted_indices is not None:
+    if sorted_indices is not None and data.is_cuda:  # index_select looks at the values
+        _check_index(sorted_indices, "input.sorted_indices", data.device)
+    elif sorted_indices is not None:
         _check_index(sorted_indices, "input.sorted_indices")
         order = sorted_indices.tolist()
         if sorted(order) != list(range(sizes[0])):
@@ -308,10 +326,14 @@ def check_packed(
     return sizes[0]
 
 
-def check_lengths(lengths: Any, steps: int, batch: int, *, known: bool = True) -> Tensor:
-    """``lengths`` as a Tensor [B] int64 on the CPU that is nobody else's.
+def check_lengths(
+    lengths: Any, steps: int, batch: int, device: torch.device, *, known: bool = True
+) -> Tensor:
+    """``lengths`` as a Tensor [B] int64 that is nobody else's, on the CPU or the CUDA ``device``.
 
-    Where their values are not ``known`` yet, they are checked once they are.
+    Where their values are not ``known`` yet, they are checked once they are. Values that already
+    lie on a GPU are not checked, since the program would have to wait for them: there a length
+    below 0 counts as 0 and one above T as T.
 
     Raises
     ------
@@ -328,6 +350,8 @@ def check_lengths(lengths: Any, steps: int, batch: int, *, known: bool = True) -
         )
     if batch and given.dtype not in INTEGERS:
         raise ValueError(f"lengths: expected integers, got {given.dtype}")
+    if given.is_cuda and device.type == "cuda":
+        return given.to(device, torch.int64, copy=True, memory_format=torch.contiguous_format)
     checked = given.to("cpu", torch.int64, copy=True)
     values: list[int] = checked.tolist() if known else []
     if values and (min(values) < 0 or max(values) > steps):
@@ -335,7 +359,7 @@ def check_lengths(lengths: Any, steps: int, batch: int, *, known: bool = True) -
             f"lengths: expected numbers from 0 to the {steps} steps of input, "
             f"got {reprlib.repr(values)}"
         )
-    return checked
+    return checked.to(device, non_blocking=True) if device.type == "cuda" else checked
 
 
 def check_resets(resets: Any, shape: Sequence[int]) -> Tensor:
@@ -372,10 +396,11 @@ def check_absent(name: str, value: Any) -> None:
         )
 
 
-def _check_index(index: Tensor, name: str) -> None:
-    if index.dtype is not torch.int64 or index.dim() != 1 or not index.is_cpu:
+def _check_index(index: Tensor, name: str, device: torch.device | None = None) -> None:
+    device = device or torch.device("cpu")
+    if index.dtype is not torch.int64 or index.dim() != 1 or index.device != device:
         raise RuntimeError(
-            f"{name}: expected a one-dimensional torch.int64 Tensor on the CPU, "
+            f"{name}: expected a one-dimensional torch.int64 Tensor on {device}, "
             f"got {_describe(index)} of {index.dtype} on {index.device}"
         )
 

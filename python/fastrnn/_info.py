@@ -18,7 +18,7 @@ def collect() -> dict[str, Any]:
     dict
         Plain values only, ready for JSON: ``version``, ``compiler``, ``openmp``, ``python``,
         ``platform``, ``isa`` (built, available, active, error), ``threads``, ``torch`` (its
-        version, None if not installed) and ``cuda`` (built, reason).
+        version, None if not installed) and ``cuda`` (built, architectures, compiler, reason).
     """
     torch_version, threads = _torch()
     from . import _core  # after torch, whose thread pool it then shares
@@ -33,7 +33,7 @@ def collect() -> dict[str, Any]:
         "isa": _isa(),
         "threads": threads,
         "torch": torch_version,
-        "cuda": {"built": build["cuda"], "reason": build["cuda_reason"]},
+        "cuda": _cuda(),
     }
 
 
@@ -49,7 +49,9 @@ def as_text(info: dict[str, Any]) -> str:
         "isa built": " ".join(isa["built"]),
         "isa available": " ".join(isa["available"]),
         "isa active": isa["active"] or f"none: {isa['error']}",
-        "cuda": "built" if cuda["built"] else f"not built: {cuda['reason']}",
+        "cuda": f"built for {cuda['architectures']}, {cuda['compiler']}"
+        if cuda["built"]
+        else f"not built: {cuda['reason']}",
     }
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
@@ -77,4 +79,23 @@ def _isa() -> dict[str, Any]:
         "available": isa.available(),
         "active": active,
         "error": error,
+    }
+
+
+def _cuda() -> dict[str, Any]:
+    from . import cuda
+
+    if not cuda.is_built():
+        return {
+            "built": False,
+            "architectures": None,
+            "compiler": None,
+            "reason": cuda.HOW_TO_BUILD,
+        }
+    extension = cuda.extension()
+    return {
+        "built": True,
+        "architectures": extension.architectures,
+        "compiler": extension.compiler,
+        "reason": None,
     }

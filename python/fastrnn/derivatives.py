@@ -22,11 +22,8 @@ def by_equations(layout: Layout, tensors: Sequence[Any]) -> Outputs:
     """The outputs in plain torch operations, which have derivatives of every kind."""
     data, hx, cx, batch_sizes, row_index, lengths, resets = tensors[:SINGLE]
     masks = tensors[layout.weights_end :]
-    if lengths is not None and masks:
-        active = int(lengths.sum())
-        masks = [mask[:active] for mask in masks]
     weights = tensors[SINGLE : layout.weights_end]
-    call = ops.Call(
+    call = ops.call_type(data)(
         layout.spec,
         data,
         layout.batch_first,

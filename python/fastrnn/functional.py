@@ -346,7 +346,8 @@ def run_layer(
     _checks.check_weights(plan, weights, data)
     h, c = _layer_states(plan, hx, batch, data, rank)
     if lengths is not None:
-        lengths = _checks.check_lengths(lengths, steps, batch, known=not operators.is_watched())
+        known = not operators.is_watched()
+        lengths = _checks.check_lengths(lengths, steps, batch, data.device, known=known)
     if resets is not None:
         resets = _checks.check_resets(resets, input.shape[:-1])
         resets = resets.unsqueeze(1) if rank == 2 else resets.t() if batch_first else resets
@@ -396,7 +397,7 @@ def _runner(data: Tensor, dtypes: precision.Dtypes | None) -> Callable[..., Outp
     ``dtypes`` are those of the outputs, None for the one that all arguments have.
     """
     run = operators.run if operators.is_watched() else ops.run
-    if data.dtype in precision.REDUCED:
+    if data.dtype in precision.REDUCED and not ops.takes_half(data):
         dtypes = precision.Dtypes(data.dtype, data.dtype)
     return run if dtypes is None else partial(precision.run, run, dtypes)
 

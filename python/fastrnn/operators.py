@@ -126,10 +126,10 @@ def _make_call(layout: Layout, tensors: Sequence[Any]) -> ops.Call:
     data, _, _, batch_sizes, row_index, lengths, resets = tensors[:SINGLE]
     if lengths is not None:
         steps = steps_of(data, layout.batch_first, None)
-        lengths = _checks.check_lengths(lengths, steps, layout.batch)
+        lengths = _checks.check_lengths(lengths, steps, layout.batch, data.device)
     if batch_sizes is not None:
         _checks.check_packed(data, batch_sizes, row_index, layout.batch)
-    return ops.Call(
+    return ops.call_type(data)(
         layout.spec,
         data,
         layout.batch_first,
@@ -150,7 +150,7 @@ def _compute(layout: Layout, tensors: Sequence[Any], keep: bool) -> list[Tensor]
     kept: list[Tensor] | None = None
     if keep:
         kept = []
-        call.room = ops.kept_bytes(layout.spec, data.dtype, rows_of(tensors), bool(call.masks))
+        call.room = ops.kept_bytes(layout.spec, data, rows_of(tensors), bool(call.masks))
     outputs = call.named(call.forward(data, hx, cx, weights, kept))
     filled = [data.new_empty(0) if output is None else output for output in outputs]
     if kept is None:
@@ -196,7 +196,7 @@ def _fake_recurrence(*arguments: Any) -> tuple[Tensor, ...]:
 def _fake_recurrence_forward(*arguments: Any) -> tuple[Tensor, ...]:
     layout, tensors = taken_apart(arguments)
     dropout = len(tensors) > layout.weights_end
-    size = ops.kept_bytes(layout.spec, tensors[0].dtype, rows_of(tensors), dropout)
+    size = ops.kept_bytes(layout.spec, tensors[0], rows_of(tensors), dropout)
     return *_empty_outputs(layout, tensors), tensors[0].new_empty(size, dtype=torch.uint8)
 
 
@@ -262,7 +262,8 @@ for _name, _real, _fake in (
     ("recurrence_forward", _recurrence_forward, _fake_recurrence_forward),
     ("recurrence_backward", _recurrence_backward, _fake_recurrence_backward),
 ):
-    _library.impl(_name, _real, "CPU")
+    for _device in ("CPU", "CUDA"):
+        _library.impl(_name, _real, _device)
     torch.library.register_fake(f"fastrnn::{_name}", _fake, lib=_library)
 _library.impl("recurrence", _recurrence_of_autograd, "Autograd", with_keyset=True)
 torch.library.register_autograd(

@@ -76,6 +76,11 @@ def _native(cell: str, variant: Variant) -> tuple[_core.Cell, _core.Variant]:
     return _native_cell(cell, variant), native
 
 
+def cell_name(spec: Spec) -> str:
+    """The engine's name for the cell of a spec: one of torch's wherever that computes the same."""
+    return _native_cell(spec.cell, spec.variant).name
+
+
 _PLAIN_CELLS = {cell: _native(cell, PLAIN) for cell in _CELLS}
 
 
@@ -129,7 +134,7 @@ def run(
     A single step of one layer has a ``data`` of two dimensions, [B, I], and states without those of
     layers; its h_n is y.
     """
-    call = Call(spec, data, batch_first, batch_sizes, row_index, lengths, resets, states)
+    call = call_type(data)(spec, data, batch_first, batch_sizes, row_index, lengths, resets, states)
     if not (_has_memory(data) and _has_memory(weights[1])):
         return call.by_equations(data, hx, cx, weights, call.masks)
     if torch.is_grad_enabled() and _any_requires_grad(data, hx, cx, weights):
@@ -153,13 +158,27 @@ def _any_requires_grad(
     return (hx is not None and hx.requires_grad) or (cx is not None and cx.requires_grad)
 
 
-def kept_bytes(spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
+def kept_bytes(spec: Spec, data: Tensor, rows: int, dropout: bool) -> int:
     """Enough room for what backward needs of ``rows`` steps of sequences, dense or not.
 
-    A compiler needs it as a formula of sizes that it does not know yet. What the engine keeps grows
-    with the rows, but for the alignment of each piece, to which sixteen rows need nothing added.
+    A compiler needs it as a formula of sizes that it does not know yet. ``data`` is the call's
+    input.
     """
-    return (rows + 15) // 16 * _kept_of_sixteen(spec, dtype, dropout, _core.isa_active())
+    return call_type(data).kept_bytes(spec, data.dtype, rows, dropout)
+
+
+def takes_half(data: Tensor) -> bool:
+    """Whether bfloat16 and float16 are computed as they are on the device of ``data``."""
+    return data.is_cuda
+
+
+def call_type(data: Tensor) -> type[Call]:
+    """Who computes on the device of ``data``."""
+    if data.is_cuda:
+        from ._gpu.call import CudaCall  # the first CUDA tensor loads it
+
+        return CudaCall
+    return Call
 
 
 @lru_cache(maxsize=256)
@@ -207,7 +226,7 @@ class Call:
         self.batch_sizes = batch_sizes
         self.row_index = row_index
         self.lengths = lengths
-        self.resets = None if resets is None else _copied(resets)
+        self.resets = None if resets is None else _copied(resets, data.device)
         self.states = states
         self.packed = batch_sizes is not None
         self.single_step = batch_sizes is None and data.dim() == 2
@@ -220,22 +239,46 @@ class Call:
         else:
             self.T, self.B, _ = data.shape
         if lengths is not None:
-            self.batch_sizes, self.row_index = _in_falling_order(lengths, self.T)
+            self._order_rows()
         self.masks = self._draw_masks(data) if masks is None else masks
         self.room: int | None = None
         """Bytes to take for what backward needs; None for as many as it is."""
+
+    def _order_rows(self) -> None:
+        """Turn ``lengths`` into what a packed batch has."""
+        assert self.lengths is not None
+        self.batch_sizes, self.row_index = _in_falling_order(self.lengths, self.T)
 
     def _draw_masks(self, data: Tensor) -> list[Tensor]:
         """One for each layer but the last, over the rows of all steps in order of time."""
         if not self.spec.dropout or self.spec.num_layers == 1:
             return []
-        rows: tuple[int, ...] = (self.T, self.B)
-        if self.batch_sizes is not None:
-            rows = (int(self.batch_sizes.sum()),)
+        shape = (*self._mask_shape(data), self.out)
         return [
-            reference.dropout_mask((*rows, self.out), self.spec.dropout, data)
+            reference.dropout_mask(shape, self.spec.dropout, data)
             for _ in range(self.spec.num_layers - 1)
         ]
+
+    def _mask_shape(self, data: Tensor) -> tuple[int, ...]:
+        """How many rows a mask is drawn for."""
+        if self.batch_sizes is None:
+            return self.T, self.B
+        return (int(self.batch_sizes.sum()),)
+
+    def _masks_of_rows(self, masks: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Of masks that were drawn for more rows than there are, those of the rows."""
+        if self.lengths is None or not masks:
+            return masks
+        active = int(self.lengths.sum())
+        return [mask[:active] for mask in masks]
+
+    @staticmethod
+    def kept_bytes(spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
+        """What the engine keeps grows with the rows, but for the alignment of each piece.
+
+        To that sixteen rows need nothing added.
+        """
+        return (rows + 15) // 16 * _kept_of_sixteen(spec, dtype, dropout, _core.isa_active())
 
     def _make_plan(self, data: Tensor, save: bool) -> _core.Plan:
         spec = self.spec
@@ -355,7 +398,7 @@ class Call:
             lengths=self.lengths,
             resets=self.resets,
             states=self.states,
-            masks=masks,
+            masks=self._masks_of_rows(masks),
         )
         if not self.single_step:
             return outputs
@@ -502,9 +545,9 @@ def _in_falling_order(lengths: Tensor, T: int) -> tuple[Tensor, Tensor]:
     return len(lengths) - ended, row_index
 
 
-def _copied(resets: Tensor) -> Tensor:
+def _copied(resets: Tensor, device: torch.device) -> Tensor:
     """What backward will read again, when the caller's rollout buffer may have been filled anew."""
-    return resets.to("cpu", copy=True, memory_format=torch.contiguous_format)
+    return resets.to(device, copy=True, memory_format=torch.contiguous_format)
 
 
 def _bytes(n: int) -> Tensor:

@@ -179,7 +179,7 @@ def _folded(
     if batch_sizes is not None:
         spread[3] = batch_sizes * V
     if row_index is not None:
-        spread[4] = (row_index[:, None] * V + torch.arange(V)).flatten()
+        spread[4] = (row_index[:, None] * V + torch.arange(V, device=row_index.device)).flatten()
     return replace(layout, batch=layout.batch * V), spread
 
 

@@ -1,0 +1,109 @@
+"""The CUDA path: the recurrence of one layer (csrc/cuda/bindings.cpp, layer.h).
+
+Addresses are integers, 0 where there is nothing, in the memory of the stream's device; strides are
+in elements. A tensor of all steps is (address, from step to step, from row to row).
+"""
+
+from collections.abc import Sequence as Sequence_
+from enum import Enum
+
+Addresses = tuple[int, int, int]
+
+architectures: str
+compiler: str
+
+class Cell(Enum):
+    lstm = ...
+    gru = ...
+    rnn_tanh = ...
+    rnn_relu = ...
+
+class Precision(Enum):
+    float32 = ...
+    tf32 = ...
+    float64 = ...
+    float16 = ...
+    bfloat16 = ...
+
+class CellLayout:
+    """What the tensors of a cell look like."""
+
+    gates: int
+    slots: int
+    input_slot: int
+    hidden_slot: int
+    gate_of_slot: list[int]
+
+class LayerShape:
+    def __init__(self, cell: Cell, H: int, P: int, reverse: bool) -> None: ...
+
+class Stream:
+    """Where launches go; ``handle`` is that of torch's stream."""
+
+    def __init__(self, device: int, handle: int) -> None: ...
+
+class Sequence:
+    """Which rows take part in which step.
+
+    ``batch_sizes`` are those of a packed batch, else empty. ``lengths`` int64 [B] and ``resets``
+    bool lie on the device.
+    """
+
+    def __init__(
+        self, T: int, B: int, batch_sizes: Sequence_[int], lengths: int, resets: Addresses
+    ) -> None: ...
+
+class Forward:
+    """The tensors of one direction of a layer; each attribute as layer.h describes it."""
+
+    w_hh: int
+    b_ih: int
+    b_hh: int
+    w_hr: int
+    h: int
+    c: int
+    gates: Addresses
+    extra: Addresses
+    cell: Addresses
+    raw: Addresses
+    y: Addresses
+
+class Backward:
+    """The same for the gradients."""
+
+    w_hh: int
+    w_hr: int
+    h0: int
+    c0: int
+    d_h: int
+    d_c: int
+    gates: Addresses
+    extra: Addresses
+    cell: Addresses
+    y: Addresses
+    d_y: Addresses
+    d_cell: Addresses
+    d_pre: Addresses
+    d_projected: Addresses
+    h_prev: Addresses
+
+def cell_layout(cell: Cell) -> CellLayout: ...
+def forward(
+    precision: Precision,
+    sequence: Sequence,
+    shape: LayerShape,
+    save: bool,
+    directions: Sequence_[Forward],
+    stream: Stream,
+) -> None:
+    """Enqueue a layer; return at once."""
+
+def backward(
+    precision: Precision,
+    sequence: Sequence,
+    shape: LayerShape,
+    initial: bool,
+    directions: Sequence_[Backward],
+    stream: Stream,
+) -> None:
+    """The same for its gradients; ``initial`` asks for those of the initial states."""
