@@ -1,0 +1,79 @@
+"""Check a built CUDA module from outside: what it is compiled for, and what it needs to load.
+
+``python tests/cuda/check_module.py`` prints what it found, and fails if machine code for an
+architecture or PTX is missing, if a kernel is or spills, or if the module wants a library at run
+time that a machine with nothing but a driver lacks. Needs binutils, and NVIDIA's cuobjdump (part of
+the CUDA toolkit, or ``pip install nvidia-cuda-cuobjdump``).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from importlib import metadata
+from importlib.util import find_spec
+
+from fastrnn import cuda
+
+# Kernels of each precision: four cells forward and backward, and three of the projected LSTM
+KERNELS = 11
+PRECISIONS = 5
+ALLOWED = re.compile(r"lib(stdc\+\+|gcc_s|m|c|dl|rt|pthread)\.so|ld-linux")
+
+
+def main() -> None:
+    cuobjdump = find_cuobjdump()
+    spec = find_spec("fastrnn._cuda")
+    assert spec is not None, cuda.HOW_TO_BUILD
+    assert spec.origin is not None
+    asked = cuda.architectures().split()
+    check_architectures(cuobjdump, spec.origin, asked)
+    check_kernels(cuobjdump, spec.origin, sum(name.endswith("-real") for name in asked))
+    check_libraries(spec.origin)
+
+
+def find_cuobjdump() -> str:
+    found = shutil.which("cuobjdump")
+    if found:
+        return found
+    files = metadata.files("nvidia-cuda-cuobjdump") or []
+    return str(next(file.locate() for file in files if file.name == "cuobjdump"))
+
+
+def check_architectures(cuobjdump: str, module: str, asked: list[str]) -> None:
+    found = {
+        "-real": set(re.findall(r"\.sm_(\w+)\.cubin", run(cuobjdump, "-lelf", module))),
+        "-virtual": set(re.findall(r"\.sm_(\w+)\.ptx", run(cuobjdump, "-lptx", module))),
+    }
+    print("machine code:", *sorted(found["-real"]), "  PTX:", *sorted(found["-virtual"]))
+    for kind, names in found.items():
+        wanted = {name.removesuffix(kind) for name in asked if name.endswith(kind)}
+        assert names == wanted, f"asked for {kind} {sorted(wanted)}, got {sorted(names)}"
+
+
+def check_kernels(cuobjdump: str, module: str, architectures: int) -> None:
+    usage = run(cuobjdump, "-res-usage", module)
+    kernels = re.findall(r"Function (\S*run_step\S*):\s*REG:(\d+) STACK:(\d+)", usage)
+    print(f"kernels: {len(kernels)}, registers at the most: {max(int(r) for _, r, _ in kernels)}")
+    assert len({name for name, _, _ in kernels}) == KERNELS * PRECISIONS
+    assert len(kernels) == KERNELS * PRECISIONS * architectures
+    spilling = [name for name, _, stack in kernels if int(stack)]
+    assert not spilling, f"registers spill to memory in {spilling}"
+
+
+def check_libraries(module: str) -> None:
+    needed = re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", module))
+    print("libraries:", *needed)
+    strange = [name for name in needed if not ALLOWED.match(name)]
+    assert not strange, f"the module would have to load {strange}"
+    exported = run("nm", "-D", "--defined-only", module)
+    assert "PyInit__cuda" in exported
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    main()

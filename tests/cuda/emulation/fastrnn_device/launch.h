@@ -1,0 +1,121 @@
+// The block that the steps of csrc/cuda are written for, on a CPU: its threads are turns of a loop,
+// a step's blocks run one after another, and tensor cores follow the layouts of the PTX ISA. It is
+// to prove results, and no more than that: nothing runs at once here, so it cannot find a race.
+#pragma once
+
+#include <limits>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+#include "layer.h"
+#include "product.h"
+
+namespace fastrnn::cuda {
+
+// Section "Matrix Fragments for mma.m16n8k16" of the PTX ISA: where lane `lane` holds element i of
+// each operand. Written from the manual and not from tiling.h, which it judges.
+template <class T>
+struct Fragments {
+  static constexpr int kK = 16;
+  static constexpr int kA = 8, kB = 4;  // elements of a lane, two in each word
+  static int a_row(int lane, int i) { return lane / 4 + (i / 2 % 2 ? 8 : 0); }
+  static int a_column(int lane, int i) { return lane % 4 * 2 + i % 2 + (i >= 4 ? 8 : 0); }
+  static int b_row(int lane, int i) { return lane % 4 * 2 + i % 2 + (i >= 2 ? 8 : 0); }
+  static float value(const uint32_t* words, int i) {
+    return widen(T{static_cast<uint16_t>(words[i / 2] >> (i % 2 ? 16 : 0))});
+  }
+};
+
+// The same of m16n8k8 with TF32
+template <>
+struct Fragments<float> {
+  static constexpr int kK = 8;
+  static constexpr int kA = 4, kB = 2;
+  static int a_row(int lane, int i) { return lane / 4 + (i % 2 ? 8 : 0); }
+  static int a_column(int lane, int i) { return lane % 4 + (i >= 2 ? 4 : 0); }
+  static int b_row(int lane, int i) { return lane % 4 + (i >= 1 ? 4 : 0); }
+  static float value(const uint32_t* words, int i) { return float_of(words[i] & ~0x1fffu); }
+};
+
+// What mma.sync does with the operands of all lanes of a warp
+template <class T, class SumOf>
+void multiply_on_tensor_cores(const Operands (&in)[kLanes], SumOf sum) {
+  using F = Fragments<T>;
+  float a[16][F::kK] = {}, b[F::kK][8] = {};
+  for (int lane = 0; lane < kLanes; ++lane) {
+    for (int i = 0; i < F::kA; ++i)
+      a[F::a_row(lane, i)][F::a_column(lane, i)] = F::value(in[lane].a, i);
+    for (int i = 0; i < F::kB; ++i) b[F::b_row(lane, i)][lane / 4] = F::value(in[lane].b, i);
+  }
+  for (int lane = 0; lane < kLanes; ++lane) {
+    for (int i = 0; i < 4; ++i) {
+      const int row = lane / 4 + (i >= 2 ? 8 : 0), column = lane % 4 * 2 + i % 2;
+      for (int k = 0; k < F::kK; ++k) sum(lane)[i] += a[row][k] * b[k][column];
+    }
+  }
+}
+
+template <class P, int kGroups>
+class Block {
+  using S = Sum<typename P::T>;
+
+ public:
+  Block(int64_t index, S* partials)
+      : index_(index), partials_(partials), threads_(new Registers<P, kGroups>[kThreads]) {}
+
+  int64_t index() const { return index_; }
+  S* partials() const { return partials_; }
+
+  // Backwards, since no order may matter
+  template <class Work>
+  void each_thread(Work work) {
+    for (int thread = kThreads - 1; thread >= 0; --thread) work(thread, threads_[thread]);
+  }
+  void meet() {}
+
+  void multiply() {
+    for (int first = 0; first < kThreads; first += kLanes) {
+      for (int g = 0; g < kGroups; ++g) multiply_group(&threads_[first], g);
+    }
+  }
+
+ private:
+  void multiply_group(Registers<P, kGroups>* lanes, int g) {
+    if constexpr (P::kTensorCores) {
+      for (int turn = 0; turn < P::kMultiplies; ++turn) {
+        Operands in[kLanes];
+        for (int l = 0; l < kLanes; ++l) in[l] = P::operands(lanes[l].a, lanes[l].w[g], turn);
+        multiply_on_tensor_cores<typename P::T>(in, [&](int l) { return lanes[l].sum[g]; });
+      }
+    } else {
+      for (int l = 0; l < kLanes; ++l) P::multiply(lanes[l].a, lanes[l].w[g], lanes[l].sum[g]);
+    }
+  }
+
+  int64_t index_;
+  S* partials_;
+  std::unique_ptr<Registers<P, kGroups>[]> threads_;
+};
+
+// Shared memory begins as NaN, as no kernel may read what no thread of its block has written.
+template <class MakeStep>
+void launch(Stream, int directions, MakeStep make_step) {
+  using Step = decltype(make_step(0));
+  using P = typename Step::Policy;
+  using S = Sum<typename P::T>;
+  for (int d = directions - 1; d >= 0; --d) {
+    const Step step = make_step(d);
+    for (int64_t index = step.size.tiles() - 1; index >= 0; --index) {
+      std::vector<S> partials(kPartials<Step::kGroups>, std::numeric_limits<S>::quiet_NaN());
+      Block<P, Step::kGroups> block(index, partials.data());
+      step(block);
+    }
+  }
+}
+
+struct OnDevice {
+  explicit OnDevice(int) {}
+};
+
+}  // namespace fastrnn::cuda
