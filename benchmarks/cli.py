@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import language_model, machine, memory, report, self_check
+from benchmarks import device, language_model, machine, memory, report, self_check
 from benchmarks.contenders import BASELINE, CONTENDERS, SUBJECT, Contender
 from benchmarks.contenders.torch_nn import TorchLayers
+from benchmarks.device import DEVICES
 from benchmarks.language_model import Outcome
 from benchmarks.results import Point, Report
 from benchmarks.runner import Runner
@@ -39,6 +40,7 @@ def main(
     if options.replay:
         finished = Report.load(options.replay)
     else:
+        _check_device(options)
         if options.threads:
             torch.set_num_threads(options.threads)
         steady_process()
@@ -48,6 +50,14 @@ def main(
     return _deliver(finished, options, console)
 
 
+def _check_device(options: argparse.Namespace) -> None:
+    reason = device.missing(options.device)
+    if options.device != "cpu" and options.memory:
+        reason = "memory is measured on the CPU alone"
+    if reason:
+        raise SystemExit(f"--device {options.device}: {reason}")
+
+
 def _parser(contenders: Sequence[Contender]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -55,7 +65,7 @@ def _parser(contenders: Sequence[Contender]) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="a small grid with little effort: two minutes at most")
-    add("--grid", choices=sorted(GRIDS), help="default: peers, with --quick: quick")
+    add("--grid", choices=sorted(GRIDS), help="default: peers, on a GPU cudnn, with --quick quick")
     add("--cell", nargs="+", choices=CELLS, default=CELLS, help="default: all")
     add("--phase", nargs="+", choices=PHASES, default=PHASES, help="default: both")
     add(
@@ -65,6 +75,7 @@ def _parser(contenders: Sequence[Contender]) -> argparse.ArgumentParser:
         help=f"default: all that are installed, with --quick: {SUBJECT} and {BASELINE}",
     )
     add("--workload", default="", metavar="TEXT", help="only workloads whose name contains this")
+    add("--device", choices=DEVICES, default="cpu", help="default: cpu")
     add("--threads", type=_positive, metavar="N", help="default: torch's own choice")
     add("--memory", action="store_true", help="measure the memory of training steps as well")
     add("--no-language-model", action="store_true", help="skip the end-to-end run")
@@ -102,7 +113,8 @@ def _list(contenders: Sequence[Contender], console: Console) -> None:
 
 
 def _chosen_points(options: argparse.Namespace) -> list[tuple[Workload, Phase]]:
-    grid = GRIDS[options.grid or ("quick" if options.quick else "peers")]
+    default = "cudnn" if options.device == "cuda" else "peers"
+    grid = GRIDS[options.grid or ("quick" if options.quick else default)]
     points = [
         (workload, phase)
         for workload in grid
@@ -123,7 +135,7 @@ def _chosen_contenders(
     names = options.contender or quick or [contender.name for contender in contenders]
     installed = []
     for contender in contenders:
-        if contender.name not in names:
+        if contender.name not in names or not device.runs_on(contender, options.device):
             continue
         reason = contender.missing()
         if reason:
@@ -136,8 +148,9 @@ def _chosen_contenders(
 def _run(options: argparse.Namespace, contenders: Sequence[Contender], console: Console) -> Report:
     points = _chosen_points(options)
     commit, neighbours = machine.commit(), machine.Neighbours()
-    yardsticks = choose_yardsticks(workload.dtype for workload, _ in points)
-    runner = Runner(contenders, QUICK if options.quick else FULL, yardsticks)
+    yardsticks = choose_yardsticks((workload.dtype for workload, _ in points), options.device)
+    effort = QUICK if options.quick else FULL
+    runner = Runner(contenders, effort, yardsticks, options.device)
     measured = _run_points(runner, points, console)
     language_models = _run_language_models(options, console)
     during = {
@@ -146,7 +159,8 @@ def _run(options: argparse.Namespace, contenders: Sequence[Contender], console: 
     }
     if options.memory:  # in processes that the measurement above would count as neighbours
         measured = _measure_memory(measured, contenders, console)
-    return Report(machine.describe() | during, commit, measured, language_models)
+    described = machine.describe() | device.describe(options.device) | during
+    return Report(described, commit, measured, language_models)
 
 
 def _run_points(
@@ -179,7 +193,8 @@ def _measure_memory(
 
 def _run_language_models(options: argparse.Namespace, console: Console) -> list[Outcome]:
     cells = [cell for cell in options.cell if cell in language_model.CELLS]
-    if options.no_language_model or "training" not in options.phase or not cells:
+    wanted = options.device == "cpu" and not options.no_language_model
+    if not wanted or "training" not in options.phase or not cells:
         return []
     size = language_model.QUICK if options.quick else language_model.FULL
     conversions = language_model.conversions()

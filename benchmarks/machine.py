@@ -30,7 +30,16 @@ _VARIABLES = (
 # Of all processors, in use by others during a run.
 TOLERABLE_SHARE = 0.05
 
-_PACKAGES = ("fastrnn", "torch", "numpy", "onnxruntime", "openvino", "jax")
+_PACKAGES = (
+    "fastrnn",
+    "torch",
+    "numpy",
+    "onnxruntime",
+    "openvino",
+    "jax",
+    "haste_pytorch",
+    "flashrnn",
+)
 
 
 def describe() -> dict[str, Any]:
@@ -50,6 +59,8 @@ def describe() -> dict[str, Any]:
 
 def title(machine: dict[str, Any]) -> str:
     """Name the machine in one line."""
+    if "gpu" in machine:
+        return f"{machine['gpu']}, CUDA {machine['cuda']}, torch {machine['packages']['torch']}"
     isa = f", {machine['isa']}" if machine["isa"] else ""
     threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
     return f"{machine['cpu']}, {threads}{isa}, torch {machine['packages']['torch']}"

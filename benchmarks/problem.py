@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import fastrnn
+from benchmarks.device import Device
 from benchmarks.workloads import SEED, Workload
 
 _CLASS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
@@ -26,12 +27,14 @@ class Problem:
     x : the input, (T, B, I), or (B, T, I) with ``batch_first``, or (B, I) for a single step;
         padded where the workload has lengths.
     resets : bool (T, B), where the state is cleared before the step; None without episodes.
+    device : where the problem is to be solved, and where all of these tensors are.
     """
 
     workload: Workload
     weights: dict[str, torch.Tensor]
     x: torch.Tensor
     resets: torch.Tensor | None = None
+    device: Device = "cpu"
 
     def double(self) -> Problem:
         """Return the same numbers in float64, the precision of the reference."""
@@ -40,6 +43,17 @@ class Problem:
             {name: weight.double() for name, weight in self.weights.items()},
             self.x.double(),
             self.resets,
+            self.device,
+        )
+
+    def on(self, device: Device) -> Problem:
+        """Return the same problem on a device."""
+        return Problem(
+            self.workload,
+            {name: weight.to(device) for name, weight in self.weights.items()},
+            self.x.to(device),
+            None if self.resets is None else self.resets.to(device),
+            device,
         )
 
     def batch(self) -> torch.Tensor | PackedSequence:
@@ -48,11 +62,17 @@ class Problem:
             return self.x.clone()
         return self.pack(self.x)
 
+    def lengths(self) -> torch.Tensor:
+        """Return the lengths where the input is."""
+        return torch.tensor(self.workload.lengths, device=self.device)
+
     def pack(self, padded: torch.Tensor) -> PackedSequence:
         """Pack a batch by the workload's lengths."""
-        lengths = torch.tensor(self.workload.lengths)
         return pack_padded_sequence(
-            padded, lengths, batch_first=self.workload.batch_first, enforce_sorted=False
+            padded,
+            torch.tensor(self.workload.lengths),
+            batch_first=self.workload.batch_first,
+            enforce_sorted=False,
         )
 
     def unpack(self, packed: PackedSequence) -> torch.Tensor:

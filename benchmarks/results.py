@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import SUBJECT
+from benchmarks.device import Device
 from benchmarks.language_model import Outcome
 from benchmarks.timing import ratio_of_rounds
 from benchmarks.workloads import Cell, Phase, Workload
@@ -30,6 +31,7 @@ class Point:
     errors : contender -> largest relative error against the float64 reference.
     failures : contender -> why it was not timed.
     peak_mib : contender -> memory at the peak of a training step; empty where none was measured.
+    device : where everyone computed.
     """
 
     workload: Workload
@@ -40,6 +42,7 @@ class Point:
     errors: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     peak_mib: dict[str, float] = field(default_factory=dict)
+    device: Device = "cpu"
 
     def peers(self) -> list[str]:
         """Return the contenders that were timed beside the subject."""
@@ -87,7 +90,7 @@ class Point:
             "workload": {"name": self.workload.name, **workload},
             "phase": self.phase,
             "dtype": dtype,
-            "device": "cpu",
+            "device": self.device,
             "times_ms": self.times_ms,
             "ratios": self.ratios(),
             "gflops": self.gflops(),
@@ -113,7 +116,7 @@ class Point:
         )
         measured = ("times_ms", "rounds_ms", "gemm_gflops", "errors", "failures", "peak_mib")
         found = {key: point[key] for key in measured if key in point}  # older files have fewer
-        return Point(workload, point["phase"], **found)
+        return Point(workload, point["phase"], **found, device=point["device"])
 
 
 @dataclass(frozen=True)

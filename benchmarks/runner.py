@@ -12,15 +12,24 @@ import torch
 from benchmarks.contenders import Contender, Entry
 from benchmarks.contenders.base import Array, Results
 from benchmarks.contenders.torch_nn import TorchLayers
+from benchmarks.device import CudaClock, Device, runs_on
 from benchmarks.problem import Problem, make_problem
 from benchmarks.results import Point
-from benchmarks.timing import NO_ROUNDS, Effort, Rounds, take_turns
+from benchmarks.timing import NO_ROUNDS, WALL_CLOCK, Effort, Rounds, take_turns
 from benchmarks.workloads import DType, Phase, Workload
 from benchmarks.yardstick import Yardstick, gflops
 
 # Largest deviation from the float64 reference, over the largest magnitude of the same tensor.
 # Ten times the worst that torch and fastrnn show anywhere in the grids.
 TOLERANCE: dict[DType, float] = {"float32": 3e-5, "float64": 1e-13}
+
+# On a GPU, where torch's flags let float32 be rounded to TF32, ten bits, in products
+GPU_TOLERANCE: dict[DType, float] = {
+    "float32": 2e-2,
+    "float64": 1e-12,
+    "float16": 5e-2,
+    "bfloat16": 3e-1,
+}
 
 _YARDSTICK = "yardstick"
 
@@ -35,21 +44,23 @@ class Runner:
     effort : how long one point is measured.
     yardsticks : a large matrix product of each precision that takes its turn too, as the machine's
         own limit; none where there is none.
+    device : where everything runs, the reference as well.
     """
 
     contenders: Sequence[Contender]
     effort: Effort
     yardsticks: Mapping[DType, Yardstick] = field(default_factory=dict)
+    device: Device = "cpu"
 
     def run(self, workload: Workload, phase: Phase) -> Point:
         """Check, then time; a contender with a wrong result is reported and not timed."""
-        problem = make_problem(workload)
+        problem = make_problem(workload).on(self.device)
         with torch.inference_mode(phase == "inference"):
             reference = _reference(problem, phase)
             checked = {
                 contender.name: _check(contender, problem, phase, reference)
                 for contender in self.contenders
-                if contender.supports(workload, phase)
+                if runs_on(contender, self.device) and contender.supports(workload, phase)
             }
             admitted = {name: found.entry for name, found in checked.items() if found.entry}
             timed = self._time(admitted, workload.dtype) if admitted else {}
@@ -61,13 +72,21 @@ class Runner:
             gemm_gflops=list(map(gflops, timed.get(_YARDSTICK, NO_ROUNDS).per_round())),
             errors={name: found.error for name, found in checked.items()},
             failures={name: found.failure for name, found in checked.items() if found.failure},
+            device=self.device,
         )
 
     def _time(self, entries: Mapping[str, Entry], dtype: DType) -> dict[str, Rounds]:
         calls = {name: entry.call for name, entry in entries.items()}
         if dtype in self.yardsticks:
             calls[_YARDSTICK] = self.yardsticks[dtype].call
-        return take_turns(calls, self.effort)
+        clock = CudaClock() if self.device == "cuda" else WALL_CLOCK
+        return take_turns(calls, self.effort, clock)
+
+
+def tolerance_of(dtype: DType, device: Device) -> float:
+    """Largest deviation that is no failure."""
+    on_device = GPU_TOLERANCE if device == "cuda" else GPU_TOLERANCE | TOLERANCE
+    return on_device[dtype]
 
 
 @dataclass(frozen=True)
@@ -110,7 +129,7 @@ def _check(contender: Contender, problem: Problem, phase: Phase, reference: Resu
         error = largest_error(entry.results(entry.call()), reference)
     except Exception as raised:  # a contender may raise anything; the others still run
         return _Checked(float("inf"), failure=f"{type(raised).__name__}: {raised}")
-    tolerance = TOLERANCE[problem.workload.dtype]
+    tolerance = tolerance_of(problem.workload.dtype, problem.device)
     if error <= tolerance:
         return _Checked(error, entry)
     return _Checked(error, failure=f"relative error {error:.1e} is above {tolerance:.0e}")

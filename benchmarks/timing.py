@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 Call = Callable[[], Any]
 
@@ -46,6 +46,35 @@ FULL = Effort(block_s=0.060, min_rounds=5, max_rounds=40, budget_s=6.0, precisio
 QUICK = Effort(block_s=0.030, min_rounds=4, max_rounds=15, budget_s=1.2, precision=0.010)
 
 
+class Clock(Protocol):
+    """How calls are timed, and how one waits for what they started."""
+
+    def each(self, call: Call, calls: int) -> tuple[float, ...]:
+        """Seconds of each of so many calls."""
+
+    def settle(self) -> None:
+        """Wait until all is done that was started."""
+
+
+class WallClock:
+    """Times calls that are done when they return."""
+
+    def each(self, call: Call, calls: int) -> tuple[float, ...]:
+        clock = time.perf_counter
+        seconds = []
+        for _ in range(calls):
+            start = clock()
+            call()  # what it returns dies here, within the time: freeing it is part of its cost
+            seconds.append(clock() - start)
+        return tuple(seconds)
+
+    def settle(self) -> None:
+        """Nothing goes on after a call."""
+
+
+WALL_CLOCK = WallClock()
+
+
 @dataclass(frozen=True)
 class Rounds:
     """The seconds of every call of one contender, block by block."""
@@ -64,10 +93,14 @@ class Rounds:
 NO_ROUNDS = Rounds(())
 
 
-def take_turns(calls: Mapping[str, Call], effort: Effort) -> dict[str, Rounds]:
+def take_turns(
+    calls: Mapping[str, Call], effort: Effort, clock: Clock = WALL_CLOCK
+) -> dict[str, Rounds]:
     """Time every call in blocks, in an order that rotates from round to round."""
     names = list(calls)
-    block_calls = {name: _calls_per_block(call, effort.block_s) for name, call in calls.items()}
+    block_calls = {
+        name: _calls_per_block(call, effort.block_s, clock) for name, call in calls.items()
+    }
     blocks: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
     deadline = time.perf_counter() + effort.budget_s
     for done in range(effort.max_rounds):
@@ -76,7 +109,7 @@ def take_turns(calls: Mapping[str, Call], effort: Effort) -> dict[str, Rounds]:
             break
         turn = done % len(names)
         for name in names[turn:] + names[:turn]:
-            blocks[name].append(_timed_block(calls[name], block_calls[name]))
+            blocks[name].append(_timed_block(calls[name], block_calls[name], clock))
     return {name: Rounds(tuple(timed)) for name, timed in blocks.items()}
 
 
@@ -104,25 +137,22 @@ def ratio_of_rounds(slower: Sequence[float], faster: Sequence[float]) -> float:
     return statistics.median(s / f for s, f in zip(slower, faster, strict=True))
 
 
-def _timed_block(call: Call, calls: int) -> tuple[float, ...]:
-    clock = time.perf_counter
-    seconds = []
+def _timed_block(call: Call, calls: int, clock: Clock) -> tuple[float, ...]:
     with quiet_block():
         for _ in range(WARM_CALLS):
             call()
-        for _ in range(calls):
-            start = clock()
-            call()  # what it returns dies here, within the time: freeing it is part of its cost
-            seconds.append(clock() - start)
-    return tuple(seconds)
+        clock.settle()
+        return clock.each(call, calls)
 
 
-def _calls_per_block(call: Call, block_s: float) -> int:
+def _calls_per_block(call: Call, block_s: float, clock: Clock) -> int:
     """Count the calls that fill a block; the estimate itself takes no more than a block."""
     call()
+    clock.settle()
     calls, start = 0, time.perf_counter()
     while True:
         call()
+        clock.settle()
         calls += 1
         elapsed = time.perf_counter() - start
         if elapsed > block_s / 4:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Cell = Literal["lstm", "gru", "rnn"]
 Phase = Literal["inference", "training"]
-DType = Literal["float32", "float64"]
+DType = Literal["float32", "float64", "float16", "bfloat16"]
 
 CELLS: tuple[Cell, ...] = get_args(Cell)
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -65,6 +65,8 @@ class Workload:
             "resets": self.episode > 0,
             "batch_first": self.batch_first,
             "f64": self.dtype == "float64",
+            "f16": self.dtype == "float16",
+            "bf16": self.dtype == "bfloat16",
             **{_label(name, value): True for name, value in self.variant},
         }
         sizes = f"T{self.T} B{self.B} I{self.I} H{self.H}"
@@ -242,6 +244,37 @@ def _long() -> Iterable[Workload]:
             yield Workload(cell, T, 1, 32, 32)
 
 
+def _cudnn() -> Iterable[Workload]:
+    """One layer on a GPU around a middling size, and what cuDNN has slower algorithms for."""
+    middle: dict[str, Any] = {"T": 512, "B": 16, "I": 512, "H": 512}
+    shapes: list[dict[str, Any]] = [
+        *({"T": T} for T in (128, 512, 2048)),
+        *({"B": B} for B in (1, 4, 64, 256)),
+        *({"I": H, "H": H} for H in (64, 128, 256, 768, 1024, 2048)),
+    ]
+    others: list[dict[str, Any]] = [
+        {"bidirectional": True},
+        {"layers": 2},
+        {"lengths": ragged_lengths(512, 16)},
+        {"B": 13, "lengths": ragged_lengths(512, 13), "bidirectional": True, "layers": 2},
+    ]
+    dtypes: tuple[DType, ...] = ("float16", "bfloat16", "float32")
+    for cell in ("lstm", "gru"):
+        for dtype in dtypes:
+            for changes in (*shapes, *others):
+                yield Workload(cell, dtype=dtype, **{**middle, **changes})
+
+
+def _cudnn_quick() -> Iterable[Workload]:
+    """A few points of that grid: short, long, wide, in both directions, packed."""
+    few = ("T128 B16 I512 H512", "T2048 B16 I512 H512", "T512 B16 I1024 H1024")
+    few += ("T512 B16 I512 H512 bi", "T512 B16 I512 H512 packed")
+    for workload in _cudnn():
+        sizes, _, dtype = workload.shape.rpartition(" ")
+        if workload.shape in few or (sizes in few and dtype in ("f16", "bf16")):
+            yield workload
+
+
 GRIDS: dict[str, tuple[Workload, ...]] = {
     "peers": tuple(_peers()),
     "quick": tuple(_quick()),
@@ -253,4 +286,6 @@ GRIDS: dict[str, tuple[Workload, ...]] = {
     "variants": tuple(_variants()),
     "unseen": tuple(_unseen()),
     "long": tuple(_long()),
+    "cudnn": tuple(_cudnn()),
+    "cudnn-quick": tuple(_cudnn_quick()),
 }

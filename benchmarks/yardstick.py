@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from benchmarks.timing import Call, Effort, take_turns
+from benchmarks.device import CudaClock, Device
+from benchmarks.timing import WALL_CLOCK, Call, Effort, take_turns
 from benchmarks.workloads import DType
 
 SIZE = 2048
@@ -37,25 +38,25 @@ def gflops(seconds: float) -> float:
     return 2e-9 * SIZE**3 / seconds
 
 
-def choose_yardsticks(dtypes: Iterable[DType]) -> dict[DType, Yardstick]:
+def choose_yardsticks(dtypes: Iterable[DType], device: Device = "cpu") -> dict[DType, Yardstick]:
     """Probe the candidates of each precision once."""
-    return {dtype: _fastest(dtype) for dtype in sorted(set(dtypes))}
+    return {dtype: _fastest(dtype, device) for dtype in sorted(set(dtypes))}
 
 
-def _fastest(dtype: DType) -> Yardstick:
-    calls = _candidates(dtype)
-    timed = take_turns(calls, _PROBE)
+def _fastest(dtype: DType, device: Device) -> Yardstick:
+    calls = _candidates(dtype, device)
+    timed = take_turns(calls, _PROBE, CudaClock() if device == "cuda" else WALL_CLOCK)
     rates = {name: gflops(timed[name].median()) for name in calls}
     best = max(rates, key=lambda name: rates[name])
     return Yardstick(best, calls[best], rates)
 
 
-def _candidates(dtype: DType) -> dict[str, Call]:
+def _candidates(dtype: DType, device: Device) -> dict[str, Call]:
     """torch.mm is MKL's, which leaves AVX-512 unused on AMD; oneDNN's product does not."""
-    a, b, out = torch.randn(3, SIZE, SIZE, dtype=getattr(torch, dtype)).unbind()
+    a, b, out = torch.randn(3, SIZE, SIZE, dtype=getattr(torch, dtype), device=device).unbind()
     calls: dict[str, Call] = {"torch.mm": lambda: torch.mm(a, b, out=out)}
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if dtype == "float32" and has_onednn:
+    if dtype == "float32" and device == "cpu" and has_onednn:
         blocked_a, blocked_b = a.to_mkldnn(), b.to_mkldnn()
         calls["oneDNN linear"] = lambda: functional.linear(blocked_a, blocked_b)
     return calls

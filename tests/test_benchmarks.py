@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib")
 
 from rich.console import Console
 
-from benchmarks import cli, machine, memory, report, self_check, timing, yardstick
+from benchmarks import cli, device, machine, memory, report, self_check, timing, yardstick
 from benchmarks.contenders import CONTENDERS, Entry
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.plot import save_plot
@@ -343,9 +343,13 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_run(option: str) ->
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_no_table_is_cut_at_a_hundred_columns_with_every_contender(phase: Phase) -> None:
-    names = [contender.name for contender in CONTENDERS]
-    longest = max((w for grid in GRIDS.values() for w in grid), key=lambda w: len(w.name))
+@pytest.mark.parametrize("where", device.DEVICES)
+def test_no_table_is_cut_at_a_hundred_columns_with_every_contender(
+    phase: Phase, where: device.Device
+) -> None:
+    names = [contender.name for contender in CONTENDERS if device.runs_on(contender, where)]
+    grids = [grid for name, grid in GRIDS.items() if name.startswith("cudnn") == (where == "cuda")]
+    longest = max((w for grid in grids for w in grid), key=lambda w: len(w.name))
     crowded = Point(
         longest,
         phase,
@@ -446,3 +450,40 @@ def test_a_system_that_cannot_measure_memory_says_so_and_goes_on(
     monkeypatch.setattr(memory, "missing", lambda: "no /proc")
     assert run_cli("--memory") == 0
     assert "Memory is not measured: no /proc" in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="--device cuda: torch finds no GPU"):
+        cli.main(["--device", "cuda"])
+
+
+def test_contenders_are_asked_only_where_they_compute() -> None:
+    on_gpu = {c.name for c in CONTENDERS if device.runs_on(c, "cuda")}
+    on_cpu = {c.name for c in CONTENDERS if device.runs_on(c, "cpu")}
+    assert on_gpu == {"fastrnn", "torch", "haste", "flashrnn"}
+    assert on_cpu == {c.name for c in CONTENDERS} - {"haste", "flashrnn"}
+
+
+def test_a_clock_is_settled_before_calls_are_timed() -> None:
+    """What was started before must not go on within the time of a call."""
+    log: list[str] = []
+
+    class Clock:
+        def each(self, call: timing.Call, calls: int) -> tuple[float, ...]:
+            assert log[-1] == "settled"
+            return (1e-9,) * calls
+
+        def settle(self) -> None:
+            log.append("settled")
+
+    timed = take_turns({"a": lambda: log.append("called")}, BRIEF, Clock())
+    assert timed["a"].median() == 1e-9
+
+
+def test_a_problem_keeps_its_numbers_on_the_way_to_a_device() -> None:
+    problem = make_problem(replace(TINY, episode=2))
+    moved = problem.on("cpu")
+    assert torch.equal(moved.x, problem.x)
+    assert moved.resets is not None
+    assert moved.double().device == moved.device == "cpu"

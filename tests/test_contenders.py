@@ -14,12 +14,17 @@ import pytest
 from benchmarks.contenders import BASELINE, CONTENDERS, SUBJECT, Contender
 from benchmarks.contenders.base import Results
 from benchmarks.contenders.torch_nn import TorchLayers
+from benchmarks.device import runs_on
 from benchmarks.problem import Problem, make_problem
 from benchmarks.runner import TOLERANCE, largest_error
 from benchmarks.workloads import CELLS, PHASES, Phase, Workload
 
 TORCH = TorchLayers("torch", "torch.nn")
-PEERS = [contender for contender in CONTENDERS if contender.name not in (SUBJECT, BASELINE)]
+PEERS = [
+    contender
+    for contender in CONTENDERS
+    if contender.name not in (SUBJECT, BASELINE) and runs_on(contender, "cpu")
+]
 INFERENCE_ONLY = [peer for peer in PEERS if peer.name in ("onnx_runtime", "openvino")]
 
 SIZE = {"T": 4, "B": 3, "I": 5, "H": 7}

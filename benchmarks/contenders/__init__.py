@@ -1,6 +1,14 @@
 """Everyone who can be timed. A new contender is one module here and one line in CONTENDERS."""
 
-from benchmarks.contenders import fastrnn_layers, jax_scan, onnx_runtime, openvino_cpu, torch_nn
+from benchmarks.contenders import (
+    fastrnn_layers,
+    flashrnn_layers,
+    haste_layers,
+    jax_scan,
+    onnx_runtime,
+    openvino_cpu,
+    torch_nn,
+)
 from benchmarks.contenders.base import Contender, Entry
 
 SUBJECT = fastrnn_layers.CONTENDER.name
@@ -12,6 +20,8 @@ CONTENDERS: tuple[Contender, ...] = (
     onnx_runtime.CONTENDER,
     openvino_cpu.CONTENDER,
     jax_scan.CONTENDER,
+    haste_layers.CONTENDER,
+    flashrnn_layers.CONTENDER,
 )
 
 __all__ = ["BASELINE", "CONTENDERS", "SUBJECT", "Contender", "Entry"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -54,6 +54,12 @@ class Contender(Protocol):
 
     def prepare(self, problem: Problem, phase: Phase) -> Entry:
         """Do everything that a user does once: build, load the weights, compile."""
+
+
+def is_one_plain_layer(workload: Workload) -> bool:
+    """Whether it has no option but its precision and ``batch_first``."""
+    sizes = (workload.cell, workload.T, workload.B, workload.I, workload.H)
+    return replace(workload, dtype="float32", batch_first=False) == Workload(*sizes)
 
 
 def missing_packages(*names: str) -> str | None:

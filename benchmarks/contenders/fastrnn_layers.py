@@ -17,7 +17,7 @@ class FastrnnLayers(TorchLayers):
 
     def application(self, module: torch.nn.Module, problem: Problem) -> Callable[[Any], Any]:
         if problem.workload.padded:
-            return partial(module, lengths=torch.tensor(problem.workload.lengths))
+            return partial(module, lengths=problem.lengths())
         if problem.resets is not None:
             return partial(module, resets=problem.resets)
         return module

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 import fastrnn
 from benchmarks.contenders.base import OUTPUTS, Array, Entry, Results
+from benchmarks.device import DEVICES, Device
 from benchmarks.problem import Problem, build_module
 from benchmarks.workloads import Phase, Workload
 from fastrnn import reference
@@ -26,10 +27,12 @@ class TorchLayers:
     ----------
     name : key in tables and JSON.
     namespace : module that holds ``LSTM``, ``GRU``, ``RNN`` and their cells; imported when needed.
+    devices : where it computes.
     """
 
     name: str
     namespace: str
+    devices: tuple[Device, ...] = DEVICES
 
     def missing(self) -> str | None:
         try:
@@ -42,13 +45,13 @@ class TorchLayers:
         return True
 
     def prepare(self, problem: Problem, phase: Phase) -> Entry:
-        module = self.build(problem.workload)
+        module = self.build(problem.workload).to(problem.device)
         module.load_state_dict(problem.weights)
         batch = problem.batch()
         apply = self.application(module, problem)
         if phase == "inference":
             module.eval().requires_grad_(False)
-            return Entry(lambda: apply(batch), _outputs)
+            return Entry(lambda: apply(batch), outputs)
         return _training_entry(module, apply, batch)
 
     def build(self, workload: Workload) -> torch.nn.Module:
@@ -80,7 +83,8 @@ class _StepByStep:
         self.module = module
         dtype = module.weight_hh_l0.dtype
         self.keeps = (~resets).to(dtype).view(len(resets), 1, -1, 1)
-        self.start = torch.zeros(module.num_layers, resets.shape[1], module.hidden_size).to(dtype)
+        shape = (module.num_layers, resets.shape[1], module.hidden_size)
+        self.start = torch.zeros(shape, dtype=dtype, device=resets.device)
 
     def __call__(self, x: torch.Tensor) -> Any:
         pair = isinstance(self.module, torch.nn.LSTM)
@@ -133,8 +137,8 @@ def _training_entry(
 
     def results(returned: Any) -> Results:
         named = {"x": data, **dict(module.named_parameters())}
-        gradients = {f"{name}.grad": _array(leaf.grad) for name, leaf in named.items()}
-        return _outputs(returned) | gradients
+        gradients = {f"{name}.grad": array(leaf.grad) for name, leaf in named.items()}
+        return outputs(returned) | gradients
 
     return Entry(call, results)
 
@@ -144,19 +148,19 @@ def _data(batch: torch.Tensor | PackedSequence) -> torch.Tensor:
     return batch.data if isinstance(batch, PackedSequence) else batch
 
 
-def _outputs(returned: Any) -> Results:
+def outputs(returned: Any) -> Results:
     """Name the tensors of a layer's (y, (h, c)) or (y, h), or of a cell's (h, c) or h."""
     output, state = returned if isinstance(returned, tuple) else (returned, ())
     states = state if isinstance(state, tuple) else (state,)
     tensors = (_data(output), *states)
-    return {name: _array(tensor) for name, tensor in zip(OUTPUTS, tensors, strict=False)}
+    return {name: array(tensor) for name, tensor in zip(OUTPUTS, tensors, strict=False)}
 
 
-def _array(tensor: torch.Tensor | None) -> Array:
+def array(tensor: torch.Tensor | None) -> Array:
     if tensor is None:
         raise ValueError("a gradient is missing after backward()")
-    array: Array = tensor.detach().double().numpy()
-    return array
+    values: Array = tensor.detach().double().cpu().numpy()
+    return values
 
 
 CONTENDER = TorchLayers("torch", "torch.nn")
