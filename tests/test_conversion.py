@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import pickle
 import threading
 
 import pytest
@@ -39,6 +40,22 @@ class Model(nn.Module):
 
 class Own(nn.LSTM):
     """A subclass of torch's layer, as users write them."""
+
+
+class Outputs(nn.RNNBase):
+    """A base of a subclass that calls whichever layer comes after it."""
+
+    def forward(self, x):
+        return super().forward(2 * x)[0]
+
+
+class DoubledGRU(Outputs, nn.GRU):
+    pass
+
+
+class DoubledCell(nn.LSTMCell):
+    def forward(self, x):
+        return super().forward(2 * x)[0]
 
 
 def types_in(model):
@@ -153,6 +170,25 @@ def test_a_parametrized_layer_is_converted_and_stays_parametrized(kind):
     fastrnn.convert(layer)
     nn.utils.parametrize.remove_parametrizations(layer, name)
     assert type(layer) is getattr(fastrnn, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fast", "sizes"),
+    [(DoubledGRU, fastrnn.GRU, (5, 2, 3)), (DoubledCell, fastrnn.LSTMCell, (5, 3))],
+)
+def test_subclasses_are_turned_when_asked_and_stay_what_they_are(kind, fast, sizes):
+    layer, x = kind(3, 3), torch.randn(sizes)
+    expected = layer(x)
+    assert fastrnn.convert(layer, subclasses=True) is layer
+    assert isinstance(layer, kind)
+    assert isinstance(layer, fast)
+    assert repr(layer) == repr(kind(3, 3))
+    torch.testing.assert_close(layer(x), expected)
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert type(copied) is type(layer)
+        assert torch.equal(copied(x), layer(x))
+    assert type(fastrnn.revert(layer)) is kind
+    assert torch.equal(layer(x), expected)
 
 
 def test_a_parametrized_subclass_is_left_alone():

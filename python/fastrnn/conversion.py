@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import types
 from collections.abc import Callable
 from contextlib import ContextDecorator
 from contextvars import ContextVar
@@ -36,9 +37,11 @@ _FAST_OF: dict[type, type] = {
     torch.nn.RNNCell: modules.RNNCell,
 }
 _TORCH_OF: dict[type, type] = {fast: plain for plain, fast in _FAST_OF.items()}
+_derived_from: dict[type, type] = {}
+"""For each class that `_between` made the one that somebody wrote."""
 
 
-def convert(model: ModuleT) -> ModuleT:
+def convert(model: ModuleT, *, subclasses: bool = False) -> ModuleT:
     """Make every recurrent layer of torch's inside ``model`` compute with fastrnn.
 
     Layers are changed in place and stay the same objects: parameters are shared by identity with
@@ -49,21 +52,28 @@ def convert(model: ModuleT) -> ModuleT:
     ----------
     model : torch.nn.Module
         May itself be a layer. Turned are LSTM, GRU, RNN and their cells of ``torch.nn``,
-        parametrized ones included. Subclasses of them are left alone: their own code may depend
-        on torch's.
+        parametrized ones included.
+    subclasses : bool
+        Turn layers of classes derived from those, too: what their own code calls as
+        ``super().forward(...)`` is fastrnn's then. They stay instances of their class. By default
+        they are left alone, since their own code may depend on torch's.
 
     Returns
     -------
     torch.nn.Module
         ``model`` itself.
     """
-    return _turn_all(model, _FAST_OF)
+    _turn_all(model, _FAST_OF)
+    if subclasses:
+        for module in model.modules():
+            _turn_if_derived(module)
+    return model
 
 
 def revert(model: ModuleT) -> ModuleT:
     """Undo `convert`: make every fastrnn layer inside ``model`` one of torch's again, in place.
 
-    Subclasses of fastrnn's layers are left alone.
+    Subclasses of fastrnn's layers that somebody wrote are left alone.
 
     Parameters
     ----------
@@ -83,6 +93,10 @@ def revert(model: ModuleT) -> ModuleT:
     for name, module in model.named_modules():
         if getattr(module, "variant", None) is not None and type(module) in _TORCH_OF:
             raise ValueError(f"model: expected layers that torch has too, got {name!r}: {module}")
+    for module in model.modules():
+        own = type(module)
+        if own in _derived_from:
+            _turn(module, _derived_from[own])
     return _turn_all(model, _TORCH_OF)
 
 
@@ -112,6 +126,38 @@ def _parametrized_like(own: type, base: type) -> type:
     """
     members = {k: v for k, v in vars(own).items() if k not in ("__dict__", "__weakref__")}
     return type(f"Parametrized{base.__name__}", (base,), members)
+
+
+def _turn_if_derived(module: torch.nn.Module) -> None:
+    own: Any = type(module)
+    plain = next((base for base in own.__mro__ if base in _FAST_OF), None)
+    if plain is not None and not issubclass(own, _FAST_OF[plain]):
+        _turn(module, _between(own, _FAST_OF[plain]))
+
+
+@functools.cache
+def _between(own: Any, fast: Any) -> Any:
+    """``own`` with ``fast`` between it and torch's class, under ``own``'s name.
+
+    A pickle cannot find it by that name; it holds ``own`` and makes this class anew.
+    """
+
+    def reduce(layer: Any, protocol: Any) -> Any:
+        _, _, *state = super(derived, layer).__reduce_ex__(protocol)
+        return _new_between, (own, fast), *state
+
+    members = {name: getattr(own, name) for name in ("__module__", "__qualname__", "__doc__")}
+    members["__reduce_ex__"] = reduce
+    derived: Any = types.new_class(
+        own.__name__, (own, fast), exec_body=lambda body: body.update(members)
+    )
+    _derived_from[derived] = own
+    return derived
+
+
+def _new_between(own: type, fast: type) -> Any:
+    derived = _between(own, fast)
+    return derived.__new__(derived)
 
 
 class patch(ContextDecorator):

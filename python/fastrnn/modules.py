@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
 from . import functional
@@ -36,6 +37,15 @@ def _by_name(module: torch.nn.Module, names: Sequence[str]) -> list[Any]:
         return [parameters[name] for name in names]
     except KeyError:  # parametrized, pruned, weight-normed or replicated: an attribute then
         return [getattr(module, name) for name in names]
+
+
+def _node(module: torch.nn.Module, input: Proxy, hx: Any, **keywords: Any) -> Any:
+    """The call as one node of a graph of torch.fx's, as it is of torch's own layers."""
+    given = {
+        name: value for name, value in keywords.items() if value is not None and value is not False
+    }
+    tracer: Any = input.tracer
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), (input, hx), given)
 
 
 class _WithOptions(torch.nn.Module):
@@ -137,6 +147,10 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
     def _forward(
         self, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
     ) -> tuple[Any, ...]:
+        if isinstance(input, Proxy):
+            keywords = {"lengths": lengths, "resets": resets, "return_states": return_states}
+            node: tuple[Any, ...] = _node(self, input, hx, **keywords)
+            return node
         return functional.run_layer(
             _CELL_OF_MODE[self.mode],
             input,
@@ -264,6 +278,8 @@ class _Cell(_WithOptions, torch.nn.RNNCellBase):
         self._new_peepholes("weight_ch", self.weight_hh, letters)
 
     def _step(self, cell: str, input: Any, hx: Any) -> Any:
+        if isinstance(input, Proxy):
+            return _node(self, input, hx)
         w_ch = None if self.variant is None else getattr(self, "weight_ch", None)
         w_ih, w_hh, b_ih, b_hh = _by_name(self, _CELL_WEIGHTS)
         return functional.run_cell(cell, input, hx, w_ih, w_hh, b_ih, b_hh, w_ch, self.variant)
