@@ -10,9 +10,9 @@ published price holds what was known when it was paid, so there is hardly anythi
 learn from, and an accuracy some points above one half is what chance gives on two hundred days. So
 the script says two things more. It gives an interval for the accuracy (Wilson's, 95%): if it holds
 the majority's share, nothing has been predicted. And it trains the same model on a control, a
-series drawn at random in which each day most often repeats the direction of the day before. What
-can be learned there is learned, so what is not learned above is not there to be learned, at least
-not by this model from these returns. None of this says anything about profit.
+series drawn at random in which nine days of ten repeat the direction of the day before. A rule is
+found there, so if none is found in the prices, it is not for want of learning. Nor does it prove
+that there is none: this is one model, and it sees nothing but returns. None of this says anything about profit.
 
     python examples/direction.py [--quick] [--cell gru] [--csv FILE --column NAME]
 """
@@ -37,7 +37,7 @@ from common import Curves, DataFileError, Learner, Result, Schedule
 
 DAYS, HIDDEN, DROPOUT = 20, 64, 0.5
 FEWEST = 10 * DAYS
-REPEATED = 0.75  # of the control's days go where the day before went
+REPEATED = 0.9  # of the control's days go where the day before went
 
 
 def load_prices(options: argparse.Namespace) -> np.ndarray:
@@ -119,7 +119,7 @@ def learn(options: argparse.Namespace, name: str, days: Days) -> tuple[dict[str,
             "validation accuracy": model.accuracy(validation),
         },
     )
-    schedule = Schedule(epochs=30 if options.quick else 100, learning_rate=1e-3, patience=15)
+    schedule = Schedule(epochs=30 if options.quick else 100, learning_rate=3e-3, patience=15)
     curves = common.fit(learner, schedule, f"{name}, {options.cell}")
     majority = float(training[1].mean() > 0.5)
     accuracy, count = model.accuracy(test), len(test[1])
