@@ -12,7 +12,8 @@ the script says two things more. It gives an interval for the accuracy (Wilson's
 the majority's share, nothing has been predicted. And it trains the same model on a control, a
 series drawn at random in which nine days of ten repeat the direction of the day before. A rule is
 found there, so if none is found in the prices, it is not for want of learning. Nor does it prove
-that there is none: this is one model, and it sees nothing but returns. None of this says anything about profit.
+that there is none: this is one model, and it sees nothing but returns. And of profit nothing is
+said at all.
 
     python examples/direction.py [--quick] [--cell gru] [--csv FILE --column NAME]
 """
