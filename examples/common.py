@@ -235,23 +235,29 @@ Example = Callable[[argparse.Namespace], Result]
 
 def run(name: str, example: Example, options: argparse.Namespace) -> None:
     """Train, write what the options ask for, and end in the line `name: metric value`."""
-    both = options.backend == "both"
+    if options.backend != "both":
+        finish(name, options, train(name, example, options))
+        return
     results = {}
-    for backend in BACKENDS if both else [options.backend]:
-        torch.manual_seed(options.seed)
-        chosen = change(options, backend=backend)
-        try:
-            results[backend] = example(chosen)
-        except DataFileError as error:
-            sys.exit(f"{name}: {error}")
-        if options.out:
-            chosen.out = options.out / backend if both else options.out
-            _write(name, chosen, results[backend])
-    if both:
-        _compare(**results)
-    result = next(iter(results.values()))
-    print(f"without learning sequences: {result.metric} {result.baseline:.4g}")
-    print(f"{name}: {result.metric} {result.value:.4g}")
+    for backend in BACKENDS:
+        chosen = change(options, backend=backend, out=options.out and options.out / backend)
+        results[backend] = train(name, example, chosen)
+        finish(name, chosen, results[backend])
+    _compare(**results)
+    print(last_line(name, results["fastrnn"]))
+
+
+def train(name: str, example: Example, options: argparse.Namespace) -> Result:
+    """Run an example from its seed; a data file that is not what it should be ends the script."""
+    torch.manual_seed(options.seed)
+    try:
+        return example(options)
+    except DataFileError as error:
+        sys.exit(f"{name}: {error}")
+
+
+def last_line(name: str, result: Result) -> str:
+    return f"{name}: {result.metric} {result.value:.4g}"
 
 
 def _compare(fastrnn: Result, torch: Result) -> None:
@@ -272,21 +278,21 @@ def _compare(fastrnn: Result, torch: Result) -> None:
         )
 
 
-def _write(name: str, options: argparse.Namespace, result: Result) -> None:
-    """The picture and metrics.json."""
-    options.out.mkdir(parents=True, exist_ok=True)
-    result.picture.savefig(options.out / f"{name}.png", dpi=100)
-    metrics = {
-        "name": name,
-        **{key: getattr(result, key) for key in ("metric", "value", "baseline", "details")},
-        "options": {key: str(value) for key, value in vars(options).items()},
-        "machine": {
+def finish(name: str, options: argparse.Namespace, result: Result) -> None:
+    """Write the picture and metrics.json if there is a place for them, and say how it went."""
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        result.picture.savefig(options.out / f"{name}.png", dpi=100)
+        metrics = {
+            "name": name,
+            **{key: getattr(result, key) for key in ("metric", "value", "baseline", "details")},
+            "options": {key: str(value) for key, value in vars(options).items()},
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "isa": fastrnn.isa.active(),
-        },
-        "curves": result.curves,
-    }
-    (options.out / "metrics.json").write_text(
-        json.dumps(metrics, indent=1) + "\n", encoding="utf-8"
-    )
+            "curves": result.curves,
+        }
+        text = json.dumps(metrics, indent=1) + "\n"
+        (options.out / "metrics.json").write_text(text, encoding="utf-8")
+    print(f"without learning sequences: {result.metric} {result.baseline:.4g}")
+    print(last_line(name, result))
