@@ -9,8 +9,7 @@ learns from two.
 A checkpoint holds all that the next step depends on: weights, optimiser, the place in the text, the
 states and the random numbers of every rank, and the curve so far. It is written beside its place
 and then moved there, so that at every moment there is a whole one. Kill the run when you like and
-start it again with the same `--out`: the curve goes on as if nothing had been. torchrun does that
-by itself with `--max-restarts`.
+start it again with the same `--out`: the curve goes on as if nothing had been.
 
     torchrun --nproc-per-node 2 examples/distributed.py --quick --out DIR [--device cuda]
 """
@@ -138,7 +137,7 @@ def example(options: argparse.Namespace) -> Result:
     if path.exists():
         training.restore(path)
     first = len(training.losses)
-    last = (4 if options.quick else 8) * len(training.parts[0])
+    last = options.steps or (4 if options.quick else 8) * len(training.parts[0])
     begin = time.perf_counter()
     for step in trange(first, last, disable=None if dist.get_rank() == 0 else True):
         training.step()
@@ -176,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--accumulate", type=int, default=2, metavar="WINDOWS", help="of a rank's step"
     )
+    parser.add_argument("--steps", type=int, help="to end after; default: 8 epochs, 4 if quick")
     parser.add_argument("--save-every", type=int, default=10, metavar="STEPS")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="gloo or nccl")
     options = parser.parse_args(arguments)
