@@ -243,7 +243,7 @@ def run(name: str, example: Example, options: argparse.Namespace) -> None:
         chosen = change(options, backend=backend, out=options.out and options.out / backend)
         results[backend] = train(name, example, chosen)
         finish(name, chosen, results[backend])
-    _compare(**results)
+    _compare(results["fastrnn"], results["torch"])
     print(last_line(name, results["fastrnn"]))
 
 
@@ -260,21 +260,21 @@ def last_line(name: str, result: Result) -> str:
     return f"{name}: {result.metric} {result.value:.4g}"
 
 
-def _compare(fastrnn: Result, torch: Result) -> None:
-    """Print how far apart the two backends' curves are, and how long their epochs took.
+def _compare(ours: Result, theirs: Result) -> None:
+    """Print how far apart fastrnn's and torch's curves are, and how long their epochs took.
 
     Training amplifies rounding without end, torch's own too, so it is the early epochs that tell
     whether two backends compute the same.
     """
-    for title, curves in fastrnn.curves.items():
-        others = torch.curves[title]
-        pairs = list(zip(curves["validation"], others["validation"], strict=False))
-        apart = [abs(ours - theirs) for ours, theirs in pairs]
-        ours, theirs = (1e3 * statistics.median(c["epoch_s"]) for c in (curves, others))
+    for title in theirs.curves:  # torch may lack a layer
+        both = ours.curves[title], theirs.curves[title]
+        pairs = zip(*(curves["validation"] for curves in both), strict=False)
+        apart = [abs(a - b) for a, b in pairs]
+        fast, slow = (1e3 * statistics.median(curves["epoch_s"]) for curves in both)
         print(
             f"{title}: validation losses {max(apart[:EARLY]):.1e} apart in {EARLY} epochs, "
             f"{max(apart):.1e} in {len(apart)}; "
-            f"fastrnn {ours:.0f} ms an epoch, torch {theirs:.0f} ms ({theirs / ours:.2f}x)"
+            f"fastrnn {fast:.0f} ms an epoch, torch {slow:.0f} ms ({slow / fast:.2f}x)"
         )
 
 

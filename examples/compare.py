@@ -127,7 +127,7 @@ class Memory(nn.Module):
 
 def learn(options: argparse.Namespace, row: Row) -> tuple[dict[str, float], Curves]:
     """A line of the table, and the curves."""
-    delay, epochs = (30, 15) if options.quick else (100, 60)
+    delay, epochs = (30, 15) if options.quick else (100, 40)
     draw = torch.Generator().manual_seed(options.seed)
     training = CopyMemory(options.delay or delay, 100, draw)
     validation = list(CopyMemory(training.delay, 5, draw))

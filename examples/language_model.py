@@ -81,7 +81,7 @@ def standard_library(quick: bool) -> dict[str, str]:
     """The modules in alphabetical order, eight of ten characters to learn from."""
     modules = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     sources = (path.read_text(encoding="utf-8", errors="ignore") for path in modules)
-    text = "".join(sources)[: 300_000 if quick else 3_000_000]
+    text = "".join(sources)[: 300_000 if quick else 1_000_000]
     first, second = int(0.8 * len(text)), int(0.9 * len(text))
     return {"train": text[:first], "valid": text[first:second], "test": text[second:]}
 
@@ -98,7 +98,7 @@ class LanguageModel(nn.Module):
 
     def __init__(self, options: argparse.Namespace, vocabulary: int) -> None:
         super().__init__()
-        hidden = 128 if options.quick else 384
+        hidden = 128 if options.quick else 256
         self.embedding = nn.Embedding(vocabulary, hidden)
         nn.init.normal_(self.embedding.weight, std=hidden**-0.5)
         self.layers = nn.ModuleList(common.make_layer(options, hidden, hidden) for _ in range(2))
@@ -164,7 +164,7 @@ def example(options: argparse.Namespace) -> Result:
     model = LanguageModel(options, len(corpus.vocabulary))
     parts = {name: windows(text) for name, text in corpus.texts.items()}
     learner = Learner(model, parts["train"], parts["valid"], Reader(model))
-    schedule = Schedule(epochs=3 if options.quick else 12, learning_rate=3e-3, patience=2)
+    schedule = Schedule(epochs=3 if options.quick else 6, learning_rate=3e-3, patience=2)
     curves = common.fit(learner, schedule, f"language model, {options.cell}")
 
     prompt = encode(tokens(options.prompt, corpus.words), corpus.vocabulary)
