@@ -248,8 +248,7 @@ def run(name: str, example: Example, options: argparse.Namespace) -> None:
 
 
 def train(name: str, example: Example, options: argparse.Namespace) -> Result:
-    """Run an example from its seed; a data file that is not what it should be ends the script."""
-    torch.manual_seed(options.seed)
+    """Run an example; a data file that is not what it should be ends the script."""
     try:
         return example(options)
     except DataFileError as error:

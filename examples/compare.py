@@ -131,6 +131,7 @@ def learn(options: argparse.Namespace, row: Row) -> tuple[dict[str, float], Curv
     draw = torch.Generator().manual_seed(options.seed)
     training = CopyMemory(options.delay or delay, 100, draw)
     validation = list(CopyMemory(training.delay, 5, draw))
+    torch.manual_seed(options.seed)
     model = Memory(options, row, training.steps)
     measure = lambda: {"accuracy": model.accuracy(validation)}  # noqa: E731
     learner = Learner(model, training, validation, model.loss, measure)

@@ -10,7 +10,7 @@ published price holds what was known when it was paid, so there is hardly anythi
 learn from, and an accuracy some points above one half is what chance gives on two hundred days. So
 the script says two things more. It gives an interval for the accuracy (Wilson's, 95%): if it holds
 the majority's share, nothing has been predicted. And it trains the same model on a control, a
-series drawn at random in which nine days of ten repeat the direction of the day before. A rule is
+series drawn at random in which nine days of ten turn the direction of the day before. A rule is
 found there, so if none is found in the prices, it is not for want of learning. Nor does it prove
 that there is none: this is one model, and it sees nothing but returns. And of profit nothing is
 said at all.
@@ -38,7 +38,7 @@ from common import Curves, DataFileError, Learner, Result, Schedule
 
 DAYS, HIDDEN, DROPOUT = 20, 64, 0.5
 FEWEST = 10 * DAYS
-REPEATED = 0.9  # of the control's days go where the day before went
+TURNED = 0.9  # of the control's days go against the day before
 
 
 def load_prices(options: argparse.Namespace) -> np.ndarray:
@@ -61,9 +61,9 @@ def load_prices(options: argparse.Namespace) -> np.ndarray:
 
 
 def control_returns(like: np.ndarray, seed: int) -> np.ndarray:
-    """Returns [N] of the same sizes in another order, most of them with the sign before."""
+    """Returns [N] of the same sizes in another order, most of them against the one before."""
     draw = np.random.default_rng(seed)
-    turns = np.where(draw.random(len(like)) < REPEATED, 1, -1)
+    turns = np.where(draw.random(len(like)) < TURNED, -1, 1)
     return np.abs(draw.permutation(like)) * np.cumprod(turns)
 
 
@@ -109,6 +109,7 @@ class Direction(nn.Module):
 def learn(options: argparse.Namespace, name: str, days: Days) -> tuple[dict[str, float], Curves]:
     """Train on the first 70%, stop by the next 15%, and judge by the last: figures and curves."""
     training, validation, test = days.part(0, 0.7), days.part(0.7, 0.85), days.part(0.85, 1)
+    torch.manual_seed(options.seed)
     model = Direction(options)
     learner = Learner(
         model,

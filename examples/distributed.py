@@ -52,6 +52,7 @@ class Training:
     def __init__(self, options: argparse.Namespace, text: Tensor, vocabulary: int) -> None:
         on_gpu = options.device == "cuda"
         self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else "cpu"
+        torch.manual_seed(options.seed)
         self.model = LanguageModel(options, vocabulary).to(self.device)
         self.parallel = DistributedDataParallel(self.model)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE)

@@ -113,6 +113,7 @@ class Forecaster(nn.Module):
 
 def learn(options: argparse.Namespace, series: Series, data: Windows) -> tuple[np.ndarray, Curves]:
     """Forecasts [N, S] for the test's windows, and the curves."""
+    torch.manual_seed(options.seed)
     model = Forecaster(options, series.season)
     learner = common.Learner(
         model,

@@ -30,7 +30,8 @@ from torch import Tensor, nn
 import common
 from common import DataFileError, Learner, Result, Schedule
 
-UNKNOWN, END, PARTS = "<unk>", "<eos>", ("train", "valid", "test")
+UNKNOWN, END = "<unk>", "<eos>"
+PARTS = ("train", "valid", "test")
 WINDOW, BATCH = 64, 32
 
 
@@ -48,7 +49,6 @@ class Corpus:
 
 
 def tokens(text: str, words: bool) -> list[str]:
-    """Characters; or words, and one for the end of each line."""
     return text.replace("\n", f" {END} ").split() if words else list(text)
 
 
@@ -143,14 +143,13 @@ def windows(text: Tensor) -> list[tuple[int, Tensor, Tensor]]:
 
 
 def unigram_perplexity(corpus: Corpus) -> float:
-    """Of a model that knows how often each token is, one more than seen, and no more."""
+    """Of a model that knows how often each token is, and no more."""
     counts = torch.bincount(corpus.texts["train"], minlength=len(corpus.vocabulary)) + 1.0
     return float((-(counts / counts.sum()).log()[corpus.texts["test"]]).mean().exp())
 
 
 @torch.no_grad()
 def generate(model: LanguageModel, prompt: Tensor, length: int, temperature: float) -> list[int]:
-    """Draw tokens one by one; a low temperature keeps to the likely ones."""
     written, state, text = [], None, prompt.unsqueeze(1)
     for _ in range(length):
         logits, state = model(text, state)
@@ -161,6 +160,7 @@ def generate(model: LanguageModel, prompt: Tensor, length: int, temperature: flo
 
 def example(options: argparse.Namespace) -> Result:
     corpus = load(options)
+    torch.manual_seed(options.seed)
     model = LanguageModel(options, len(corpus.vocabulary))
     parts = {name: windows(text) for name, text in corpus.texts.items()}
     learner = Learner(model, parts["train"], parts["valid"], Reader(model))

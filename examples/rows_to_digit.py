@@ -152,6 +152,7 @@ def draw(digits: Digits, told: np.ndarray, curves: common.Curves) -> Figure:
 def example(options: argparse.Namespace) -> Result:
     training, validation, test = load(options)
     print(f"{len(training.classes)} images to learn from, {len(test.classes)} to be judged by")
+    torch.manual_seed(options.seed)
     model = RowReader(options, training.images.shape[2])
     learner = Learner(
         model,
