@@ -267,8 +267,13 @@ def _cudnn() -> Iterable[Workload]:
 
 def _cudnn_quick() -> Iterable[Workload]:
     """A few points of that grid: short, long, wide, in both directions, packed."""
-    few = ("T128 B16 I512 H512", "T2048 B16 I512 H512", "T512 B16 I1024 H1024")
-    few += ("T512 B16 I512 H512 bi", "T512 B16 I512 H512 packed")
+    few = (
+        "T128 B16 I512 H512",
+        "T2048 B16 I512 H512",
+        "T512 B16 I1024 H1024",
+        "T512 B16 I512 H512 bi",
+        "T512 B16 I512 H512 packed",
+    )
     for workload in _cudnn():
         sizes, _, dtype = workload.shape.rpartition(" ")
         if workload.shape in few or (sizes in few and dtype in ("f16", "bf16")):

@@ -1,0 +1,248 @@
+"""The examples that train beat what costs no learning, and refuse data that are not right."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from examples import compare, direction, forecast, language_model, rows_to_digit
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+# Training amplifies rounding, so two backends agree at first and drift apart later.
+EARLY_EPOCHS, EARLY_TOLERANCE = 3, 1e-3
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def finished(command):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def quick(name, out, *options):
+    """What `--quick` prints."""
+    script = EXAMPLES / f"{name}.py"
+    return finished([sys.executable, script, "--quick", "--out", out, *options])
+
+
+def check_last_line(said, metrics):
+    expected = f"{metrics['name']}: {metrics['metric']} {metrics['value']:.4g}"
+    assert said.splitlines()[-1] == expected
+
+
+def check_same_curves(out):
+    ours, theirs = (metrics_of(out / backend)["curves"] for backend in ("fastrnn", "torch"))
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        for curve in ("training", "validation"):
+            early = [curves[name][curve][:EARLY_EPOCHS] for curves in (ours, theirs)]
+            np.testing.assert_allclose(*early, rtol=EARLY_TOLERANCE, err_msg=f"{name}, {curve}")
+
+
+def test_forecasts_beat_the_season_before_with_either_cell_and_on_either_backend(tmp_path):
+    said = quick("forecast", tmp_path, "--backend", "both")
+    metrics = metrics_of(tmp_path / "fastrnn")
+    check_last_line(said, metrics)
+    check_same_curves(tmp_path)
+    assert metrics["value"] < metrics["baseline"]
+    for name, scores in metrics["details"].items():
+        for cell in ("lstm", "gru"):
+            assert scores[cell]["mse"] < scores["seasonal naive"]["mse"], name
+    co2 = metrics["details"]["co2"]
+    assert max(co2["lstm"]["mae"], co2["gru"]["mae"]) < co2["naive with drift"]["mae"]
+
+
+def test_direction_finds_a_rule_where_there_is_one_and_claims_none_for_prices(tmp_path):
+    said = quick("direction", tmp_path, "--backend", "both")
+    metrics = metrics_of(tmp_path / "fastrnn")
+    check_last_line(said, metrics)
+    check_same_curves(tmp_path)
+    control, prices = metrics["details"]["control"], metrics["details"]["prices"]
+    assert control["low"] > control["majority"]
+    assert prices["high"] >= prices["majority"]
+    told = next(line for line in said.splitlines() if line.startswith("prices:"))
+    if prices["low"] <= prices["majority"]:
+        assert "nothing has been predicted" in told
+
+
+def test_the_language_model_knows_more_than_frequencies_and_writes(tmp_path):
+    said = quick("language_model", tmp_path, "--cell", "gru", "--prompt", "import ")
+    metrics = metrics_of(tmp_path)
+    check_last_line(said, metrics)
+    assert metrics["value"] < metrics["baseline"] / 2
+    written = metrics["details"]["written"]
+    assert len(written) == 400
+    assert f"import {written}" in said
+    assert (tmp_path / "language_model.png").stat().st_size > 0
+
+
+def test_digits_read_row_by_row_are_told_in_98_of_100_cases(tmp_path):
+    said = quick("rows_to_digit", tmp_path, "--cell", "gru")
+    metrics = metrics_of(tmp_path)
+    check_last_line(said, metrics)
+    assert metrics["value"] >= 0.98 > metrics["baseline"]
+
+
+def test_gated_cells_remember_what_a_plain_rnn_cannot(tmp_path):
+    said = quick("compare", tmp_path)
+    metrics = metrics_of(tmp_path)
+    check_last_line(said, metrics)
+    accuracy = {name: line["accuracy"] for name, line in metrics["details"].items()}
+    assert accuracy.keys() == {row.name for row in compare.ROWS}
+    assert min(accuracy["LSTM"], accuracy["GRU"], accuracy["GRU, reset before"]) > 0.9
+    assert accuracy["RNN"] < 0.5
+
+
+def torchrun(out, *options, processes=2):
+    return [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *("--nproc-per-node", str(processes)),
+        *(EXAMPLES / "distributed.py", "--quick", "--out", out, *options),
+    ]
+
+
+def losses_of(folder):
+    return metrics_of(folder)["curves"]["text"]["training"]
+
+
+def kill_a_rank_after_the_first_checkpoint(command, out):
+    """Run torchrun until there is a checkpoint, and end one of its processes without warning."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as agent:
+        deadline = time.monotonic() + 100
+        while not (out / "checkpoint.pt").exists():
+            assert agent.poll() is None, "it ended before its first checkpoint"
+            assert time.monotonic() < deadline, "no checkpoint in time"
+            time.sleep(0.02)
+        ranks = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+        os.kill(int(ranks[0]), signal.SIGKILL)
+    assert agent.returncode != 0
+
+
+def test_a_run_that_is_killed_in_mid_epoch_goes_on_along_the_same_curve(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    check_last_line(finished(torchrun(whole)), metrics_of(whole))
+    assert metrics_of(whole)["value"] < metrics_of(whole)["baseline"]
+
+    steps = 40
+    command = torchrun(killed, "--steps", str(steps))
+    kill_a_rank_after_the_first_checkpoint(command, killed)
+    assert not (killed / "metrics.json").exists()
+    finished(command)
+    details = metrics_of(killed)["details"]
+    assert details["resumed"][0] % details["steps_an_epoch"] != 0
+    assert losses_of(killed) == losses_of(whole)[:steps]
+
+
+def test_two_processes_learn_what_one_learns_from_twice_the_windows(tmp_path):
+    dry = ("--dropout", "0", "--steps", "20")
+    finished(torchrun(tmp_path / "one", "--accumulate", "2", *dry, processes=1))
+    finished(torchrun(tmp_path / "two", "--accumulate", "1", *dry, processes=2))
+    np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one"), rtol=1e-4)
+
+
+def test_a_checkpoint_that_is_broken_is_refused(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
+    done = subprocess.run(
+        torchrun(tmp_path, processes=1), capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode != 0
+    assert "distributed: cannot go on from" in done.stderr
+
+
+def csv(folder, text):
+    path = folder / "series.csv"
+    path.write_text(text)
+    return ["--csv", str(path), "--column", "value"]
+
+
+def complaint(example, arguments):
+    with pytest.raises(SystemExit) as caught:
+        example.main(["--quick", *arguments])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "No columns to parse"),
+        ("other\n1\n", "expected a column 'value', found other"),
+        ("value\n1\ntwo\n3\n", "expected numbers in column 'value', found 'two' in row 2"),
+        ("value\n1\n\n2\n", "or more, found 2"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("example", "more"),
+    [(forecast, ["--season", "4"]), (direction, [])],
+    ids=["forecast", "direction"],
+)
+def test_a_csv_file_that_is_not_a_series_is_refused(tmp_path, example, more, text, message):
+    assert message in complaint(example, csv(tmp_path, text) + more)
+
+
+def test_missing_files_are_named(tmp_path):
+    nowhere = tmp_path / "nowhere"
+    series = ["--csv", str(nowhere), "--column", "x"]
+    assert str(nowhere) in complaint(direction, series)
+    assert str(nowhere) in complaint(forecast, [*series, "--season", "4"])
+    assert f"{nowhere}/ptb.train.txt" in complaint(language_model, ["--data", str(nowhere)])
+    assert "train-images-idx3-ubyte" in complaint(rows_to_digit, ["--data", str(nowhere)])
+
+
+def test_prices_have_to_be_positive(tmp_path):
+    rows = "\n".join(["value", *map(str, range(300))])
+    assert "positive prices" in complaint(direction, csv(tmp_path, rows))
+
+
+def test_a_text_that_is_no_text_or_too_short_is_refused(tmp_path):
+    for part in language_model.PARTS:
+        (tmp_path / f"ptb.{part}.txt").write_text("a few words\n")
+    assert "tokens or more, found 4" in complaint(language_model, ["--data", str(tmp_path)])
+    (tmp_path / "ptb.valid.txt").write_bytes(b"\xff\xfe")
+    assert "utf-8" in complaint(language_model, ["--data", str(tmp_path)])
+
+
+def idx(array):
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+
+
+def test_idx_files_are_read_gzipped_or_not_and_refused_if_cut_short(tmp_path):
+    images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    (tmp_path / "plain").write_bytes(idx(images))
+    (tmp_path / "packed.gz").write_bytes(gzip.compress(idx(images)))
+    for name in ("plain", "packed"):
+        np.testing.assert_array_equal(rows_to_digit.read_idx(tmp_path, name, 3), images)
+    refused = {
+        "short": (idx(images)[:-1], "expected 24 values"),
+        "kind": (idx(images[0]), "expected an idx file"),
+        "empty": (b"", "expected an idx file"),
+        "unpacked.gz": (idx(images), "cannot read"),
+        "cut.gz": (gzip.compress(idx(images))[:-9], "cannot read"),
+    }
+    for name, (data, message) in refused.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(rows_to_digit.DataFileError, match=message):
+            rows_to_digit.read_idx(tmp_path, name.removesuffix(".gz"), 3)
+
+
+def test_a_digit_for_every_image_is_asked_for(tmp_path):
+    images = np.zeros((2, 3, 4), np.uint8)
+    for part, digits in (("train", [1, 2]), ("t10k", [1, 11])):
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+        labels = np.array(digits, np.uint8)
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
+    assert len(rows_to_digit.read_mnist(tmp_path, "train").classes) == 2
+    with pytest.raises(rows_to_digit.DataFileError, match="found 2 up to 11"):
+        rows_to_digit.read_mnist(tmp_path, "t10k")
