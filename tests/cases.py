@@ -23,6 +23,8 @@ from fastrnn import functional, reference
 
 LAYERS = ("LSTM", "GRU", "RNN")
 CELLS = ("LSTMCell", "GRUCell", "RNNCell")
+OLD_TORCH = torch.__version__.startswith("2.6.")
+"""The oldest version that is supported, with defects of its own."""
 TOLERANCE = {
     torch.float32: {"rtol": 1e-4, "atol": 1e-5},
     torch.float64: {"rtol": 1e-9, "atol": 1e-11},

@@ -336,7 +336,7 @@ def test_helpers_that_subclasses_call_still_work():
     assert layer.get_expected_hidden_size(x, None) == (1, 2, 4)
     permuted = layer.permute_hidden(hx, torch.tensor([1, 0]))
     assert permuted[0].shape == (1, 2, 4)
-    with pytest.raises(ValueError, match="dtype"):
+    with pytest.raises(ValueError, match="type"):
         layer.check_input(x.double(), None)
     replica = layer._replicate_for_data_parallel()
     assert replica._flat_weights_names == layer._flat_weights_names

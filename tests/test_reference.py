@@ -8,7 +8,7 @@ from cases import CELLS, Case, OnReference, assert_same, cases, flat, like, run
 from hypothesis import given
 
 from fastrnn import reference
-from fastrnn.spec import Spec
+from fastrnn.spec import PLAIN, Spec
 
 F64 = torch.float64
 
@@ -51,6 +51,7 @@ def test_reference_can_be_differentiated_twice(kind):
         bidirectional=True,
         bias=True,
         dropout=0.0,
+        variant=PLAIN,
     )
     case = Case(kind, input_size=2, hidden_size=2, bidirectional=True, dtype=F64, lengths=(2,))
     weights = [w.detach().requires_grad_() for w in case.build().parameters()]
@@ -84,6 +85,7 @@ def test_given_masks_take_the_place_of_drawn_ones():
         bidirectional=False,
         bias=True,
         dropout=0.5,
+        variant=PLAIN,
     )
     case = Case("GRU", num_layers=2)
     x, weights = case.input(), list(case.build().parameters())

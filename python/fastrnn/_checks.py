@@ -103,10 +103,8 @@ def cell_plan(
     """The plan of a single step; its weights go by the names of the cell functions' arguments."""
     make_plan = layer_plan.__wrapped__ if torch.compiler.is_dynamo_compiling() else layer_plan
     plan = make_plan(cell, input_size, hidden_size, 0, 1, bias, False, 0.0, variant)
-    names = CELL_WEIGHTS if bias else CELL_WEIGHTS[:2]
-    return plan._replace(
-        names=(*names, "w_ch")[: len(plan.shapes)], direct=ops.direct(plan.spec, one_step=True)
-    )
+    names = (*(CELL_WEIGHTS if bias else CELL_WEIGHTS[:2]), "w_ch")[: len(plan.shapes)]
+    return Plan(plan.spec, plan.shapes, names, ops.direct(plan.spec, one_step=True))
 
 
 def _weight_shapes(spec: Spec, inputs: int) -> list[tuple[str, tuple[int, ...]]]:

@@ -53,7 +53,7 @@ class Spec:
     bidirectional: bool
     bias: bool
     dropout: float
-    variant: Variant = PLAIN
+    variant: Variant
 
 
 _OWN = tuple(field for field in fields(Spec) if field.name != "variant")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CELLS, LAYERS, flat
+from cases import CELLS, LAYERS, OLD_TORCH, flat
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -15,6 +15,7 @@ import fastrnn
 
 pytestmark = [  # torch's own affairs
     pytest.mark.filterwarnings("ignore:`torch.jit"),
+    pytest.mark.filterwarnings("ignore:Skipping serialization of"),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
 ]
 
@@ -63,7 +64,8 @@ def assert_compiled_is_eager(
         for g, w in zip(got, expected, strict=False):
             torch.testing.assert_close(g, w.detach())
     assert set(nodes.forward) == {1}
-    assert len(nodes.forward) <= 4  # static and dynamic, training and inference
+    if not OLD_TORCH:  # which compiles anew for sizes of tensors that depend on other sizes
+        assert len(nodes.forward) <= 4  # static and dynamic, training and inference
 
 
 @pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
@@ -107,6 +109,7 @@ def test_wrong_lengths_are_refused_by_the_compiled_layer() -> None:
         compiled(torch.randn(5, 2, 3), lengths=torch.tensor([9, 1]))
 
 
+@pytest.mark.skipif(OLD_TORCH, reason="torch 2.6 cannot compile its own unpacking")
 def test_packed_batches_are_compiled_between_the_graphs_of_packing() -> None:
     layer = fastrnn.GRU(3, 4)
 
