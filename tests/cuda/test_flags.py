@@ -14,7 +14,7 @@ from fastrnn import _checks, cuda, functional
 from fastrnn._gpu.engine import uses_tf32
 from fastrnn.spec import Spec, Variant
 
-SPEC = Spec("lstm", 3, 4, 0, 1, False, True, 0.0)
+SPEC = Spec("lstm", 3, 4, 0, 1, False, True, 0.0, PLAIN)
 
 
 @pytest.fixture
