@@ -83,7 +83,7 @@ class Days:
 def make_days(returns: np.ndarray) -> Days:
     scaled = returns / returns[: int(0.7 * len(returns))].std()
     past = np.lib.stride_tricks.sliding_window_view(scaled[:-1], DAYS)
-    return Days(torch.tensor(past).float().unsqueeze(-1), torch.tensor(returns[DAYS:] > 0).float())
+    return Days(common.reals(past).unsqueeze(-1), common.reals(returns[DAYS:] > 0))
 
 
 class Direction(nn.Module):

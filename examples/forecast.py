@@ -86,7 +86,7 @@ class Windows:
         """Past [N, 3 S, 1] and future [N, S] as differences from the last value of the past."""
         last = self.past[rows, -1:]
         past, future = ((x[rows] - last) / self.scale for x in (self.past, self.future))
-        return torch.tensor(past).float().unsqueeze(-1), torch.tensor(future).float()
+        return common.reals(past).unsqueeze(-1), common.reals(future)
 
     def naive(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """What costs no learning [N, S], by name."""

@@ -70,7 +70,7 @@ class Digits:
     classes: np.ndarray
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        return torch.tensor(self.images).float(), torch.tensor(self.classes).long()
+        return common.reals(self.images), torch.tensor(self.classes).long()
 
     def flat(self) -> np.ndarray:
         return self.images.reshape(len(self.images), -1)
