@@ -342,11 +342,11 @@ def check_lengths(
         given = torch.as_tensor(lengths)
     except (RuntimeError, TypeError, ValueError):
         raise ValueError(f"lengths: expected {batch} integers, got {lengths!r}") from None
-    if given.shape != (batch,):
+    if given.dim() != 1 or given.shape[0] != batch:
         raise ValueError(
             f"lengths: expected shape {(batch,)}, one for each sequence, got {tuple(given.shape)}"
         )
-    if batch and given.dtype not in INTEGERS:
+    if given.dtype not in INTEGERS and batch > 0:
         raise ValueError(f"lengths: expected integers, got {given.dtype}")
     if given.is_cuda and device.type == "cuda":
         return given.to(device, torch.int64, copy=True, memory_format=torch.contiguous_format)

@@ -11,6 +11,7 @@ from torch.autograd import forward_ad, profiler
 __all__ = [
     "after_autograd",
     "below_autograd",
+    "casts_packed_lstm",
     "dlpack_exchange_api",
     "has_forward_mode",
     "is_any_autocast_enabled",
@@ -60,6 +61,31 @@ def is_profiled() -> bool:
 def is_transformed() -> bool:
     """Whether a transformation of ``torch.func`` is under way."""
     return _innermost_transformation() is not None
+
+
+def _casts_packed_lstm() -> bool:
+    one = torch.ones(1, 1)
+    state, weight = one[None], one.expand(4, 1)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            y, *_ = torch.lstm(
+                one,
+                torch.tensor([1]),
+                (state, state),
+                (weight, weight),
+                False,
+                1,
+                0.0,
+                False,
+                False,
+            )
+    except RuntimeError:  # this machine has no kernel for it
+        return False
+    return bool(y.dtype is torch.bfloat16)
+
+
+casts_packed_lstm = _casts_packed_lstm()
+"""Whether autocast casts all of a packed LSTM of equal lengths, too, as some versions do."""
 
 
 def dlpack_exchange_api() -> Any:

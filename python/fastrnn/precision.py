@@ -18,12 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from . import _torch
 from .layout import batch_of
 from .spec import Outputs, Spec
 
 __all__ = ["REDUCED", "Dtypes", "full_precision", "raised", "run", "under_autocast"]
 
 REDUCED = (torch.bfloat16, torch.float16)
+_DEVICES = ("cpu", "cuda")
 _CAST_BY_AUTOCAST = (torch.float32, *REDUCED)
 
 
@@ -45,7 +47,7 @@ def under_autocast(
     if not (isinstance(data, Tensor) and isinstance(weights[0], Tensor)):
         return None
     device = data.device.type
-    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+    if device not in _DEVICES or not torch.is_autocast_enabled(device):
         return None
     if data.dtype not in _CAST_BY_AUTOCAST or weights[0].dtype not in _CAST_BY_AUTOCAST:
         return None
@@ -67,15 +69,17 @@ def under_autocast(
 def _is_layer_of_onednn(input: Any, state: Tensor | None) -> bool:
     """Whether torch's LSTM is one operation, of which everything is cast.
 
-    Not for float16, and a packed batch only if its lengths are equal.
+    Not for float16, and a packed batch at the most if its lengths are equal.
     """
     if not isinstance(input, PackedSequence):
         return input.dtype is not torch.float16
     data, batch_sizes, row_index, _ = input
+    if data.dtype is torch.float16 or not _torch.casts_packed_lstm:
+        return False
     if state is not None and state.dim() != 3:
         state = None  # to be refused
     batch = batch_of(data, state, False, batch_sizes, row_index)
-    return data.dtype is not torch.float16 and batch * len(batch_sizes) == len(data)
+    return batch * batch_sizes.shape[0] == data.shape[0]
 
 
 def raised(value: Any) -> Any:
@@ -114,7 +118,7 @@ def run(
 def full_precision() -> Iterator[None]:
     """For equations that stand for the engine: autocast, if it is on, does not reach them."""
     with ExitStack() as stack:
-        for device in ("cpu", "cuda"):
+        for device in _DEVICES:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         yield

@@ -64,8 +64,7 @@ def assert_compiled_is_eager(
         for g, w in zip(got, expected, strict=False):
             torch.testing.assert_close(g, w.detach())
     assert set(nodes.forward) == {1}
-    if not OLD_TORCH:  # which compiles anew for sizes of tensors that depend on other sizes
-        assert len(nodes.forward) <= 4  # static and dynamic, training and inference
+    assert len(nodes.forward) <= 4  # static and dynamic, training and inference
 
 
 @pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
