@@ -37,6 +37,7 @@ def packages(extra: str) -> Iterator[str]:
     """What an extra of pyproject.toml installs, but for torch."""
     for requirement in EXTRAS[extra]:
         if requirement.startswith("fastrnn["):
-            yield from packages(requirement.removeprefix("fastrnn[").removesuffix("]"))
+            for other in requirement.removeprefix("fastrnn[").removesuffix("]").split(","):
+                yield from packages(other)
         elif not requirement.startswith("torch=="):
             yield requirement
