@@ -22,11 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _checks, _torch, ops, reference
+from . import _checks, _torch, ops, reference, transformations
 from .derivatives import by_equations, pulled_back_twice
 from .layout import SINGLE, Layout, batch_of, of_present, rows_of, save, steps_of, taken_apart
 from .spec import FLAT, Outputs, Spec
-from .transformations import Recurrence
 
 __all__ = ["is_watched", "run"]
 
@@ -76,7 +75,7 @@ def run(
     elif _torch.has_forward_mode():
         return by_equations(layout, tensors)
     elif _torch.is_transformed():
-        outputs = Recurrence.apply(layout, *tensors)  # type: ignore[no-untyped-call]
+        outputs = transformations.run(layout, tensors)
     else:
         outputs = torch.ops.fastrnn.recurrence(*layout.arguments(tensors))
     y, h_n, c_n, h_all, c_all = of_present(layout, tensors, outputs)

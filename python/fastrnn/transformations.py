@@ -13,13 +13,48 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import samples
 from .derivatives import pulled_back_twice
 from .layout import SINGLE, Layout, is_single_step, of_present, save
 
-__all__ = ["Recurrence"]
+__all__ = ["run"]
 
 
-class Recurrence(torch.autograd.Function):
+def run(layout: Layout, tensors: Sequence[Any]) -> Sequence[Any]:
+    """The operators' outputs.
+
+    A stack whose weights are to be trained is called layer by layer: only then the gradients of its
+    weights for each sample come from one call for all samples.
+    """
+    call: Any = _Recurrence.apply
+    ragged = any(tensor is not None for tensor in tensors[3:6])
+    weights = tensors[SINGLE : layout.weights_end]
+    if layout.spec.num_layers == 1 or ragged or not any(w.requires_grad for w in weights):
+        outputs: Sequence[Tensor] = call(layout, *tensors)
+        return outputs
+    data, *states = tensors[:3]
+    count = len(weights) // layout.spec.num_layers
+    of_layers = []
+    for number in range(layout.spec.num_layers):
+        spec = replace(layout.spec, input_size=data.shape[-1], num_layers=1, dropout=0.0)
+        layer = replace(layout, spec=spec, num_weights=count)
+        own_states = _of_layer(states, number, 2 if spec.bidirectional else 1)
+        own_weights = weights[number * count : (number + 1) * count]
+        own = (data, *own_states, *tensors[3:SINGLE], *own_weights)
+        data, *others = of_present(layer, own, call(layer, *own))
+        of_layers.append(others)
+        if masks := tensors[layout.weights_end + number :]:
+            data = data * (masks[0].transpose(0, 1) if layout.batch_first else masks[0])
+    of_all = zip(*of_layers, strict=True)
+    return [data, *(None if each[0] is None else torch.cat(each) for each in of_all)]
+
+
+def _of_layer(states: Sequence[Tensor | None], number: int, directions: int) -> list[Tensor | None]:
+    own = slice(number * directions, (number + 1) * directions)
+    return [None if state is None else state[own] for state in states]
+
+
+class _Recurrence(torch.autograd.Function):
     """``recurrence_forward`` for ``torch.func``."""
 
     @staticmethod
@@ -29,18 +64,19 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         layout, *tensors = inputs
-        ctx.mark_non_differentiable(output[-1])
-        save(ctx, layout, tensors, output[-1])
+        y, *_, kept = output
+        ctx.mark_non_differentiable(kept)
+        save(ctx, layout, [y, *tensors], kept)
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        kept, *tensors = ctx.saved_tensors
+        kept, y, *tensors = ctx.saved_tensors
         needs = ctx.needs_input_grad[1:]
         places = ctx.layout.trained
         layout = replace(ctx.layout, needed=tuple(needs[place] for place in places))
         found = iter(
             _RecurrenceBackward.apply(  # type: ignore[no-untyped-call]
-                layout, kept, *of_present(layout, tensors, d_outputs), *tensors
+                layout, kept, y, *of_present(layout, tensors, d_outputs), *tensors
             )
         )
         of = {place: next(found) for place in places if needs[place]}
@@ -49,7 +85,7 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, layout: Layout, *tensors: Tensor | None) -> Any:
         V, dims = info.batch_size, in_dims[1:]
-        apply: Any = Recurrence.apply
+        apply: Any = _Recurrence.apply
         if _folds(layout, dims):
             wide, inputs = _folded(layout, V, dims, tensors)
             *outputs, kept = apply(wide, *inputs)
@@ -60,10 +96,13 @@ class Recurrence(torch.autograd.Function):
 
 
 class _RecurrenceBackward(torch.autograd.Function):
-    """``recurrence_backward`` for ``torch.func``: the needed gradients alone."""
+    """``recurrence_backward`` for ``torch.func``: the needed gradients alone.
+
+    What comes of y matters only to the gradients of weights for each sample.
+    """
 
     @staticmethod
-    def forward(layout: Layout, kept: Tensor, *tensors: Any) -> tuple[Tensor, ...]:
+    def forward(layout: Layout, kept: Tensor, y: Tensor, *tensors: Any) -> tuple[Tensor, ...]:
         d_outputs, inputs = tensors[:5], tensors[5:]
         arguments = layout.arguments(inputs)
         return tuple(
@@ -72,7 +111,7 @@ class _RecurrenceBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        layout, _, *tensors = inputs
+        layout, _, _, *tensors = inputs
         ctx.layout = layout
         ctx.save_for_backward(*tensors)
 
@@ -82,35 +121,46 @@ class _RecurrenceBackward(torch.autograd.Function):
         d_outputs, tensors = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
         dd_outputs, d_inputs = pulled_back_twice(layout, tensors, d_outputs, d_gradients)
         of = dict(zip(layout.trained, d_inputs, strict=True))
-        return None, None, *dd_outputs, *(of.get(place) for place in range(len(tensors)))
+        return None, None, None, *dd_outputs, *(of.get(place) for place in range(len(tensors)))
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, layout: Layout, kept: Tensor, *tensors: Any) -> Any:
-        V, of_kept, dims = info.batch_size, in_dims[1], in_dims[2:]
+    def vmap(
+        info: Any, in_dims: Any, layout: Layout, kept: Tensor, y: Tensor, *tensors: Any
+    ) -> Any:
+        V, of_kept, of_y, dims = info.batch_size, in_dims[1], in_dims[2], in_dims[3:]
         apply: Any = _RecurrenceBackward.apply
-        was_folded = of_kept is None and _folds(layout, dims[5:])
-        if was_folded and any(layout.needed[3:]):
+        if of_kept is not None or not _folds(layout, dims[5:]):
+            everything = (of_kept, of_y, *dims), (kept, y, *tensors)
+            return _one_by_one(V, *everything, lambda *one: apply(layout, *one))
+        with_weights = any(layout.needed[3:])
+        if with_weights and not samples.are_served(layout, tensors[5:]):
             return _one_by_one(V, dims, tensors, lambda *one: _from_the_start(layout, *one))
-        if was_folded:
-            first = _first_of(dims[5:], tensors[5:])
-            axes = _row_axes_of_outputs(layout, first)
-            d_outputs = [
-                _spread(V, *entry) for entry in zip(tensors[:5], dims[:5], axes, strict=True)
-            ]
-            wide, inputs = _folded(layout, V, dims[5:], tensors[5:])
-            gradients = apply(wide, kept, *d_outputs, *inputs)
-            row_axes = _row_axes(layout, first)
-            axes = [axis for axis, need in zip(row_axes, layout.needed, strict=False) if need]
-            return _unfolded(V, gradients, axes)
-        return _one_by_one(V, (of_kept, *dims), (kept, *tensors), lambda *one: apply(layout, *one))
+        first = _first_of(dims[5:], tensors[5:])
+        axes = _row_axes_of_outputs(layout, first)
+        d_outputs = [_spread(V, *entry) for entry in zip(tensors[:5], dims[:5], axes, strict=True)]
+        wide_y: Any = _spread(V, y, of_y, axes[0])
+        wide, inputs = _folded(layout, V, dims[5:], tensors[5:])
+
+        def pull_back(layout: Layout, inputs: Sequence[Any]) -> Any:
+            return apply(layout, kept, wide_y, *d_outputs, *inputs)
+
+        if with_weights:
+            gradients = samples.gradients(wide, V, wide_y, inputs, pull_back)
+        else:
+            gradients = pull_back(wide, inputs)
+        row_axes = _row_axes(layout, first)[:3]
+        axes = [axis for axis, need in zip(row_axes, layout.needed, strict=False) if need]
+        of_rows, out_dims = _unfolded(V, gradients[: len(axes)], axes)
+        of_weights = gradients[len(axes) :]
+        return (*of_rows, *of_weights), (*out_dims, *(0 for _ in of_weights))
 
 
 def _from_the_start(layout: Layout, *tensors: Any) -> Any:
     """The gradients of one sample whose forward pass was folded with those of the others."""
     d_outputs, inputs = tensors[:5], tensors[5:]
-    *_, kept = Recurrence.apply(layout, *inputs)  # type: ignore[no-untyped-call]
+    y, *_, kept = _Recurrence.apply(layout, *inputs)  # type: ignore[no-untyped-call]
     return _RecurrenceBackward.apply(  # type: ignore[no-untyped-call]
-        layout, kept, *d_outputs, *inputs
+        layout, kept, y, *d_outputs, *inputs
     )
 
 

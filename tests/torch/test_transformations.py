@@ -84,16 +84,93 @@ def test_vmap_takes_what_a_layer_takes(form: str) -> None:
     assert_all_close(got, [torch.stack(of_each) for of_each in zip(*expected, strict=True)])
 
 
-@pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
-def test_gradients_of_each_sample_are_those_of_the_sample_alone(kind: str) -> None:
-    layer, x = layer_of(kind), samples(kind)
+def assert_gradients_are_of_samples(layer: Any, x: Tensor, **keywords: Any) -> None:
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        return sum(y.square().sum() for y in flat(functional_call(layer, parameters, x, keywords)))
+
     parameters = {name: p.detach() for name, p in layer.named_parameters()}
-    got = vmap(grad(loss_of(layer)), in_dims=(None, 0))(parameters, x)
+    got = vmap(grad(loss), in_dims=(None, 0))(parameters, x)
     for v, one in enumerate(x):
         layer.zero_grad()
-        sum(y.square().sum() for y in flat(layer(one))).backward()
+        sum(y.square().sum() for y in flat(layer(one, **keywords))).backward()
         for name, p in layer.named_parameters():
             torch.testing.assert_close(got[name][v], p.grad)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
+def test_gradients_of_each_sample_are_one_call(
+    kind: str, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, x = layer_of(kind, bias=bias), samples(kind)
+    spy = Spy(monkeypatch)
+    vmap(grad(loss_of(layer)), in_dims=(None, 0))(dict(layer.named_parameters()), x)
+    assert spy.calls == ["recurrence_forward", "recurrence_backward"]
+    assert_gradients_are_of_samples(layer, x)
+
+
+SAMPLES: dict[str, dict[str, Any]] = {
+    "two directions": {"bidirectional": True},
+    "batch first": {"batch_first": True},
+    "a stack": {"num_layers": 3, "bidirectional": True, "batch_first": True},
+}
+
+
+@pytest.mark.parametrize("options", SAMPLES.values(), ids=SAMPLES)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_gradients_of_each_sample_with_options_are_a_call_a_layer(
+    kind: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, x = layer_of(kind, **options), samples(kind)
+    states = torch.randn(2, layer.num_layers * (2 if layer.bidirectional else 1), 2, 4).to(x)
+    if layer.batch_first:
+        x = x.transpose(1, 2)
+    hx = tuple(states) if kind == "LSTM" else states[0]
+    with monkeypatch.context() as patch:
+        spy = Spy(patch)
+        vmap(grad(loss_of(layer)), in_dims=(None, 0))(dict(layer.named_parameters()), x)
+    assert spy.calls.count("recurrence_forward") == layer.num_layers
+    assert spy.calls.count("recurrence_backward") == layer.num_layers
+    assert_gradients_are_of_samples(layer, x, hx=hx, return_states=True)
+
+
+def test_gradients_of_each_sample_are_right_where_they_are_a_loop() -> None:
+    resets, lengths = torch.rand(5, 2) < 0.3, torch.tensor([3, 5])
+    for layer, keywords in (
+        (layer_of("LSTM", proj_size=2, num_layers=2), {}),
+        (layer_of("GRU", bidirectional=True), {"resets": resets}),
+        (layer_of("RNN", num_layers=2), {"lengths": lengths}),
+        (layer_of("GRU", reset_after=False), {}),
+    ):
+        assert_gradients_are_of_samples(layer, samples("LSTM"), **keywords)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_gradients_of_each_sample_have_derivatives(kind: str) -> None:
+    layer, x = layer_of(kind, num_layers=2), samples(kind, 3)
+    parameters = {name: p.detach() for name, p in layer.named_parameters()}
+
+    def sum_of_norms(x: Tensor) -> Tensor:
+        of_samples = vmap(grad(loss_of(layer)), in_dims=(None, 0))(parameters, x)
+        return sum(g.square().sum() for g in of_samples.values())
+
+    def norm(one: Tensor) -> Tensor:
+        return sum(g.square().sum() for g in grad(loss_of(layer))(parameters, one).values())
+
+    torch.testing.assert_close(grad(sum_of_norms)(x), torch.stack([grad(norm)(one) for one in x]))
+
+
+def test_dropout_in_a_stack_reaches_the_gradients_of_each_sample() -> None:
+    layer = layer_of("GRU", num_layers=2, dropout=0.5, batch_first=True)
+    x = samples("GRU", 1).expand(3, -1, -1, -1).transpose(1, 2)
+    parameters = {name: p.detach() for name, p in layer.named_parameters()}
+    gradients = vmap(grad(loss_of(layer)), in_dims=(None, 0), randomness="same")
+    torch.manual_seed(5)
+    got = gradients(parameters, x)
+    torch.manual_seed(5)
+    expected = grad(loss_of(layer))(parameters, x[0])
+    for name, g in got.items():
+        torch.testing.assert_close(g, expected[name].expand_as(g))
 
 
 @pytest.mark.parametrize("kind", LAYERS)
