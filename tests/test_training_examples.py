@@ -17,6 +17,8 @@ import pytest
 from examples import compare, direction, forecast, language_model, rows_to_digit
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+# The models are small: threads gain little, and on a busy machine they wait for each other.
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def metrics_of(folder):
@@ -24,9 +26,15 @@ def metrics_of(folder):
 
 
 def finished(command):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = ended(command)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def ended(command):
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=240, check=False, env=ONE_THREAD
+    )
 
 
 def quick(name, out, *options):
@@ -124,7 +132,8 @@ def losses_of(folder):
 
 def kill_a_rank_after_the_first_checkpoint(command, out):
     """Run torchrun until there is a checkpoint, and end one of its processes without warning."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as agent:
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=ONE_THREAD, **silent) as agent:
         deadline = time.monotonic() + 100
         while not (out / "checkpoint.pt").exists():
             assert agent.poll() is None, "it ended before its first checkpoint"
@@ -159,9 +168,7 @@ def test_two_processes_learn_what_one_learns_from_twice_the_windows(tmp_path):
 
 def test_a_checkpoint_that_is_broken_is_refused(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
-    done = subprocess.run(
-        torchrun(tmp_path, processes=1), capture_output=True, text=True, timeout=240, check=False
-    )
+    done = ended(torchrun(tmp_path, processes=1))
     assert done.returncode != 0
     assert "distributed: cannot go on from" in done.stderr
 
