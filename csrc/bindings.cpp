@@ -141,12 +141,18 @@ PYBIND11_MODULE(_core, m) {
       .def("forward", &run_forward)
       .def("backward", &run_backward);
 
+  py::class_<Tensors>(m, "Tensors").def(py::init<const py::capsule&, py::tuple>());
+  py::class_<Recorded>(m, "Recorded")
+      .def_readonly("plan", &Recorded::plan)
+      .def_property_readonly("batch_first",
+                             [](const Recorded& recorded) { return recorded.form.batch_first; })
+      .def("backward", &Recorded::backward);
   py::class_<Direct>(m, "Direct")
       .def(py::init([](Cell cell, int64_t I, int64_t H, int64_t P, int64_t layers,
                        int64_t directions, bool bias, const Variant& variant, bool one_step,
-                       const py::capsule& exchange_api, py::tuple plain_types) {
+                       const Tensors& tensors, py::function record) {
         Shape shape = {cell, DType::kFloat32, 0, 0, I, H, P, layers, directions, bias, variant};
-        return Direct(shape, one_step, exchange_api, std::move(plain_types));
+        return Direct(shape, one_step, tensors, std::move(record));
       }))
       .def("__call__", &Direct::call);
 

@@ -3,45 +3,44 @@
 
 #include <pybind11/pybind11.h>
 
-#include <initializer_list>
-
 #include "api.h"
-#include "calls.h"
-#include "dlpack.h"
+#include "recorded.h"
+#include "tensors.h"
 
 namespace fastrnn {
 
-// A small layer spends most of a call on its way through Python. Here the tensors are read through
-// DLPack's C interface, checked and allocated in one go. This serves calls on dense tensors in
-// torch's own layout that need no gradient; whatever is unusual or wrong is left to the long way,
-// which can do everything and explains every mistake.
+// A small layer spends most of a call on its way through Python. Here the tensors are read, checked
+// and allocated in one go. This serves calls on dense tensors in torch's own layout; whatever is
+// unusual or wrong is left to the long way, which can do everything and explains every mistake.
 class Direct {
  public:
   // shape: without T, B and dtype. one_step: x is [B, I], and states have no dimension of layers.
-  // plain_types: the classes whose instances hide nothing from a reader of their memory; subclasses
-  // do not count. ImportError if the interface is another one.
-  Direct(const Shape& shape, bool one_step, const pybind11::capsule& exchange_api,
-         pybind11::tuple plain_types);
+  // record(recorded, kept, outputs, x, h_0, c_0, weights) makes the outputs of a call that will be
+  // differentiated part of torch's graph: it returns them, or None to leave the call to the long
+  // way.
+  Direct(const Shape& shape, bool one_step, Tensors tensors, pybind11::function record);
 
   // What torch.nn's layer or cell would return, or None if the call has to take the long way.
   pybind11::object call(pybind11::handle x, pybind11::handle hx, const pybind11::sequence& weights,
                         bool batch_first, bool grad_enabled, int threads) const;
 
  private:
-  using Sizes = std::initializer_list<int64_t>;
-
-  bool read(pybind11::handle object, bool grad_enabled, dlpack::Tensor& tensor) const;
-  bool read_like(const dlpack::Tensor& like, pybind11::handle object, bool grad_enabled,
-                 Sizes sizes, Address& address) const;
-  bool read_weights(const dlpack::Tensor& like, const pybind11::sequence& weights,
-                    bool grad_enabled, Addresses& flat) const;
+  struct Inputs;
+  struct Outputs;
+  bool read_input(Inputs& in) const;
+  bool read_states(Inputs& in) const;
+  bool read_weights(Inputs& in) const;
+  bool read(pybind11::handle tensor, Sizes sizes, Inputs& in, Address& address) const;
+  bool make_outputs(const Inputs& in, Outputs& out) const;
+  pybind11::object record(const Inputs& in, Plan plan, pybind11::object kept,
+                          const pybind11::tuple& outputs) const;
+  pybind11::object as_returned(const pybind11::tuple& outputs) const;
   const CellKernels<float>& cell() const;  // its constants are the same for every dtype
-  pybind11::object new_empty(pybind11::handle like, Sizes sizes, Address& address) const;
 
   Shape shape_;
   bool one_step_;
-  const dlpack::ExchangeApi* api_;
-  pybind11::tuple plain_types_;
+  Tensors tensors_;
+  pybind11::function record_;
 };
 
 }  // namespace fastrnn

@@ -167,7 +167,6 @@ UNUSUAL: dict[str, tuple[type[torch.nn.RNNBase], Any, Any]] = {
     "packed": (fastrnn.GRU, pack_sequence([torch.randn(3, 5), torch.randn(2, 5)]), None),
     "a list of states": (fastrnn.LSTM, torch.randn(3, 2, 5), [STATE, STATE]),
     "stacked states": (fastrnn.LSTM, torch.randn(3, 5), torch.randn(2, 1, 4)),
-    "needs a gradient": (fastrnn.GRU, torch.randn(3, 2, 5, requires_grad=True), None),
 }
 
 
@@ -211,7 +210,6 @@ def test_the_long_way_explains_what_is_wrong(what: str, spy: Spy) -> None:
         lambda w: [w[0].double(), *w[1:]],
         lambda w: [w[0].T, *w[1:]],
         lambda w: [w[0].expand(2, *w[0].shape)[:, :, 0], *w[1:]],
-        lambda w: [torch.nn.Parameter(w[0]), *w[1:]],
     ],
 )
 def test_unusual_weights_take_the_long_way(weights: Any) -> None:
@@ -235,6 +233,124 @@ def test_a_tangent_is_not_lost_on_the_short_way(spy: Spy) -> None:
         y, _ = layer(forward_ad.make_dual(x, torch.ones_like(x)))
         assert forward_ad.unpack_dual(y).tangent is not None
     assert spy.served == 0
+
+
+GRADIENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"{name} {options}": (name, options) for name in LAYERS for options in OPTIONS[:4]},
+    **{name: (name, {}) for name in CELLS},
+    "projected": ("LSTM", {"proj_size": 3, "num_layers": 2}),
+    "float64": ("GRU", {"dtype": torch.float64}),
+    "a variant": ("LSTM", {"peephole": "ifo", "cell_clip": 1.0}),
+    "two stages": ("GRU", {"reset_after": False}),
+}
+
+
+def gradients(module: Any, x: Tensor, hx: Any, of: slice) -> list[Tensor | None]:
+    """Of a sum over some of the outputs: one whose gradients are expanded, and one of two uses."""
+    outputs = flat(module(x, hx))[of]
+    loss = sum(output.sum() + output.square().sum() for output in outputs)
+    inputs = [x, *flat(hx if hx is not None else ()), *module.parameters()]
+    needed = [tensor for tensor in inputs if tensor.requires_grad]
+    return [*outputs, *torch.autograd.grad(loss, needed, allow_unused=True)]
+
+
+@pytest.mark.usefixtures("each_isa")
+@pytest.mark.parametrize("which", GRADIENTS)
+@pytest.mark.parametrize("T", [1, 4])
+@pytest.mark.parametrize("of", [slice(None), slice(1), slice(1, None)], ids=["all", "y", "states"])
+def test_gradients_are_those_of_the_long_way(which: str, T: int, of: slice, spy: Spy) -> None:
+    name, options = GRADIENTS[which]
+    module = getattr(fastrnn, name)(5, 21, **options)
+    x = torch.randn(*(() if name in CELLS else (T,)), 3, 5, dtype=options.get("dtype"))
+    if options.get("batch_first"):
+        x = x.transpose(0, 1)
+    returned = module(x)
+    state = random_state(returned if name in CELLS else returned[1])
+    for hx in (None, state):
+        for leaf in (x, *flat(hx if hx is not None else ())):
+            leaf.requires_grad_()
+        if name in ("GRUCell", "RNNCell") and of.start:
+            continue
+        want = by_the_long_way(lambda hx=hx: gradients(module, x, hx, of))
+        for g, w in zip(flat(gradients(module, x, hx, of)), want, strict=True):
+            assert g.stride() == w.stride()
+            assert torch.equal(g, w)
+    assert spy.refused == 0
+
+
+def test_only_what_is_needed_is_computed(spy: Spy) -> None:
+    layer, x = fastrnn.LSTM(5, 4).requires_grad_(False), torch.randn(3, 2, 5)
+    layer.weight_hh_l0.requires_grad_()
+    want = by_the_long_way(lambda: gradients(layer, x, None, slice(None)))
+    got = gradients(layer, x, None, slice(None))
+    assert len(got) == len(want) == 4
+    assert all(map(torch.equal, got, want))
+    assert (spy.served, spy.refused) == (1, 0)
+
+
+def test_gradients_that_lie_anywhere(spy: Spy) -> None:
+    layer, x = fastrnn.GRU(5, 4), torch.randn(3, 2, 5, requires_grad=True)
+    for d_y in (
+        torch.randn(4, 2, 3).permute(2, 1, 0),
+        torch.randn(3, 2, 8)[..., ::2],
+        torch.randn(3, 2, 8)[..., :4],
+        torch.randn(2, 3, 4).transpose(0, 1),
+        negative((3, 2, 4)),
+        torch.randn(4).expand(3, 2, 4),
+    ):
+        (got,) = torch.autograd.grad(layer(x)[0], x, d_y)
+        (want,) = torch.autograd.grad(layer(x)[0], x, d_y.clone().contiguous())
+        assert torch.equal(got, want)
+    assert (spy.served, spy.refused) == (12, 0)
+
+
+def test_backward_twice_and_a_derivative_of_the_derivative(spy: Spy) -> None:
+    layer, x = fastrnn.LSTM(3, 4, dtype=torch.float64), torch.randn(3, 2, 3).double()
+    x.requires_grad_()
+    y, _ = layer(x)
+    (first,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
+    (again,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    torch.testing.assert_close(again, first)
+    assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], x)
+    assert spy.refused == 0
+
+
+def test_a_change_in_place_is_caught() -> None:
+    layer, x = fastrnn.GRU(5, 4), torch.randn(3, 2, 5)
+    y, _ = layer(x)
+    with torch.no_grad():
+        layer.weight_hh_l0.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_saved_tensors_may_come_back_unusual(spy: Spy) -> None:
+    layer, x = fastrnn.LSTM(5, 4), torch.randn(3, 2, 5)
+    (want,) = torch.autograd.grad(layer(x)[0].sum(), layer.weight_ih_l0)
+    for unpack in (
+        lambda saved: saved.as_subclass(Subclass),
+        lambda saved: torch.stack([saved, saved], -1)[..., 0],
+    ):
+        with torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, unpack):
+            y, _ = layer(x)
+        (got,) = torch.autograd.grad(y.sum(), layer.weight_ih_l0)
+        assert torch.equal(got, want)
+    assert spy.refused == 0
+
+
+def test_a_transformation_of_something_else_is_no_obstacle() -> None:
+    layer, x = fastrnn.GRU(5, 4), torch.randn(3, 2, 5)
+    want = torch.autograd.grad(layer(x)[0].sum(), layer.weight_hh_l0)
+
+    def loss(scale: Tensor) -> Tensor:
+        return scale * layer(x)[0].sum()
+
+    scales = torch.tensor([1.0, 2.0])
+    torch.testing.assert_close(torch.func.vmap(loss)(scales), scales * layer(x)[0].sum())
+    torch.testing.assert_close(torch.func.grad(loss)(scales[0]), layer(x)[0].sum())
+    torch.testing.assert_close(
+        torch.autograd.grad(torch.func.vmap(loss)(scales)[0], layer.weight_hh_l0), want
+    )
 
 
 def test_where_torch_is_too_old_for_it_the_long_way_serves_all(

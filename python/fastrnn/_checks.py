@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from . import _torch, cuda, ops
+from . import _torch, cuda, native
+from .direct import make_direct
 from .precision import REDUCED
 from .spec import PLAIN, Spec, Variant
 from .variants import check_directions
@@ -93,7 +94,7 @@ def layer_plan(
             for kind, shape in _weight_shapes(spec, inputs):
                 shapes.append(shape)
                 names.append(f"weights[{len(names)}] ({kind}_l{layer}{suffix})")
-    return Plan(spec, tuple(shapes), tuple(names), ops.direct(spec))
+    return Plan(spec, tuple(shapes), tuple(names), make_direct(spec))
 
 
 @lru_cache(maxsize=256)
@@ -104,7 +105,7 @@ def cell_plan(
     make_plan = layer_plan.__wrapped__ if torch.compiler.is_dynamo_compiling() else layer_plan
     plan = make_plan(cell, input_size, hidden_size, 0, 1, bias, False, 0.0, variant)
     names = (*(CELL_WEIGHTS if bias else CELL_WEIGHTS[:2]), "w_ch")[: len(plan.shapes)]
-    return Plan(plan.spec, plan.shapes, names, ops.direct(plan.spec, one_step=True))
+    return Plan(plan.spec, plan.shapes, names, make_direct(plan.spec, one_step=True))
 
 
 def _weight_shapes(spec: Spec, inputs: int) -> list[tuple[str, tuple[int, ...]]]:
@@ -217,7 +218,7 @@ def _check_device(data: Tensor, spec: Spec) -> None:
             f"input: this build of fastrnn computes on the CPU, got a Tensor on {data.device}; "
             f"{cuda.HOW_TO_BUILD}"
         )
-    if ops.cell_name(spec) not in GATES:
+    if native.cell_name(spec) not in GATES:
         raise NotImplementedError(
             f"input: the CUDA kernels have torch's own cells and reverse=True, not {spec.variant}; "
             f"this layer computes on the CPU"

@@ -4,7 +4,7 @@ Sizes and strides are in elements. Letters: T steps, B rows at the widest step, 
 of the input, the hidden state and the projection (0 without one).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from types import ModuleType
 from typing import Any
@@ -157,6 +157,31 @@ class Plan:
     ) -> None:
         """A gradient that comes in as 0 is zero; one that goes out as 0 is not computed."""
 
+class Tensors:
+    """Reads torch's tensors, and makes them; see csrc/tensors.h."""
+
+    def __init__(self, exchange_api: object, plain_types: tuple[type, ...], /) -> None:
+        """``exchange_api``: torch's ``__dlpack_c_exchange_api__``; ImportError if it is another."""
+
+class Recorded:
+    """A call of `Direct` whose gradients will be asked for; see csrc/recorded.h."""
+
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def batch_first(self) -> bool: ...
+    def backward(
+        self,
+        saved: tuple[object, ...],
+        d_outputs: tuple[object, ...],
+        needed: Sequence[bool],
+        /,
+    ) -> Any:
+        """Return the needed gradients of all of ``saved`` but the last, or None: too unusual.
+
+        ``saved``: x, h_0, c_0, the weights, and what forward kept.
+        """
+
 class Direct:
     """One layer or cell, called with torch's own tensors; see csrc/direct.h."""
 
@@ -171,11 +196,11 @@ class Direct:
         bias: bool,
         variant: Variant,
         one_step: bool,
-        exchange_api: object,
-        plain_types: tuple[type, ...],
+        tensors: Tensors,
+        record: Callable[..., Any],
         /,
     ) -> None:
-        """``exchange_api``: torch's ``__dlpack_c_exchange_api__``; ImportError if it is another."""
+        """``record``: makes outputs part of torch's graph; its arguments are in csrc/direct.h."""
 
     def __call__(
         self,

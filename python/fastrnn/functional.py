@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from . import _checks, _torch, operators, ops, precision
+from . import _checks, _torch, calls, operators, ops, precision
 from .layout import batch_of
 from .spec import Outputs, Variant
 from .variants import make_variant
@@ -397,7 +397,7 @@ def _runner(data: Tensor, dtypes: precision.Dtypes | None) -> Callable[..., Outp
     ``dtypes`` are those of the outputs, None for the one that all arguments have.
     """
     run = operators.run if operators.is_watched() else ops.run
-    if data.dtype in precision.REDUCED and not ops.takes_half(data):
+    if data.dtype in precision.REDUCED and not calls.takes_half(data):
         dtypes = precision.Dtypes(data.dtype, data.dtype)
     return run if dtypes is None else partial(precision.run, run, dtypes)
 

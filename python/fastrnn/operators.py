@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _checks, _torch, ops, reference, transformations
+from . import _checks, _torch, reference, transformations
+from .calls import Call, call_type, kept_bytes
 from .derivatives import by_equations, pulled_back_twice
 from .layout import SINGLE, Layout, batch_of, of_present, rows_of, save, steps_of, taken_apart
 from .spec import FLAT, Outputs, Spec
@@ -120,7 +121,7 @@ _library.define(
 _BEFORE = 7  # arguments of recurrence_backward before those that all three have
 
 
-def _make_call(layout: Layout, tensors: Sequence[Any]) -> ops.Call:
+def _make_call(layout: Layout, tensors: Sequence[Any]) -> Call:
     """Into the engine, with those values checked that a graph could not know."""
     data, _, _, batch_sizes, row_index, lengths, resets = tensors[:SINGLE]
     if lengths is not None:
@@ -128,7 +129,7 @@ def _make_call(layout: Layout, tensors: Sequence[Any]) -> ops.Call:
         lengths = _checks.check_lengths(lengths, steps, layout.batch, data.device)
     if batch_sizes is not None:
         _checks.check_packed(data, batch_sizes, row_index, layout.batch)
-    return ops.call_type(data)(
+    return call_type(data)(
         layout.spec,
         data,
         layout.batch_first,
@@ -149,7 +150,7 @@ def _compute(layout: Layout, tensors: Sequence[Any], keep: bool) -> list[Tensor]
     kept: list[Tensor] | None = None
     if keep:
         kept = []
-        call.room = ops.kept_bytes(layout.spec, data, rows_of(tensors), bool(call.masks))
+        call.room = kept_bytes(layout.spec, data, rows_of(tensors), bool(call.masks))
     outputs = call.named(call.forward(data, hx, cx, weights, kept))
     filled = [data.new_empty(0) if output is None else output for output in outputs]
     if kept is None:
@@ -195,7 +196,7 @@ def _fake_recurrence(*arguments: Any) -> tuple[Tensor, ...]:
 def _fake_recurrence_forward(*arguments: Any) -> tuple[Tensor, ...]:
     layout, tensors = taken_apart(arguments)
     dropout = len(tensors) > layout.weights_end
-    size = ops.kept_bytes(layout.spec, tensors[0], rows_of(tensors), dropout)
+    size = kept_bytes(layout.spec, tensors[0], rows_of(tensors), dropout)
     return *_empty_outputs(layout, tensors), tensors[0].new_empty(size, dtype=torch.uint8)
 
 

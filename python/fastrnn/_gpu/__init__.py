@@ -5,7 +5,7 @@ Everything around it is torch's: memory, the products that have no recurrence in
 the gradients of x, W and b), dropout. Nothing here waits for the device, and what a kernel needs to
 know of a batch (lengths, resets) it reads there; so a call can be captured in a CUDA graph.
 
-- ``call.py``: `CudaCall`, which takes the place of `fastrnn.ops.Call`; how a batch is laid out.
+- ``call.py``: `CudaCall`, which takes the place of `fastrnn.calls.Call`; how a batch is laid out.
 - ``forward.py``, ``backward.py``: the two passes, layer by layer. ``passes.py``: what they share.
 - ``engine.py``: the extension in torch's terms: precisions, streams, cells.
 

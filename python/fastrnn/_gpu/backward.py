@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .. import ops
+from ..calls import rows_contiguous
 from .engine import runs_of
 from .passes import Pass, weights_of
 
@@ -71,7 +71,7 @@ class BackwardPass(Pass):
 
     def run(self, d_y: Tensor | None) -> None:
         call, lowest = self.call, self.lowest_layer()
-        above = None if d_y is None else ops._rows_contiguous(d_y)
+        above = None if d_y is None else rows_contiguous(d_y)
         for layer in range(self.spec.num_layers - 1, lowest - 1, -1):
             sides = [self.side(layer, d, above) for d in range(call.directions)]
             initial = self.d_hx is not None or self.d_cx is not None
@@ -132,7 +132,7 @@ class BackwardPass(Pass):
             side.c0 = self.c0[index].to(self.sums)
             of.c0 = side.c0.data_ptr()
         if self.d_c_all is not None:
-            side.d_cell = ops._rows_contiguous(call.gathered_states(self.d_c_all[index], data))
+            side.d_cell = rows_contiguous(call.gathered_states(self.d_c_all[index], data))
             of.d_cell = call.at(side.d_cell, data)
 
     def running(self, final: Tensor | None, index: int, width: int) -> Tensor:
@@ -146,7 +146,7 @@ class BackwardPass(Pass):
         if self.d_h_all is None:
             return own
         states = self.call.gathered_states(self.d_h_all[index], self.data)
-        return ops._rows_contiguous(states if own is None else own + states)
+        return rows_contiguous(states if own is None else own + states)
 
     def hidden_runs(self) -> Iterator[tuple[int, int, int]]:
         return runs_of(self.layout, self.layout.hidden_slot)

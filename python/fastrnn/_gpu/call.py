@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import cuda, ops
+from .. import calls, cuda
 from ..spec import Spec
 from .backward import BackwardPass
 from .engine import ABSENT, cell_of
@@ -18,8 +18,8 @@ from .passes import Kept
 __all__ = ["CudaCall"]
 
 
-class CudaCall(ops.Call):
-    """`fastrnn.ops.Call` for tensors on a GPU."""
+class CudaCall(calls.Call):
+    """`fastrnn.calls.Call` for tensors on a GPU."""
 
     def _order_rows(self) -> None:
         """Rows stay where they are: each knows on the device whether it takes part in a step."""
@@ -112,7 +112,7 @@ class CudaCall(ops.Call):
 
     # ---- forward ----
 
-    @ops._profiled
+    @calls.profiled
     def forward(
         self,
         data: Tensor,
@@ -164,7 +164,7 @@ class CudaCall(ops.Call):
 
     # ---- backward ----
 
-    @ops._profiled
+    @calls.profiled
     def backward(
         self,
         data: Tensor,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import cuda, ops
+from .. import cuda, native
 from ..spec import Spec
 
 __all__ = [
@@ -53,7 +53,7 @@ def stream_of(data: Tensor) -> Any:
 
 def cell_of(spec: Spec) -> Any:
     """The extension's cell, of a spec that has kernels."""
-    return getattr(cuda.extension().Cell, ops.cell_name(spec))
+    return getattr(cuda.extension().Cell, native.cell_name(spec))
 
 
 def layout_of(spec: Spec) -> Any:

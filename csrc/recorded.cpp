@@ -1,0 +1,134 @@
+#include "recorded.h"
+
+#include <memory>
+#include <vector>
+
+namespace py = pybind11;
+
+namespace fastrnn {
+
+Sizes Form::sequence(const Shape& shape, int64_t features) const {
+  if (one_step) return {shape.B, features};
+  if (batch_first) return {shape.B, shape.T, features};
+  return {shape.T, shape.B, features};
+}
+
+Sizes Form::state(const Shape& shape, int64_t features) const {
+  if (one_step) return {shape.B, features};
+  return {shape.layers * shape.directions, shape.B, features};
+}
+
+Strided Form::strided(const dlpack::Tensor& sequence) const {
+  const Address address = address_of(sequence);
+  if (one_step) return {address, 0, sequence.strides[0]};
+  return {address, sequence.strides[batch_first ? 1 : 0], sequence.strides[batch_first ? 0 : 1]};
+}
+
+Strided Form::contiguous(const Shape& shape, int64_t features, Address sequence) const {
+  if (one_step) return {sequence, 0, features};
+  if (batch_first) return {sequence, features, shape.T * features};
+  return {sequence, shape.B * features, features};
+}
+
+int64_t kept_elements(const Plan& plan) {
+  const int64_t size = plan.shape.dtype == DType::kFloat32 ? sizeof(float) : sizeof(double);
+  return (plan.saved_bytes + size - 1) / size;
+}
+
+struct Recorded::Incoming {
+  std::vector<py::object> alive;
+  Strided x{}, d_y{};
+  Address h0 = 0, c0 = 0, d_h_n = 0, d_c_n = 0, kept = 0;
+  Addresses weights;
+};
+
+struct Recorded::Outgoing {
+  explicit Outgoing(size_t count) : gradients(count) {}
+  py::tuple gradients;
+  Strided d_x{};
+  Address d_h0 = 0, d_c0 = 0;
+  Addresses d_weights;
+};
+
+const CellKernels<float>& Recorded::cell() const {
+  return plan.kernels->f32.cells[static_cast<int>(plan.shape.cell)];
+}
+
+bool Recorded::read_saved(const py::tuple& saved, Incoming& in) const {
+  const Shape& shape = plan.shape;
+  size_t next = 0;
+  const auto read = [&](Sizes sizes, Address& address) {
+    in.alive.push_back(saved[next++]);
+    return tensors_.copy_contiguous(in.alive.back(), shape.dtype, sizes, address);
+  };
+  dlpack::Tensor x;
+  in.alive.push_back(saved[next++]);
+  if (!tensors_.read_rows(in.alive.back(), shape.dtype, form.sequence(shape, shape.I), x))
+    return false;
+  in.x = form.strided(x);
+  if (!read(form.state(shape, shape.out()), in.h0) || !read(form.state(shape, shape.H), in.c0))
+    return false;
+  const bool weights_read = for_each_weight(shape, cell().gates, [&](Sizes sizes) {
+    in.weights.push_back(0);
+    return read(sizes, in.weights.back());
+  });
+  return weights_read && read({kept_elements(plan)}, in.kept);
+}
+
+bool Recorded::read_gradients(const py::tuple& d_outputs, Incoming& in) const {
+  const Shape& shape = plan.shape;
+  size_t next = 0;
+  if (const py::object of_y = d_outputs[next++]; !of_y.is_none()) {
+    dlpack::Tensor d_y;
+    in.alive.push_back(of_y);
+    if (!tensors_.read_rows(in.alive.back(), shape.dtype,
+                            form.sequence(shape, shape.directions * shape.out()), d_y))
+      return false;
+    in.d_y = form.strided(d_y);
+  }
+  const auto read_state = [&](int64_t features, Address& address) {
+    in.alive.push_back(d_outputs[next++]);
+    return tensors_.copy_contiguous(in.alive.back(), shape.dtype, form.state(shape, features),
+                                    address);
+  };
+  if (!form.one_step && !read_state(shape.out(), in.d_h_n)) return false;
+  return !cell().has_cell_state || read_state(shape.H, in.d_c_n);
+}
+
+bool Recorded::make_gradients(const Incoming& in, const py::sequence& needed, Outgoing& out) const {
+  const Shape& shape = plan.shape;
+  const py::handle like = in.alive.front();
+  size_t next = 0;
+  const auto make = [&](Sizes sizes, Address& address) {
+    const size_t place = next++;
+    const bool wanted = needed[place].ptr() == Py_True;
+    out.gradients[place] = wanted ? tensors_.new_empty(like, sizes, address) : py::none();
+    return !wanted || address != 0;
+  };
+  Address d_x = 0;
+  if (!make(form.sequence(shape, shape.I), d_x) ||
+      !make(form.state(shape, shape.out()), out.d_h0) ||
+      !make(form.state(shape, shape.H), out.d_c0))
+    return false;
+  out.d_x = form.contiguous(shape, shape.I, d_x);
+  return for_each_weight(shape, cell().gates, [&](Sizes sizes) {
+    out.d_weights.push_back(0);
+    return make(sizes, out.d_weights.back());
+  });
+}
+
+py::object Recorded::backward(const py::tuple& saved, const py::tuple& d_outputs,
+                              const py::sequence& needed) const {
+  Incoming in;
+  Outgoing out(saved.size() - 1);
+  in.alive.reserve(saved.size() + d_outputs.size());
+  if (!read_saved(saved, in) || !read_gradients(d_outputs, in) || !make_gradients(in, needed, out))
+    return py::none();
+  const std::unique_ptr<char[]> workspace(new char[plan.backward_bytes]);
+  run_backward(plan, in.x, in.h0, in.c0, in.weights, {}, in.d_y, in.d_h_n, in.d_c_n, 0, 0, out.d_x,
+               out.d_h0, out.d_c0, out.d_weights, in.kept,
+               reinterpret_cast<Address>(workspace.get()));
+  return out.gradients;
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,63 @@
+// torch's tensors: read through DLPack's C interface, made by torch.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <initializer_list>
+
+#include "api.h"
+#include "calls.h"
+#include "dlpack.h"
+
+namespace fastrnn {
+
+// The sizes of a tensor of at most three dimensions.
+class Sizes {
+ public:
+  static constexpr int kMost = 3;
+  Sizes(std::initializer_list<int64_t> sizes) : count_(static_cast<int>(sizes.size())) {
+    std::copy(sizes.begin(), sizes.end(), sizes_);
+  }
+  int count() const { return count_; }
+  const int64_t* begin() const { return sizes_; }
+  const int64_t* end() const { return sizes_ + count_; }
+
+ private:
+  int count_;
+  int64_t sizes_[kMost] = {};
+};
+
+class Tensors {
+ public:
+  // plain_types: the classes whose instances hide nothing from a reader of their memory; subclasses
+  // do not count. ImportError if the interface is another one.
+  Tensors(const pybind11::capsule& exchange_api, pybind11::tuple plain_types);
+
+  // False if it is no plain tensor with memory on the CPU.
+  bool read(pybind11::handle object, dlpack::Tensor& tensor) const;
+
+  // The address of a plain contiguous tensor of these sizes; false if it is another one.
+  bool read_contiguous(pybind11::handle object, DType dtype, Sizes sizes, Address& address) const;
+
+  // The same with any strides but that of the last dimension. What has others, or would have to be
+  // contiguous, becomes a contiguous copy of itself; false if that does not help. None is absent.
+  bool read_rows(pybind11::object& object, DType dtype, Sizes sizes, dlpack::Tensor& tensor) const;
+  bool copy_contiguous(pybind11::object& object, DType dtype, Sizes sizes, Address& address) const;
+
+  // like.new_empty(sizes), or None where some mode of torch's makes other tensors
+  pybind11::object new_empty(pybind11::handle like, Sizes sizes, Address& address) const;
+
+ private:
+  const dlpack::ExchangeApi* api_;
+  pybind11::tuple plain_types_;
+};
+
+bool requires_grad(pybind11::handle tensor);
+
+// float32 or float64; false for any other
+bool read_dtype(const dlpack::Tensor& tensor, DType& dtype);
+
+Address address_of(const dlpack::Tensor& tensor);
+
+}  // namespace fastrnn
