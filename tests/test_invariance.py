@@ -145,3 +145,14 @@ def test_a_single_step_is_the_same_with_weights_packed_or_read_in_place(
     for batch in (1, 2, 3, 4, 6, 7, 13):
         for part, full in zip(results(layer, x[:, :batch]), whole, strict=True):
             assert torch.equal(part, full[:, :batch])
+
+
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in CELLS), *VARIANTS])
+@pytest.mark.parametrize("T", [1, 4])
+@pytest.mark.parametrize("B", [1, 20])
+def test_no_state_is_a_state_of_zeros(name: str, options: dict[str, Any], T: int, B: int) -> None:
+    layer = getattr(fastrnn, name)(33, 40, num_layers=2, bidirectional=True, **options)
+    x, zeros = torch.randn(T, B, 33), torch.zeros(4, B, 40)
+    state = (zeros, zeros) if name == "LSTM" else zeros
+    for got, want in zip(results(layer, x), results(lambda x: layer(x, state), x), strict=True):
+        assert torch.equal(got, want)

@@ -217,7 +217,7 @@ class Forward {
     for (int64_t panel = job.panels.begin; panel < job.panels.end; ++panel) {
       const Range one = {panel, panel + 1};
       pack_w_ih(job, one, job.scratch.w_ih);
-      pack_w_hh(job, one, job.scratch.w_hh);
+      if (hidden_length(job, 0) > 0) pack_w_hh(job, one, job.scratch.w_hh);
       step(job, 0, count, one, job.scratch.w_ih, job.scratch.w_hh);
     }
     end_step(job, 0, group);
@@ -301,13 +301,20 @@ class Forward {
     return row - job.scratch.rows;
   }
 
+  // How much of the state before is multiplied: nothing at a direction's first step, whose rows all
+  // begin there, if the caller gave no state.
+  int64_t hidden_length(const Job& job, int64_t t) const {
+    const int64_t first = job.reverse ? batch_.T() - 1 : 0;
+    return t == first && !args_.h0 ? 0 : shape_.out();
+  }
+
   // Odd steps walk the panels backwards, and so begin with those that are in cache still.
   ForwardStep<Real> step_arguments(const Job& job, int64_t t, int64_t count, Range panels,
                                    const Real* w_ih, const Real* w_hh) const {
     return {job.scratch.rows,
             count,
             shape_.H,
-            shape_.out(),
+            hidden_length(job, t),
             job.fused ? job.in_features : 0,
             projected_panel(job),
             job.dir.bias,
