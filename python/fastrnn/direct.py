@@ -56,7 +56,7 @@ def _record(
     """The outputs as results of a node of torch's graph; None where it has to be another one."""
     if _torch.is_transformed():
         return None
-    return _Recurrence.apply(spec, recorded, outputs, data, hx, cx, *weights, kept)  # type: ignore[no-untyped-call]
+    return _apply(spec, recorded, outputs, data, hx, cx, *weights, kept)
 
 
 class _Recurrence(torch.autograd.Function):
@@ -91,3 +91,6 @@ class _Recurrence(torch.autograd.Function):
             call.plan = ctx.recorded.plan
             gradients = call.gradients(inputs, [kept], needed, d_outputs)
         return None, None, None, *gradients, None
+
+
+_apply = _torch.apply_untransformed(_Recurrence)

@@ -131,8 +131,37 @@ void product_in_place(const InPlaceProduct<Real>& p) {
   }
 }
 
+// The first n lanes of a sum that belongs to what `to` holds already, or takes its place
+template <class Real>
+FASTRNN_INLINE void add_or_store(Vec<Real> sum, bool add, int64_t n, Real* to) {
+  store_first(to, add ? load_first(to, n) + sum : sum, n);
+}
+
+// A product of so few steps that a tile would only be in the way
+constexpr int64_t kThin = 4;
+
+template <class Real>
+void outer_thin(const Outer<Real>& p) {
+  constexpr int lanes = kLanes<Real>;
+  constexpr int64_t width = kColumnVectors * lanes;
+  for (int64_t m = 0; m < p.rows; ++m) {
+    for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
+      const Real* b = p.panels + (panel - p.panel_begin) * p.panel_stride;
+      Real* c = p.c + m * p.c_stride + panel * width;
+      const int64_t columns = p.columns - panel * width;
+      for (int64_t j = 0; j < width && j < columns; j += lanes) {
+        Vec<Real> sum = {};
+        for (int64_t k = 0; k < p.K; ++k)
+          sum += broadcast(p.a[k * p.a_stride + m]) * load(b + k * width + j);
+        add_or_store<Real>(sum, p.accumulate, columns - j, c + j);
+      }
+    }
+  }
+}
+
 template <class Real>
 void outer(const Outer<Real>& p) {
+  if (p.K <= kThin) return outer_thin(p);
   constexpr int N = kColumnVectors;
   constexpr int64_t width = N * kLanes<Real>;
   constexpr int tallest = max_rows(N);
@@ -157,11 +186,8 @@ void outer(const Outer<Real>& p) {
                                 p.panels + (panel - p.panel_begin) * p.panel_stride, tile, width);
       for (int64_t i = 0; i < m; ++i) {
         Real* c = p.c + (row + i) * p.c_stride + panel * width;
-        for (int64_t j = 0; j < width && j < columns; j += kLanes<Real>) {
-          const Vec<Real> sum = load(tile + i * width + j);
-          store_first(c + j, p.accumulate ? load_first(c + j, columns - j) + sum : sum,
-                      columns - j);
-        }
+        for (int64_t j = 0; j < width && j < columns; j += kLanes<Real>)
+          add_or_store<Real>(load(tile + i * width + j), p.accumulate, columns - j, c + j);
       }
     }
   }
