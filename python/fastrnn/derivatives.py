@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .calls import call_type
+from . import calls
 from .layout import SINGLE, Layout
 from .precision import full_precision
 from .spec import Outputs
@@ -23,7 +23,7 @@ def by_equations(layout: Layout, tensors: Sequence[Any]) -> Outputs:
     data, hx, cx, batch_sizes, row_index, lengths, resets = tensors[:SINGLE]
     masks = tensors[layout.weights_end :]
     weights = tensors[SINGLE : layout.weights_end]
-    call = call_type(data)(
+    call = calls.call_type(data)(
         layout.spec,
         data,
         layout.batch_first,

@@ -22,8 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _checks, _torch, reference, transformations
-from .calls import Call, call_type, kept_bytes
+from . import _checks, _torch, calls, reference, transformations
 from .derivatives import by_equations, pulled_back_twice
 from .layout import SINGLE, Layout, batch_of, of_present, rows_of, save, steps_of, taken_apart
 from .spec import FLAT, Outputs, Spec
@@ -121,7 +120,7 @@ _library.define(
 _BEFORE = 7  # arguments of recurrence_backward before those that all three have
 
 
-def _make_call(layout: Layout, tensors: Sequence[Any]) -> Call:
+def _make_call(layout: Layout, tensors: Sequence[Any]) -> calls.Call:
     """Into the engine, with those values checked that a graph could not know."""
     data, _, _, batch_sizes, row_index, lengths, resets = tensors[:SINGLE]
     if lengths is not None:
@@ -129,7 +128,7 @@ def _make_call(layout: Layout, tensors: Sequence[Any]) -> Call:
         lengths = _checks.check_lengths(lengths, steps, layout.batch, data.device)
     if batch_sizes is not None:
         _checks.check_packed(data, batch_sizes, row_index, layout.batch)
-    return call_type(data)(
+    return calls.call_type(data)(
         layout.spec,
         data,
         layout.batch_first,
@@ -150,7 +149,7 @@ def _compute(layout: Layout, tensors: Sequence[Any], keep: bool) -> list[Tensor]
     kept: list[Tensor] | None = None
     if keep:
         kept = []
-        call.room = kept_bytes(layout.spec, data, rows_of(tensors), bool(call.masks))
+        call.room = calls.kept_bytes(layout.spec, data, rows_of(tensors), bool(call.masks))
     outputs = call.named(call.forward(data, hx, cx, weights, kept))
     filled = [data.new_empty(0) if output is None else output for output in outputs]
     if kept is None:
@@ -196,7 +195,7 @@ def _fake_recurrence(*arguments: Any) -> tuple[Tensor, ...]:
 def _fake_recurrence_forward(*arguments: Any) -> tuple[Tensor, ...]:
     layout, tensors = taken_apart(arguments)
     dropout = len(tensors) > layout.weights_end
-    size = kept_bytes(layout.spec, tensors[0], rows_of(tensors), dropout)
+    size = calls.kept_bytes(layout.spec, tensors[0], rows_of(tensors), dropout)
     return *_empty_outputs(layout, tensors), tensors[0].new_empty(size, dtype=torch.uint8)
 
 

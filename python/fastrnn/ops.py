@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .calls import Call, call_type
+from . import calls
 from .spec import Outputs, Spec
 
 __all__ = ["run"]
@@ -40,7 +40,9 @@ def run(
     A single step of one layer has a ``data`` of two dimensions, [B, I], and states without those of
     layers; its h_n is y.
     """
-    call = call_type(data)(spec, data, batch_first, batch_sizes, row_index, lengths, resets, states)
+    call = calls.call_type(data)(
+        spec, data, batch_first, batch_sizes, row_index, lengths, resets, states
+    )
     if not (_has_memory(data) and _has_memory(weights[1])):
         return call.by_equations(data, hx, cx, weights, call.masks)
     if torch.is_grad_enabled() and _any_requires_grad(data, hx, cx, weights):
@@ -74,7 +76,7 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        call: Call,
+        call: calls.Call,
         data: Tensor,
         hx: Tensor | None,
         cx: Tensor | None,
@@ -90,7 +92,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        call: Call = ctx.call
+        call: calls.Call = ctx.call
         needed = ctx.needs_input_grad[1:]
         saved = ctx.saved_tensors  # unpacked at every access
         inputs, kept = saved[: len(needed)], saved[len(needed) :]

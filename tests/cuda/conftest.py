@@ -13,7 +13,7 @@ import pytest
 from devices import products, why_no_gpu
 from torch import Tensor
 
-from fastrnn import cuda, functional, ops
+from fastrnn import calls, cuda, functional
 from fastrnn._gpu import passes
 from fastrnn._gpu.call import CudaCall
 
@@ -39,9 +39,9 @@ def emulation() -> Iterator[str]:
     with (
         mock.patch.object(cuda, "extension", return_value=module),
         mock.patch.object(passes, "stream_of", return_value=module.Stream(0, 0)),
-        mock.patch.object(ops, "call_type", return_value=CudaCall),
+        mock.patch.object(calls, "call_type", return_value=CudaCall),
         mock.patch.object(functional, "_directly", _no_short_way),
-        mock.patch.object(ops, "takes_half", _takes_half),
+        mock.patch.object(calls, "takes_half", _takes_half),
     ):
         yield "cpu"
 
