@@ -54,10 +54,12 @@ def has_forward_mode() -> bool:
 def is_observed() -> bool:
     """Whether a mode is active that has to see the operations on plain tensors.
 
-    Forward-mode derivatives, ``torch.jit.trace``, or a mode of ``__torch_dispatch__`` such as
-    FakeTensorMode.
+    Forward-mode derivatives, ``torch.jit.trace``, a mode of ``__torch_dispatch__`` such as
+    FakeTensorMode, or a transformation of ``torch.func``.
     """
-    return forward_ad._current_level >= 0 or _length_of_dispatch_stack() > 0 or _is_tracing()
+    if forward_ad._current_level >= 0 or _length_of_dispatch_stack() > 0 or _is_tracing():
+        return True
+    return _innermost_transformation() is not None
 
 
 def is_profiled() -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .spec import Spec, from_flat, to_flat
@@ -15,6 +16,7 @@ __all__ = [
     "Layout",
     "batch_of",
     "is_single_step",
+    "joined",
     "of_present",
     "rows_of",
     "save",
@@ -91,6 +93,11 @@ def of_present(layout: Layout, tensors: Sequence[Any], of_outputs: Sequence[Any]
         value if shape is not None else None
         for value, shape in zip(of_outputs, shapes, strict=False)
     ]
+
+
+def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """One after the other; no copy of one that is alone."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
 
 
 def taken_apart(arguments: Sequence[Any]) -> tuple[Layout, list[Any]]:

@@ -42,7 +42,7 @@ def is_watched() -> bool:
 
     For modes that see operations, for compilers and for the transformations of ``torch.func``.
     """
-    return torch.compiler.is_compiling() or _torch.is_observed() or _torch.is_transformed()
+    return torch.compiler.is_compiling() or _torch.is_observed()
 
 
 # ---- the callers' side ----

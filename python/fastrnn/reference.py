@@ -180,18 +180,32 @@ def gru_step(
     Cho et al. (2014), arXiv:1406.1078, whose reset gate acts before the product. (The z of Chung et
     al. 2014, arXiv:1412.3555, is this 1 - z.) The form after the product is torch's and cuDNN's.
     """
-    H = h.shape[-1]
-    i_r, i_z, i_n = _affine(x, w_ih, b_ih).chunk(3, dim=-1)
-    b_gates, b_n = (None, None) if b_hh is None else (b_hh[: 2 * H], b_hh[2 * H :])
-    h_r, h_z = _affine(h, w_hh[: 2 * H], b_gates).chunk(2, dim=-1)
-    r = activation(variant.recurrent_activation, _clipped(i_r + h_r, variant))
-    z = activation(variant.recurrent_activation, _clipped(i_z + h_z, variant))
+    r, z = gru_gates(x, h, w_ih, w_hh, b_ih, b_hh, variant)
+    of_n = slice(2 * h.shape[-1], None)
+    b_in, b_hn = _part(b_ih, of_n), _part(b_hh, of_n)
     if variant.reset_after:
-        h_n = r * _affine(h, w_hh[2 * H :], b_n)
+        h_n = r * _affine(h, w_hh[of_n], b_hn)
     else:
-        h_n = _affine(r * h, w_hh[2 * H :], b_n)
-    n = activation(variant.activation or "tanh", _clipped(i_n + h_n, variant))
+        h_n = _affine(r * h, w_hh[of_n], b_hn)
+    a_n = _clipped(_affine(x, w_ih[of_n], b_in) + h_n, variant)
+    n = activation(variant.activation or "tanh", a_n)
     return (1 - z) * n + z * h
+
+
+def gru_gates(
+    x: Tensor,
+    h: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+    variant: Variant = PLAIN,
+) -> tuple[Tensor, Tensor]:
+    """r and z of `gru_step`, which has the equations; any leading dimensions."""
+    gates = slice(2 * h.shape[-1])
+    a = _affine(x, w_ih[gates], _part(b_ih, gates)) + _affine(h, w_hh[gates], _part(b_hh, gates))
+    r, z = activation(variant.recurrent_activation, _clipped(a, variant)).chunk(2, dim=-1)
+    return r, z
 
 
 def rnn_step(
@@ -342,6 +356,10 @@ def rnn(
         return _like_data(rows, data, batch_first), h_n, c_n, h_all, c_all
     y = _padded(torch.split(rows, sizes), batch).index_select(1, place)
     return y.transpose(0, 1) if batch_first else y, h_n, c_n, h_all, c_all
+
+
+def _part(bias: Tensor | None, gates: slice) -> Tensor | None:
+    return None if bias is None else bias[gates]
 
 
 def _affine(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:

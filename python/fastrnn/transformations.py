@@ -1,7 +1,8 @@
 """What ``torch.func`` takes instead of the operators, which cannot be transformed more than once.
 
 Under ``vmap`` the samples become rows of one larger batch, a call for all of them, wherever they
-share the weights.
+share the weights. For that every call is brought into one form: single layers over padded batches,
+with the states after every step, which the gradients of the weights for each sample need.
 """
 
 from __future__ import annotations
@@ -13,45 +14,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import samples
 from .derivatives import pulled_back_twice
-from .layout import SINGLE, Layout, is_single_step, of_present, save
+from .forms import Form
+from .layout import SINGLE, Layout, joined, of_present, save
+from .samples import Samples, gradients
 
 __all__ = ["run"]
 
+_ROWS = (1, 1, 1, None, None, 0, 1)
+"""Where the rows of each tensor of a call stand, but for those of weights."""
 
-def run(layout: Layout, tensors: Sequence[Any]) -> Sequence[Any]:
-    """The operators' outputs.
 
-    A stack whose weights are to be trained is called layer by layer: only then the gradients of its
-    weights for each sample come from one call for all samples.
-    """
+def run(layout: Layout, tensors: Sequence[Any]) -> list[Tensor | None]:
+    """The operators' outputs."""
+    form = Form(layout, tensors)
     call: Any = _Recurrence.apply
-    ragged = any(tensor is not None for tensor in tensors[3:6])
-    weights = tensors[SINGLE : layout.weights_end]
-    if layout.spec.num_layers == 1 or ragged or not any(w.requires_grad for w in weights):
-        outputs: Sequence[Tensor] = call(layout, *tensors)
-        return outputs
-    data, *states = tensors[:3]
-    count = len(weights) // layout.spec.num_layers
-    of_layers = []
+    data, others = form.data, []
     for number in range(layout.spec.num_layers):
-        spec = replace(layout.spec, input_size=data.shape[-1], num_layers=1, dropout=0.0)
-        layer = replace(layout, spec=spec, num_weights=count)
-        own_states = _of_layer(states, number, 2 if spec.bidirectional else 1)
-        own_weights = weights[number * count : (number + 1) * count]
-        own = (data, *own_states, *tensors[3:SINGLE], *own_weights)
-        data, *others = of_present(layer, own, call(layer, *own))
-        of_layers.append(others)
-        if masks := tensors[layout.weights_end + number :]:
-            data = data * (masks[0].transpose(0, 1) if layout.batch_first else masks[0])
-    of_all = zip(*of_layers, strict=True)
-    return [data, *(None if each[0] is None else torch.cat(each) for each in of_all)]
-
-
-def _of_layer(states: Sequence[Tensor | None], number: int, directions: int) -> list[Tensor | None]:
-    own = slice(number * directions, (number + 1) * directions)
-    return [None if state is None else state[own] for state in states]
+        layer, own = form.layer(number, data)
+        data, *of_layer, _ = call(layer, *own)
+        others.append(of_layer if layout.states else of_layer[:2])
+        data = form.dropped(number, data)
+    return form.as_given(data, [joined(each) for each in zip(*others, strict=True)])
 
 
 class _Recurrence(torch.autograd.Function):
@@ -64,19 +48,19 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         layout, *tensors = inputs
-        y, *_, kept = output
+        *_, h_all, c_all, kept = output
         ctx.mark_non_differentiable(kept)
-        save(ctx, layout, [y, *tensors], kept)
+        save(ctx, layout, [h_all, c_all, *tensors], kept)
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        kept, y, *tensors = ctx.saved_tensors
+        kept, h_all, c_all, *tensors = ctx.saved_tensors
         needs = ctx.needs_input_grad[1:]
         places = ctx.layout.trained
         layout = replace(ctx.layout, needed=tuple(needs[place] for place in places))
         found = iter(
             _RecurrenceBackward.apply(  # type: ignore[no-untyped-call]
-                layout, kept, y, *of_present(layout, tensors, d_outputs), *tensors
+                layout, kept, h_all, c_all, *of_present(layout, tensors, d_outputs), *tensors
             )
         )
         of = {place: next(found) for place in places if needs[place]}
@@ -89,8 +73,7 @@ class _Recurrence(torch.autograd.Function):
         if _folds(layout, dims):
             wide, inputs = _folded(layout, V, dims, tensors)
             *outputs, kept = apply(wide, *inputs)
-            axes = _row_axes_of_outputs(layout, _first_of(dims, tensors))
-            outputs, out_dims = _unfolded(V, outputs, axes)
+            outputs, out_dims = _unfolded(V, outputs, _rows_of_outputs(layout))
             return (*outputs, kept), (*out_dims, None)
         return _one_by_one(V, dims, tensors, lambda *one: apply(layout, *one))
 
@@ -98,11 +81,13 @@ class _Recurrence(torch.autograd.Function):
 class _RecurrenceBackward(torch.autograd.Function):
     """``recurrence_backward`` for ``torch.func``: the needed gradients alone.
 
-    What comes of y matters only to the gradients of weights for each sample.
+    What comes of the states matters only to the gradients of weights for each sample.
     """
 
     @staticmethod
-    def forward(layout: Layout, kept: Tensor, y: Tensor, *tensors: Any) -> tuple[Tensor, ...]:
+    def forward(
+        layout: Layout, kept: Tensor, h_all: Tensor, c_all: Tensor, *tensors: Any
+    ) -> tuple[Tensor, ...]:
         d_outputs, inputs = tensors[:5], tensors[5:]
         arguments = layout.arguments(inputs)
         return tuple(
@@ -111,7 +96,7 @@ class _RecurrenceBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        layout, _, _, *tensors = inputs
+        layout, _, _, _, *tensors = inputs
         ctx.layout = layout
         ctx.save_for_backward(*tensors)
 
@@ -121,55 +106,43 @@ class _RecurrenceBackward(torch.autograd.Function):
         d_outputs, tensors = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
         dd_outputs, d_inputs = pulled_back_twice(layout, tensors, d_outputs, d_gradients)
         of = dict(zip(layout.trained, d_inputs, strict=True))
-        return None, None, None, *dd_outputs, *(of.get(place) for place in range(len(tensors)))
+        return *[None] * 4, *dd_outputs, *(of.get(place) for place in range(len(tensors)))
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: Any, layout: Layout, kept: Tensor, y: Tensor, *tensors: Any
-    ) -> Any:
-        V, of_kept, of_y, dims = info.batch_size, in_dims[1], in_dims[2], in_dims[3:]
+    def vmap(info: Any, in_dims: Any, layout: Layout, kept: Tensor, *tensors: Any) -> Any:
+        V, of_kept, dims = info.batch_size, in_dims[1], in_dims[2:]
         apply: Any = _RecurrenceBackward.apply
-        if of_kept is not None or not _folds(layout, dims[5:]):
-            everything = (of_kept, of_y, *dims), (kept, y, *tensors)
+        if of_kept is not None or not _folds(layout, dims[7:]):
+            everything = (of_kept, *dims), (kept, *tensors)
             return _one_by_one(V, *everything, lambda *one: apply(layout, *one))
-        with_weights = any(layout.needed[3:])
-        if with_weights and not samples.are_served(layout, tensors[5:]):
-            return _one_by_one(V, dims, tensors, lambda *one: _from_the_start(layout, *one))
-        first = _first_of(dims[5:], tensors[5:])
-        axes = _row_axes_of_outputs(layout, first)
-        d_outputs = [_spread(V, *entry) for entry in zip(tensors[:5], dims[:5], axes, strict=True)]
-        wide_y: Any = _spread(V, y, of_y, axes[0])
-        wide, inputs = _folded(layout, V, dims[5:], tensors[5:])
+        rows = _rows_of_outputs(layout)
+        axes = (*rows[3:], *rows)
+        states: list[Any] = [_spread(V, *e) for e in zip(tensors, dims, axes, strict=False)]
+        wide, inputs = _folded(layout, V, dims[7:], tensors[7:])
 
         def pull_back(layout: Layout, inputs: Sequence[Any]) -> Any:
-            return apply(layout, kept, wide_y, *d_outputs, *inputs)
+            return apply(layout, kept, *states, *inputs)
 
-        if with_weights:
-            gradients = samples.gradients(wide, V, wide_y, inputs, pull_back)
+        if any(layout.needed[3:]):
+            h_all, c_all, *d_outputs = states
+            found = gradients(Samples(wide, V, inputs, h_all, c_all, d_outputs), pull_back)
         else:
-            gradients = pull_back(wide, inputs)
-        row_axes = _row_axes(layout, first)[:3]
-        axes = [axis for axis, need in zip(row_axes, layout.needed, strict=False) if need]
-        of_rows, out_dims = _unfolded(V, gradients[: len(axes)], axes)
-        of_weights = gradients[len(axes) :]
-        return (*of_rows, *of_weights), (*out_dims, *(0 for _ in of_weights))
-
-
-def _from_the_start(layout: Layout, *tensors: Any) -> Any:
-    """The gradients of one sample whose forward pass was folded with those of the others."""
-    d_outputs, inputs = tensors[:5], tensors[5:]
-    y, *_, kept = _Recurrence.apply(layout, *inputs)  # type: ignore[no-untyped-call]
-    return _RecurrenceBackward.apply(  # type: ignore[no-untyped-call]
-        layout, kept, y, *d_outputs, *inputs
-    )
+            found = pull_back(wide, inputs)
+        of_rows = [row for row, need in zip(_ROWS, layout.needed[:3], strict=False) if need]
+        apart, out_dims = _unfolded(V, found[: len(of_rows)], of_rows)
+        of_weights = found[len(of_rows) :]
+        return (*apart, *of_weights), (*out_dims, *[0] * len(of_weights))
 
 
 def _folds(layout: Layout, dims: Sequence[int | None]) -> bool:
     """Whether samples are rows of one larger batch: something is batched, and no weight is."""
-    indices = dims[3:5]
-    weights = dims[SINGLE : layout.weights_end]
-    apart = any(dim is not None for dim in (*indices, *weights))
+    apart = any(dim is not None for dim in dims[SINGLE : layout.weights_end])
     return not apart and any(dim is not None for dim in dims)
+
+
+def _rows_of_outputs(layout: Layout) -> tuple[int | None, ...]:
+    """Where the rows of y, h_n, c_n, h_all and c_all stand; None for one that there is not."""
+    return (1, 1, 1, 2, 2) if layout.spec.cell == "lstm" else (1, 1, None, 2, None)
 
 
 def _one_by_one(
@@ -183,30 +156,6 @@ def _one_by_one(
     return stacked, (0,) * len(stacked)
 
 
-def _first_of(dims: Sequence[int | None], tensors: Sequence[Any]) -> list[Any]:
-    """The first sample: what tells the shapes that every sample has."""
-    return [t if d is None else t.select(d, 0) for t, d in zip(tensors, dims, strict=True)]
-
-
-def _row_axes(layout: Layout, tensors: Sequence[Any]) -> list[int]:
-    """Where the rows of each tensor of a call stand, but for those of weights."""
-    data, _, _, batch_sizes, _, lengths, _ = tensors[:SINGLE]
-    flat = data.dim() == 2
-    of_data = 0 if flat or layout.batch_first else 1
-    of_state = 0 if is_single_step(data, batch_sizes) else 1
-    of_mask = 0 if flat or lengths is not None else 1
-    of_masks = [of_mask] * (len(tensors) - layout.weights_end)
-    return [of_data, of_state, of_state, 0, 0, 0, 1, *[0] * layout.num_weights, *of_masks]
-
-
-def _row_axes_of_outputs(layout: Layout, tensors: Sequence[Any]) -> list[int | None]:
-    """The same for y, h_n, c_n, h_all and c_all; None for one that there is not."""
-    of_data, of_state, *_ = _row_axes(layout, tensors)
-    axes = (of_data, of_state, of_state, 2, 2)
-    shapes = layout.shapes(tensors)
-    return [axis if shape is not None else None for axis, shape in zip(axes, shapes, strict=True)]
-
-
 def _spread(V: int, tensor: Tensor | None, dim: int | None, axis: int | None) -> Tensor | None:
     """``tensor`` with the samples as neighbours of each row at ``axis``."""
     if tensor is None or axis is None:
@@ -215,21 +164,15 @@ def _spread(V: int, tensor: Tensor | None, dim: int | None, axis: int | None) ->
         sizes = [-1] * (tensor.dim() + 1)
         sizes[axis + 1] = V
         return tensor.unsqueeze(axis + 1).expand(sizes).flatten(axis, axis + 1)
-    return tensor.movedim(dim, axis + 1).flatten(axis, axis + 1)
+    return tensor.movedim(dim, axis + 1).flatten(axis, axis + 1).contiguous()
 
 
 def _folded(
     layout: Layout, V: int, dims: Sequence[int | None], tensors: Sequence[Any]
-) -> tuple[Any, ...]:
+) -> tuple[Layout, list[Any]]:
     """The layout and the tensors of one call for all samples: row b of sample v is row b V + v."""
-    axes = _row_axes(layout, _first_of(dims, tensors))
+    axes = (*_ROWS, *[None] * layout.num_weights)
     spread = [_spread(V, *entry) for entry in zip(tensors, dims, axes, strict=True)]
-    spread[SINGLE : layout.weights_end] = tensors[SINGLE : layout.weights_end]
-    batch_sizes, row_index = tensors[3:5]
-    if batch_sizes is not None:
-        spread[3] = batch_sizes * V
-    if row_index is not None:
-        spread[4] = (row_index[:, None] * V + torch.arange(V, device=row_index.device)).flatten()
     return replace(layout, batch=layout.batch * V), spread
 
 

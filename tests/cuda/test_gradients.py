@@ -8,6 +8,7 @@ import pytest
 import torch
 from cases import Called, Case, OnReference, flat, like, run
 from devices import F64, TOLERANCE, largest_error, on
+from torch.func import functional_call, grad, vmap
 
 import fastrnn
 from fastrnn import functional, reference
@@ -180,3 +181,23 @@ def test_a_compiled_layer_is_one_graph_and_gives_the_same(device, options):
         got = run(torch.compile(layer, backend="aot_eager", fullgraph=True), x, hx)
     for g, e in zip([*got[0], *got[1]], [*expected[0], *expected[1]], strict=True):
         assert torch.equal(g, e)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_each_sample_are_those_of_one_after_the_other(device, kind):
+    proj_size = 2 if kind == "LSTM" else 0
+    case = Case(kind, num_layers=2, bidirectional=True, proj_size=proj_size, dtype=F64)
+    layer, _, hx = prepared(case, device)
+    samples = torch.stack([on(device, case.input()) for _ in range(3)])
+    keywords = {"lengths": torch.tensor([3, 5]), "resets": torch.rand(5, 2) < 0.4}
+
+    def loss(parameters, x):
+        outputs = functional_call(layer, parameters, (x, hx), keywords)
+        return sum(t.square().sum() for t in flat(outputs))
+
+    parameters = {name: p.detach() for name, p in layer.named_parameters()}
+    got = vmap(grad(loss), in_dims=(None, 0))(parameters, samples)
+    for v, x in enumerate(samples):
+        expected = torch.autograd.grad(loss(dict(layer.named_parameters()), x), layer.parameters())
+        for g, e in zip(got.values(), expected, strict=True):
+            torch.testing.assert_close(g[v], e)

@@ -10,6 +10,7 @@ from cases import CELLS, LAYERS, flat
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacrev, jvp, stack_module_state, vmap
+from torch.nn.utils.rnn import PackedSequence
 
 import fastrnn
 
@@ -97,80 +98,176 @@ def assert_gradients_are_of_samples(layer: Any, x: Tensor, **keywords: Any) -> N
             torch.testing.assert_close(got[name][v], p.grad)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
+CELL_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    *((kind, {"bias": bias}) for kind in CELLS for bias in (True, False)),
+    ("LSTMCell", {"peephole": "gio", "cell_clip": 0.3}),
+    ("GRUCell", {"reset_after": False}),
+    ("RNNCell", {"activation": "softplus"}),
+)
+
+
+def name_of(value: Any) -> str | None:
+    return " ".join(value) or "plain" if isinstance(value, dict) else None
+
+
+@pytest.mark.parametrize(("kind", "options"), CELL_OPTIONS, ids=name_of)
 def test_gradients_of_each_sample_are_one_call(
-    kind: str, bias: bool, monkeypatch: pytest.MonkeyPatch
+    kind: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layer, x = layer_of(kind, bias=bias), samples(kind)
+    layer, x = layer_of(kind, **options), samples(kind)
     spy = Spy(monkeypatch)
     vmap(grad(loss_of(layer)), in_dims=(None, 0))(dict(layer.named_parameters()), x)
     assert spy.calls == ["recurrence_forward", "recurrence_backward"]
     assert_gradients_are_of_samples(layer, x)
 
 
-SAMPLES: dict[str, dict[str, Any]] = {
-    "two directions": {"bidirectional": True},
-    "batch first": {"batch_first": True},
-    "a stack": {"num_layers": 3, "bidirectional": True, "batch_first": True},
-}
+LAYER_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("LSTM", {}),
+    ("LSTM", {"bidirectional": True, "batch_first": True}),
+    ("LSTM", {"proj_size": 2}),
+    ("LSTM", {"peephole": "ifo", "cell_clip": 0.3}),
+    ("LSTM", {"peephole": "go", "input_forget": True, "bias": False}),
+    ("LSTM", {"proj_size": 3, "peephole": "fo", "output_activation": "softsign", "reverse": True}),
+    ("LSTM", {"num_layers": 2, "bidirectional": True, "proj_size": 2, "peephole": "oi"}),
+    ("GRU", {"reverse": True}),
+    ("GRU", {"num_layers": 3, "bidirectional": True, "batch_first": True}),
+    ("GRU", {"cell_clip": 0.3, "recurrent_activation": "hard_sigmoid"}),
+    ("GRU", {"reset_after": False, "num_layers": 2, "bidirectional": True}),
+    ("GRU", {"reset_after": False, "cell_clip": 0.3, "bias": False, "reverse": True}),
+    ("RNN", {"bidirectional": True}),
+    ("RNN", {"num_layers": 2, "activation": "elu(0.5)", "cell_clip": 0.3, "reverse": True}),
+)
 
 
-@pytest.mark.parametrize("options", SAMPLES.values(), ids=SAMPLES)
-@pytest.mark.parametrize("kind", LAYERS)
-def test_gradients_of_each_sample_with_options_are_a_call_a_layer(
-    kind: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+class Form:
+    """How a sample [5, 2, 3] is given to a layer."""
+
+    def __init__(self, name: str, layer: Any) -> None:
+        self.name, self.layer = name, layer
+        state = ((layer.num_layers * (2 if layer.bidirectional else 1)), 2)
+        h = torch.randn(*state, getattr(layer, "proj_size", 0) or 4, dtype=torch.float64)
+        c = torch.randn(*state, 4, dtype=torch.float64)
+        self.hx = None if name == "dense" else (h, c) if layer.mode == "LSTM" else h
+        self.resets = torch.rand(5, 2, generator=torch.Generator().manual_seed(3)) < 0.4
+        self.lengths = torch.tensor([3, 5])
+
+    def __call__(self, one: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments and keywords."""
+        keywords: dict[str, Any] = {"return_states": True}
+        if "packed" in self.name:
+            past = torch.arange(5)[:, None] >= self.lengths.flip(0)
+            rows = one.flatten(0, 1)[~past.flatten()]
+            order = None if "sorted" in self.name else torch.tensor([1, 0])
+            return (PackedSequence(rows, (~past).sum(1), order, order), self.hx), keywords
+        if "resets" in self.name:
+            keywords["resets"] = self.resets
+        if "lengths" in self.name:  # nobody may read what is past the end
+            keywords["lengths"] = self.lengths
+            past = torch.arange(5)[:, None] >= self.lengths
+            one = one.masked_fill(past[..., None], torch.nan)
+        if self.layer.batch_first:
+            one = one.transpose(0, 1)
+            if "resets" in keywords:
+                keywords["resets"] = self.resets.t()
+        return (one, self.hx), keywords
+
+
+FORMS = ("dense", "states", "resets", "lengths", "lengths, resets", "packed", "packed, sorted")
+
+
+def distance(outputs: Any) -> Tensor:
+    """A loss of which every output has a gradient, what is past an end included."""
+    return sum(
+        (y - torch.arange(y.numel()).cos().view(y.shape)).square().sum() for y in flat(outputs)
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("kind", "options"), LAYER_OPTIONS, ids=name_of)
+def test_gradients_of_each_sample_are_a_call_a_layer(
+    kind: str, options: dict[str, Any], form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layer, x = layer_of(kind, **options), samples(kind)
-    states = torch.randn(2, layer.num_layers * (2 if layer.bidirectional else 1), 2, 4).to(x)
-    if layer.batch_first:
-        x = x.transpose(1, 2)
-    hx = tuple(states) if kind == "LSTM" else states[0]
+    layer, x = layer_of(kind, **options), samples(kind, 3)
+    arguments = Form(form, layer)
+    parameters = {name: p.detach() for name, p in layer.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], one: Tensor) -> Tensor:
+        return distance(functional_call(layer, parameters, *arguments(one)))
+
     with monkeypatch.context() as patch:
         spy = Spy(patch)
-        vmap(grad(loss_of(layer)), in_dims=(None, 0))(dict(layer.named_parameters()), x)
+        got = vmap(grad(loss, argnums=(0, 1)), in_dims=(None, 0))(parameters, x)
     assert spy.calls.count("recurrence_forward") == layer.num_layers
     assert spy.calls.count("recurrence_backward") == layer.num_layers
-    assert_gradients_are_of_samples(layer, x, hx=hx, return_states=True)
+    for v, one in enumerate(x):
+        layer.zero_grad()
+        leaf = one.clone().requires_grad_()
+        given, keywords = arguments(leaf)
+        distance(layer(*given, **keywords)).backward()
+        torch.testing.assert_close(got[1][v], leaf.grad)
+        for name, p in layer.named_parameters():
+            torch.testing.assert_close(got[0][name][v], p.grad)
 
 
-def test_gradients_of_each_sample_are_right_where_they_are_a_loop() -> None:
-    resets, lengths = torch.rand(5, 2) < 0.3, torch.tensor([3, 5])
-    for layer, keywords in (
-        (layer_of("LSTM", proj_size=2, num_layers=2), {}),
-        (layer_of("GRU", bidirectional=True), {"resets": resets}),
-        (layer_of("RNN", num_layers=2), {"lengths": lengths}),
-        (layer_of("GRU", reset_after=False), {}),
-    ):
-        assert_gradients_are_of_samples(layer, samples("LSTM"), **keywords)
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_gradients_of_each_sample_have_derivatives(kind: str) -> None:
-    layer, x = layer_of(kind, num_layers=2), samples(kind, 3)
+@pytest.mark.parametrize("form", ["dense", "lengths, resets", "packed"])
+@pytest.mark.parametrize(("kind", "options"), LAYER_OPTIONS[::2], ids=name_of)
+def test_gradients_of_each_sample_have_derivatives(
+    kind: str, options: dict[str, Any], form: str
+) -> None:
+    layer, x = layer_of(kind, **options), samples(kind, 2)
+    arguments = Form(form, layer)
     parameters = {name: p.detach() for name, p in layer.named_parameters()}
 
-    def sum_of_norms(x: Tensor) -> Tensor:
-        of_samples = vmap(grad(loss_of(layer)), in_dims=(None, 0))(parameters, x)
+    def gradients(parameters: dict[str, Tensor], one: Tensor) -> Any:
+        return grad(lambda p: distance(functional_call(layer, p, *arguments(one))))(parameters)
+
+    def sum_of_norms(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        of_samples = vmap(gradients, in_dims=(None, 0))(parameters, x)
         return sum(g.square().sum() for g in of_samples.values())
 
-    def norm(one: Tensor) -> Tensor:
-        return sum(g.square().sum() for g in grad(loss_of(layer))(parameters, one).values())
+    def norm(parameters: dict[str, Tensor], one: Tensor) -> Tensor:
+        return sum(g.square().sum() for g in gradients(parameters, one).values())
 
-    torch.testing.assert_close(grad(sum_of_norms)(x), torch.stack([grad(norm)(one) for one in x]))
+    got = grad(sum_of_norms, argnums=(0, 1))(parameters, x)
+    expected = [grad(norm, argnums=(0, 1))(parameters, one) for one in x]
+    torch.testing.assert_close(got[1], torch.stack([of_x for _, of_x in expected]))
+    for name, g in got[0].items():
+        torch.testing.assert_close(g, sum(of_weights[name] for of_weights, _ in expected))
 
 
-def test_dropout_in_a_stack_reaches_the_gradients_of_each_sample() -> None:
-    layer = layer_of("GRU", num_layers=2, dropout=0.5, batch_first=True)
-    x = samples("GRU", 1).expand(3, -1, -1, -1).transpose(1, 2)
+def test_lengths_and_resets_of_each_sample_are_taken() -> None:
+    layer, x = layer_of("LSTM", bidirectional=True, proj_size=2), samples("LSTM", 3)
     parameters = {name: p.detach() for name, p in layer.named_parameters()}
-    gradients = vmap(grad(loss_of(layer)), in_dims=(None, 0), randomness="same")
+    lengths, resets = torch.tensor([[3, 5], [4, 0], [1, 2]]), torch.rand(3, 5, 2) < 0.4
+
+    def loss(parameters: Any, one: Tensor, lengths: Tensor, resets: Tensor) -> Tensor:
+        keywords = {"lengths": lengths, "resets": resets}
+        return distance(functional_call(layer, parameters, (one,), keywords))
+
+    got = vmap(grad(loss), in_dims=(None, 0, 0, 0))(parameters, x, lengths, resets)
+    for v in range(3):
+        expected = grad(loss)(parameters, x[v], lengths[v], resets[v])
+        for name, g in expected.items():
+            torch.testing.assert_close(got[name][v], g)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_dropout_in_a_stack_reaches_the_gradients_of_each_sample(form: str) -> None:
+    layer = layer_of("GRU", num_layers=2, dropout=0.5, batch_first=True)
+    arguments = Form(form, layer)
+    x = samples("GRU", 1).expand(3, -1, -1, -1)
+    parameters = {name: p.detach() for name, p in layer.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], one: Tensor) -> Tensor:
+        return distance(functional_call(layer, parameters, *arguments(one)))
+
     torch.manual_seed(5)
-    got = gradients(parameters, x)
+    got = vmap(grad(loss), in_dims=(None, 0), randomness="same")(parameters, x)
     torch.manual_seed(5)
-    expected = grad(loss_of(layer))(parameters, x[0])
-    for name, g in got.items():
-        torch.testing.assert_close(g, expected[name].expand_as(g))
+    given, keywords = arguments(x[0])
+    distance(layer(*given, **keywords)).backward()
+    for name, p in layer.named_parameters():
+        torch.testing.assert_close(got[name], p.grad.expand_as(got[name]))
 
 
 @pytest.mark.parametrize("kind", LAYERS)
