@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch import pyfunctorch
+from torch._subclasses import fake_tensor
 from torch.autograd import forward_ad, profiler
 
 __all__ = [
     "after_autograd",
     "apply_untransformed",
     "below_autograd",
+    "below_transformations",
     "casts_packed_lstm",
     "dlpack_exchange_api",
     "has_forward_mode",
+    "has_tangents",
+    "has_values",
     "is_any_autocast_enabled",
     "is_observed",
     "is_profiled",
     "is_transformed",
+    "unwrapped",
 ]
 
 _C: Any = torch._C
@@ -48,7 +54,11 @@ def apply_untransformed(function: type[torch.autograd.Function]) -> Callable[...
 def has_forward_mode() -> bool:
     """Whether tensors may have tangents."""
     level: int = forward_ad._current_level
-    return level >= 0
+    if level >= 0:
+        return True
+    # When a compiler runs a graph, the transformations are there, but not the level.
+    stack = _C._functorch.get_interpreter_stack() or ()
+    return any(one.key() == _C._functorch.TransformType.Jvp for one in stack)
 
 
 def is_observed() -> bool:
@@ -62,15 +72,39 @@ def is_observed() -> bool:
     return _innermost_transformation() is not None
 
 
+def is_transformed() -> bool:
+    """Whether a transformation of ``torch.func`` is under way."""
+    return _innermost_transformation() is not None
+
+
 def is_profiled() -> bool:
     """Whether torch's profiler runs."""
     enabled: bool = profiler._is_profiler_enabled
     return enabled
 
 
-def is_transformed() -> bool:
-    """Whether a transformation of ``torch.func`` is under way."""
-    return _innermost_transformation() is not None
+def has_tangents(tensors: Sequence[Tensor]) -> bool:
+    """Whether an operator's tensors have tangents, which a compiler's do without any level."""
+    if forward_ad._current_level < 0 and _length_of_dispatch_stack() == 0:
+        return False
+    unpack: Any = forward_ad.unpack_dual
+    return any(unpack(one, level=0).tangent is not None for one in tensors)
+
+
+below_transformations = pyfunctorch.temporarily_clear_interpreter_stack
+"""A context without transformations of ``torch.func``, under which torch 2.6 reads no values."""
+
+
+def unwrapped(tensor: Tensor) -> Tensor:
+    """The tensor without levels of ``torch.func.grad``."""
+    while _C._functorch.is_gradtrackingtensor(tensor):
+        tensor = _C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def has_values(tensor: Tensor) -> bool:
+    """False for a tensor that a compiler only knows the shape of."""
+    return not fake_tensor.is_fake(tensor)
 
 
 def _casts_packed_lstm() -> bool:

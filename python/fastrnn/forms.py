@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from . import _checks
+from . import _checks, _torch
 from .layout import SINGLE, Layout, is_single_step
 from .ragged import Packing, active_steps, packing_of_lengths, packing_of_sizes
 
@@ -33,7 +33,7 @@ class Form:
         self.data: Tensor
         self.rows = None if batch_sizes is None else len(data)
         if batch_sizes is not None:
-            _checks.check_packed(data, batch_sizes, row_index, layout.batch)
+            _check_packed(data, batch_sizes, row_index, layout.batch)
             self.packing = packing_of_sizes(batch_sizes.to(data.device), row_index, layout.batch)
             self.data, self.lengths = self.packing.pad(data), self.packing.lengths
         elif self.single_step:
@@ -77,3 +77,12 @@ class Form:
         elif self.layout.batch_first:
             y = y.transpose(0, 1)
         return [y, *others, None, None][:5]
+
+
+def _check_packed(data: Tensor, batch_sizes: Tensor, row_index: Tensor | None, batch: int) -> None:
+    """`fastrnn._checks.check_packed`, unless a compiler does not know the values yet."""
+    if not _torch.has_values(batch_sizes):
+        return
+    order = None if row_index is None else _torch.unwrapped(row_index)
+    with _torch.below_transformations():
+        _checks.check_packed(data, _torch.unwrapped(batch_sizes), order, batch)

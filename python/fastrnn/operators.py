@@ -7,8 +7,8 @@
 - ``recurrence_backward``: the gradients that somebody needs.
 
 Below them is the engine, or for tensors that only have a shape a function that knows the shapes of
-the outputs. What ``torch.func`` takes instead is in `fastrnn.transformations`, and forward-mode
-derivatives are those of the plain equations.
+the outputs. What ``recurrence`` does under ``torch.func`` is in `fastrnn.transformations`, and
+forward-mode derivatives are those of the plain equations.
 
 A plain call never comes here: `fastrnn.ops.run` costs less.
 """
@@ -70,14 +70,9 @@ def run(
     layout = Layout(spec, batch, batch_first, states, len(weights))
     masks = _draw_masks(spec, data, batch_first, batch_sizes, lengths)
     tensors = (data, hx, cx, batch_sizes, row_index, lengths, resets, *weights, *masks)
-    if torch.compiler.is_compiling():
-        outputs = torch.ops.fastrnn.recurrence(*layout.arguments(tensors))
-    elif _torch.has_forward_mode():
+    if not torch.compiler.is_compiling() and _torch.has_forward_mode():
         return by_equations(layout, tensors)
-    elif _torch.is_transformed():
-        outputs = transformations.run(layout, tensors)
-    else:
-        outputs = torch.ops.fastrnn.recurrence(*layout.arguments(tensors))
+    outputs = torch.ops.fastrnn.recurrence(*layout.arguments(tensors))
     y, h_n, c_n, h_all, c_all = of_present(layout, tensors, outputs)
     return y, y if h_n is None else h_n, c_n, h_all, c_all
 
@@ -151,10 +146,15 @@ def _compute(layout: Layout, tensors: Sequence[Any], keep: bool) -> list[Tensor]
         kept = []
         call.room = calls.kept_bytes(layout.spec, data, rows_of(tensors), bool(call.masks))
     outputs = call.named(call.forward(data, hx, cx, weights, kept))
-    filled = [data.new_empty(0) if output is None else output for output in outputs]
+    filled = _filled(data, outputs)
     if kept is None:
         return filled
     return [*filled, *(kept or [data.new_empty(0, dtype=torch.uint8)])]
+
+
+def _filled(data: Tensor, outputs: Sequence[Tensor | None]) -> list[Tensor]:
+    """The outputs, with an empty tensor for one that there is not."""
+    return [data.new_empty(0) if output is None else output for output in outputs]
 
 
 def _recurrence(*arguments: Any) -> tuple[Tensor, ...]:
@@ -212,12 +212,25 @@ def _fake_recurrence_backward(*arguments: Any) -> list[Tensor]:
 def _recurrence_of_autograd(keyset: Any, *arguments: Any) -> Any:
     """``recurrence``, or where gradients will be wanted ``recurrence_forward``, which has some."""
     layout, tensors = taken_apart(arguments)
-    inputs = (tensors[place] for place in layout.trained)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
+    inputs = [tensors[place] for place in layout.trained if tensors[place] is not None]
+    if _torch.has_tangents(inputs):
+        return _filled(tensors[0], by_equations(layout, tensors))
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
         return torch.ops.fastrnn.recurrence_forward(*arguments)[:-1]
     with _torch.below_autograd():
         below = _torch.after_autograd(keyset)
         return torch.ops.fastrnn.recurrence.default.redispatch(below, *arguments)
+
+
+def _recurrence_transformed(*arguments: Any) -> list[Tensor]:
+    """``recurrence`` for ``torch.func``, whose levels this comes before.
+
+    torch would look at one level after the other, and for each at the operator's derivatives, which
+    are an autograd function that cannot be transformed.
+    """
+    layout, tensors = taken_apart(arguments)
+    compute = by_equations if _torch.has_forward_mode() else transformations.run
+    return _filled(tensors[0], compute(layout, tensors))
 
 
 def _keep_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -265,6 +278,7 @@ for _name, _real, _fake in (
         _library.impl(_name, _real, _device)
     torch.library.register_fake(f"fastrnn::{_name}", _fake, lib=_library)
 _library.impl("recurrence", _recurrence_of_autograd, "Autograd", with_keyset=True)
+_library.impl("recurrence", _recurrence_transformed, "FuncTorchDynamicLayerFrontMode")
 torch.library.register_autograd(
     "fastrnn::recurrence_forward", _gradients, setup_context=_keep_for_gradients, lib=_library
 )

@@ -1,4 +1,4 @@
-"""What ``torch.func`` takes instead of the operators, which cannot be transformed more than once.
+"""The operator ``recurrence`` under ``torch.func``, in eager calls and in what a compiler traces.
 
 Under ``vmap`` the samples become rows of one larger batch, a call for all of them, wherever they
 share the weights. For that every call is brought into one form: single layers over padded batches,
