@@ -24,6 +24,9 @@ __all__ = ["run"]
 _ROWS = (1, 1, 1, None, None, 0, 1)
 """Where the rows of each tensor of a call stand, but for those of weights."""
 
+_BEFORE = 7
+"""Tensors of `_RecurrenceBackward` before those of the call: h_all, c_all, five of d_outputs."""
+
 
 def run(layout: Layout, tensors: Sequence[Any]) -> list[Tensor | None]:
     """The operators' outputs."""
@@ -112,19 +115,19 @@ class _RecurrenceBackward(torch.autograd.Function):
     def vmap(info: Any, in_dims: Any, layout: Layout, kept: Tensor, *tensors: Any) -> Any:
         V, of_kept, dims = info.batch_size, in_dims[1], in_dims[2:]
         apply: Any = _RecurrenceBackward.apply
-        if of_kept is not None or not _folds(layout, dims[7:]):
+        if of_kept is not None or not _folds(layout, dims[_BEFORE:]):
             everything = (of_kept, *dims), (kept, *tensors)
             return _one_by_one(V, *everything, lambda *one: apply(layout, *one))
         rows = _rows_of_outputs(layout)
         axes = (*rows[3:], *rows)
-        states: list[Any] = [_spread(V, *e) for e in zip(tensors, dims, axes, strict=False)]
-        wide, inputs = _folded(layout, V, dims[7:], tensors[7:])
+        before: list[Any] = [_spread(V, *e) for e in zip(tensors, dims, axes, strict=False)]
+        wide, inputs = _folded(layout, V, dims[_BEFORE:], tensors[_BEFORE:])
 
         def pull_back(layout: Layout, inputs: Sequence[Any]) -> Any:
-            return apply(layout, kept, *states, *inputs)
+            return apply(layout, kept, *before, *inputs)
 
         if any(layout.needed[3:]):
-            h_all, c_all, *d_outputs = states
+            h_all, c_all, *d_outputs = before
             found = gradients(Samples(wide, V, inputs, h_all, c_all, d_outputs), pull_back)
         else:
             found = pull_back(wide, inputs)
