@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,6 +38,8 @@ NAMES = [
     "scaled_tanh(2, 0.5)",
 ]
 activations = st.sampled_from(NAMES)
+TAME = (None, "sigmoid", "tanh", "hard_sigmoid", "hard_sigmoid_onnx", "softsign", "scaled_tanh")
+"""As gates these are never above one: a state, and with it a rounding error, does not grow."""
 
 ONE_OF_EACH: list[tuple[str, dict[str, Any]]] = [
     *(("LSTM", {"peephole": letters}) for letters in ("i", "f", "g", "o", "ifo", "ogfi")),
@@ -95,6 +98,8 @@ def assert_computes_the_equations(layer: Any, case: Case, **keywords: Any) -> No
 def test_every_option_with_every_other_is_what_the_equations_say(case, data):
     options = data.draw(variants(case.kind))
     options["reverse"] = not case.bidirectional and data.draw(st.booleans())
+    if options.get("recurrent_activation") not in TAME:
+        case = replace(case, dtype=F64)
     keywords: dict[str, Any] = {"return_states": data.draw(st.booleans())}
     if case.form == "dense":
         if data.draw(st.booleans()):
