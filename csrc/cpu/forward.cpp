@@ -286,17 +286,13 @@ class Forward {
     for (int64_t r = job.rows.first; r < active; r += job.rows.stride, ++row, ++slot) {
       const int64_t before = batch_.previous(job.reverse, t, r);
       row->x = job.fused ? job.x.at(t, r) : projected(job, slot);
-      row->h_prev = before >= 0               ? job.y.at(before, r)
-                    : before == Batch::kZeros ? workspace_.zeros
-                                              : initial_hidden(job, r);
+      row->h_prev = hidden_of(job, before, r);
       row->h = shape_.P ? raw(job, t, r) : job.y.at(t, r);
       row->saved = gates(job, t, r);
       if (panels_.cell.two_stages()) row->reset_hidden = raw(job, t, r);
       if (!panels_.cell.has_cell_state) continue;
       row->c = cell_state(job, t, r);
-      row->c_prev = before >= 0               ? cell_state(job, before, r)
-                    : before == Batch::kZeros ? workspace_.zeros
-                                              : job.dir.cell + r * panels_.units;
+      row->c_prev = cell_of(job, before, r);
     }
     return row - job.scratch.rows;
   }
@@ -329,6 +325,16 @@ class Forward {
   void step(const Job& job, int64_t t, int64_t count, Range panels, const Real* w_ih,
             const Real* w_hh) const {
     panels_.cell.forward(step_arguments(job, t, count, panels, w_ih, w_hh));
+  }
+
+  // The states of a step, or of what Batch::previous says instead of one
+  const Real* hidden_of(const Job& job, int64_t step, int64_t r) const {
+    if (step >= 0) return job.y.at(step, r);
+    return step == Batch::kZeros ? workspace_.zeros : initial_hidden(job, r);
+  }
+  const Real* cell_of(const Job& job, int64_t step, int64_t r) const {
+    if (step >= 0) return cell_state(job, step, r);
+    return step == Batch::kZeros ? workspace_.zeros : job.dir.cell + r * panels_.units;
   }
 
   const Real* initial_hidden(const Job& job, int64_t r) const {

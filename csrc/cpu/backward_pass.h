@@ -1,0 +1,218 @@
+// What every part of a backward pass works on.
+#pragma once
+
+#include <algorithm>
+
+#include "backward_workspace.h"
+
+namespace fastrnn {
+
+// What lies where, and products with the weights.
+template <class Real>
+struct BackwardPass {
+  BackwardPass(const Plan& plan, const BackwardArgs<Real>& args)
+      : plan(plan),
+        batch(plan.batch),
+        shape(plan.shape),
+        args(args),
+        panels(plan),
+        arena(args.workspace),
+        workspace(plan, arena),
+        saved_arena(const_cast<char*>(args.saved)),
+        saved(plan, saved_arena),
+        in_place(panels.reads_weights_in_place(plan)),
+        lowest(lowest_layer()) {
+    std::fill_n(workspace.zeros, std::max(shape.out(), panels.units), Real{0});
+  }
+
+  const Plan& plan;
+  const Batch& batch;
+  const Shape& shape;
+  const BackwardArgs<Real>& args;
+  const Panels<Real> panels;
+  Arena arena;
+  const BackwardWorkspace<Real> workspace;
+  Arena saved_arena;
+  const Saved<Real> saved;
+  const bool in_place;   // weights are read where they lie
+  const int64_t lowest;  // layer that anyone asks about
+
+  // One thread's part in one direction of one layer.
+  struct Job {
+    Job(const BackwardPass& pass, int64_t layer, int64_t d, const Crew& crew, int thread)
+        : layer(layer),
+          reverse(pass.shape.reversed(d)),
+          index(layer * pass.shape.directions + d),
+          in_features(pass.shape.in(layer)),
+          crew(crew),
+          dir(pass.workspace.directions[d]),
+          saved(pass.saved.directions[index]),
+          weights(pass.args.weights[index]),
+          d_weights(pass.args.d_weights[index]),
+          scratch(pass.workspace.threads[thread]),
+          x(pass.input(layer)),
+          y(pass.output(layer)),
+          d_y(pass.output_gradient(layer)),
+          d_h_all(states_view(pass.batch, pass.args.d_h_all, index, pass.shape.out())),
+          d_c_all(states_view(pass.batch, pass.args.d_c_all, index, pass.shape.H)) {
+      const int64_t offset = d * pass.shape.out();
+      y.base += offset;
+      if (d_y) d_y.base += offset;
+      if (pass.wants_input_gradient(layer)) {
+        d_x = d == 0 ? pass.input_gradient(layer) : pass.batch.stacked_view(dir.d_x, in_features);
+      }
+    }
+    int64_t layer;
+    bool reverse;
+    int64_t index;
+    int64_t in_features;
+    Crew crew;
+    const typename BackwardWorkspace<Real>::Direction& dir;
+    const typename Saved<Real>::Direction& saved;
+    const Weights<const Real>& weights;
+    const Weights<Real>& d_weights;
+    typename BackwardWorkspace<Real>::Thread scratch;
+    View<const Real> x, y, d_y, d_h_all, d_c_all;
+    View<Real> d_x;
+
+    Split split;
+    Rows rows{};  // of the batch, in the recurrence
+    Range gates{},
+        columns{};  // gate panels and column panels of the same units (of H, and of the output)
+  };
+
+  // A time block: steps begin .. end, rows stacked from `start`.
+  struct Block {
+    int64_t begin, end;
+    int64_t start, rows;
+    bool first;  // of those that this direction works through
+  };
+
+  View<const Real> output(int64_t layer) const {
+    return batch.template stacked_view<const Real>(saved.outputs[layer],
+                                                   shape.directions * shape.out());
+  }
+  View<const Real> input(int64_t layer) const {
+    if (layer == 0) return args.x;
+    return batch.template stacked_view<const Real>(saved.dropped[layer - 1],
+                                                   shape.directions * shape.out());
+  }
+  View<const Real> output_gradient(int64_t layer) const {
+    if (layer + 1 == shape.layers) return args.d_y;
+    return batch.template stacked_view<const Real>(workspace.d_outputs[layer % 2],
+                                                   shape.directions * shape.out());
+  }
+  View<Real> input_gradient(int64_t layer) const {
+    if (layer == 0) return args.d_x;
+    return batch.stacked_view(workspace.d_outputs[(layer - 1) % 2], shape.in(layer));
+  }
+
+  // Layers below the lowest that anyone asks about are left out.
+  int64_t lowest_layer() const {
+    if (args.d_x || args.d_h0 || args.d_c0) return 0;
+    for (int64_t i = 0; i < shape.layers * shape.directions; ++i) {
+      const Weights<Real>& d = args.d_weights[i];
+      if (d.w_ih || d.w_hh || d.b_ih || d.b_hh || d.w_hr || d.w_ch) return i / shape.directions;
+    }
+    return shape.layers;
+  }
+  bool wants_input_gradient(int64_t layer) const {
+    return layer > lowest || (layer == 0 && args.d_x);
+  }
+
+  int64_t state_row(const Job& job, int64_t r) const {
+    return job.index * batch.B() + batch.entry(r);
+  }
+  const Real* hidden_before(const Job& job, int64_t t, int64_t r) const {
+    const int64_t before = batch.previous(job.reverse, t, r);
+    if (before >= 0) return job.y.at(before, r);
+    const bool starts = before == Batch::kInitial && args.h0;
+    return starts ? args.h0 + state_row(job, r) * shape.out() : workspace.zeros;
+  }
+  const Real* cell_before(const Job& job, int64_t t, int64_t r) const {
+    const int64_t before = batch.previous(job.reverse, t, r);
+    if (before >= 0) return job.saved.cell + (batch.start(before) + r) * panels.units;
+    return before == Batch::kInitial ? job.dir.cell + r * panels.units : workspace.zeros;
+  }
+  Real* d_pre(const Job& job, const Block& block, int64_t t, int64_t r) const {
+    return job.dir.d_pre + (batch.start(t) - block.start + r) * panels.width;
+  }
+  int64_t d_pre_panel() const { return workspace.block_rows * panels.width; }
+
+  // Which slots of d_pre meet which weights, and the length of a product over them
+  Range input_slots() const {
+    return {panels.cell.input_slot, panels.cell.input_slot + panels.cell.gates};
+  }
+  Range hidden_slots() const {
+    return {panels.cell.hidden_slot, panels.cell.hidden_slot + panels.cell.hidden_gates};
+  }
+  Range last_slot() const { return {panels.cell.last_slot(), panels.cell.last_slot() + 1}; }
+  int64_t pre_length(Range slots) const {
+    return panels.gates * (slots.end - slots.begin) * panels.unit;
+  }
+  Real* d_h(const Job& job, int64_t r) const {
+    return job.dir.d_h + r * panels.padded(shape.out());
+  }
+  Real* d_c(const Job& job, int64_t r) const { return job.dir.d_c + r * panels.units; }
+  Real* d_raw(const Job& job, int64_t r) const {
+    return job.dir.d_raw + r * panels.padded(shape.H);
+  }
+  Real* d_projected(const Job& job, const Block& block, int64_t t, int64_t r) const {
+    return job.dir.d_y + (batch.start(t) - block.start + r) * panels.padded(shape.P);
+  }
+
+  // ---- products with the weights ----
+
+  // Rows of w in the order of the d_pre that they meet: [gate panel][gate][unit], null where a
+  // panel has no unit.
+  void list_gate_rows(const Real* w, int64_t K, Range slots, const Real** rows) const {
+    for (int64_t panel = 0; panel < panels.gates; ++panel) {
+      for (int64_t s = slots.begin; s < slots.end; ++s) {
+        for (int64_t j = 0; j < panels.unit; ++j) {
+          const int64_t unit = panel * panels.unit + j;
+          *rows++ =
+              unit < shape.H ? w + (panels.cell.gate_of_slot[s] * shape.H + unit) * K : nullptr;
+        }
+      }
+    }
+  }
+
+  void pack_rows(const Job& job, int64_t count, int64_t columns, Real* to,
+                 int64_t rows_of_panel) const {
+    const Range mine = share(panels.columns(columns), job.crew.id, job.crew.size);
+    const int64_t stride = rows_of_panel * panels.column;
+    panels.kernels.pack_rows(
+        {job.scratch.a, count, columns, to + mine.begin * stride, stride, mine.begin, mine.end});
+  }
+
+  // Slots of d_pre of a row as the left-hand operand of a product with their weights
+  Product<Real> pre_product(const Job& job, int64_t count, const Real* w, Range slots,
+                            Range columns, int64_t n, bool accumulate) const {
+    const Real* first = w + columns.begin * pre_length(slots) * panels.column;
+    return {job.scratch.a,
+            count,
+            (slots.end - slots.begin) * panels.unit,
+            panels.gates,
+            d_pre_panel(),
+            first,
+            columns.begin,
+            columns.end,
+            job.scratch.c,
+            panels.column,
+            n,
+            nullptr,
+            0,
+            accumulate};
+  }
+
+  // The same product with w as torch keeps it
+  void multiply_in_place(const Job& job, int64_t count, const Real* w, Range slots, Range columns,
+                         int64_t n, bool accumulate) const {
+    list_gate_rows(w, n, slots, job.scratch.b);
+    panels.kernels.product_in_place({job.scratch.a, count, panels.gate_width, panels.gates,
+                                     d_pre_panel(), job.scratch.b, columns.begin, columns.end,
+                                     job.scratch.c, n, accumulate});
+  }
+};
+
+}  // namespace fastrnn
