@@ -22,7 +22,7 @@ from cases import (
     like,
     run,
 )
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import fastrnn
@@ -81,6 +81,12 @@ def variants(draw: st.DrawFn, kind: str) -> dict[str, Any]:
     return options
 
 
+def stays_small(layer: Any, case: Case, **keywords: Any) -> bool:
+    """Whether neither a state nor a gradient grows far, and the rounding of either way with it."""
+    computed = run(OnReference(layer, **keywords), like(case.input(), F64), like(case.state(), F64))
+    return all(tensor.abs().max() < 1e4 for part in computed for tensor in part if tensor.numel())
+
+
 def assert_computes_the_equations(layer: Any, case: Case, **keywords: Any) -> None:
     x, hx = case.input(), case.state()
     got = run(Called(layer, **keywords), like(x, case.dtype), like(hx, case.dtype))
@@ -98,7 +104,8 @@ def assert_computes_the_equations(layer: Any, case: Case, **keywords: Any) -> No
 def test_every_option_with_every_other_is_what_the_equations_say(case, data):
     options = data.draw(variants(case.kind))
     options["reverse"] = not case.bidirectional and data.draw(st.booleans())
-    if options.get("recurrent_activation") not in TAME:
+    tame = options.get("recurrent_activation") in TAME
+    if not tame:
         case = replace(case, dtype=F64)
     keywords: dict[str, Any] = {"return_states": data.draw(st.booleans())}
     if case.form == "dense":
@@ -107,7 +114,9 @@ def test_every_option_with_every_other_is_what_the_equations_say(case, data):
         if data.draw(st.booleans()):
             x = case.input()
             keywords["resets"] = torch.rand(x.shape[:-1]) < 0.3
-    assert_computes_the_equations(case.build(**options), case, **keywords)
+    layer = case.build(**options)
+    assume(tame or stays_small(layer, case, **keywords))
+    assert_computes_the_equations(layer, case, **keywords)
 
 
 @pytest.mark.usefixtures("each_isa")

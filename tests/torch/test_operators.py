@@ -70,6 +70,7 @@ def _filled_memory() -> Any:
 
 
 @pytest.mark.usefixtures("_filled_memory")
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # by torch's own check, in torch 2.15
 @pytest.mark.parametrize(
     ("cell", "batch"),
     [
