@@ -101,7 +101,7 @@ bool Direct::make_outputs(const Inputs& in, Outputs& out) const {
 py::object Direct::record(const Inputs& in, Plan plan, py::object kept,
                           const py::tuple& outputs) const {
   Recorded recorded(std::move(plan), in.form, tensors_);
-  return record_(std::move(recorded), std::move(kept), outputs, in.x, in.h, in.c, in.weights);
+  return record_(std::move(recorded), outputs, in.x, in.h, in.c, *in.weights, std::move(kept));
 }
 
 py::object Direct::as_returned(const py::tuple& outputs) const {
@@ -137,7 +137,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
   if (out.c_n) outputs.append(out.c_n);
   py::object returned = py::tuple(outputs);
   if (in.differentiable) returned = record(in, std::move(plan), std::move(kept), returned);
-  return returned.is_none() ? returned : as_returned(returned);
+  return as_returned(returned);
 }
 
 }  // namespace fastrnn

@@ -15,9 +15,8 @@ namespace fastrnn {
 class Direct {
  public:
   // shape: without T, B and dtype. one_step: x is [B, I], and states have no dimension of layers.
-  // record(recorded, kept, outputs, x, h_0, c_0, weights) makes the outputs of a call that will be
-  // differentiated part of torch's graph: it returns them, or None to leave the call to the long
-  // way.
+  // record(recorded, outputs, x, h_0, c_0, *weights, kept) makes the outputs of a call that will be
+  // differentiated part of torch's graph, and returns them.
   Direct(const Shape& shape, bool one_step, Tensors tensors, pybind11::function record);
 
   // What torch.nn's layer or cell would return, or None if the call has to take the long way.

@@ -6,7 +6,6 @@ than half of the time of one through `fastrnn.ops`. What is not plain is left to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -39,24 +38,8 @@ def make_direct(spec: Spec, one_step: bool = False) -> _core.Direct | None:
         variant,
         one_step,
         _core.Tensors(exchange_api, (Tensor, torch.nn.Parameter)),
-        partial(_record, spec),
+        partial(_torch.apply_untransformed(_Recurrence), spec),
     )
-
-
-def _record(
-    spec: Spec,
-    recorded: _core.Recorded,
-    kept: Tensor,
-    outputs: tuple[Tensor, ...],
-    data: Tensor,
-    hx: Tensor | None,
-    cx: Tensor | None,
-    weights: Sequence[Tensor],
-) -> Any:
-    """The outputs as results of a node of torch's graph; None where it has to be another one."""
-    if _torch.is_transformed():
-        return None
-    return _apply(spec, recorded, outputs, data, hx, cx, *weights, kept)
 
 
 class _Recurrence(torch.autograd.Function):
@@ -91,6 +74,3 @@ class _Recurrence(torch.autograd.Function):
             call.plan = ctx.recorded.plan
             gradients = call.gradients(inputs, [kept], needed, d_outputs)
         return None, None, None, *gradients, None
-
-
-_apply = _torch.apply_untransformed(_Recurrence)
