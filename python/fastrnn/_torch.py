@@ -24,7 +24,6 @@ __all__ = [
     "is_any_autocast_enabled",
     "is_observed",
     "is_profiled",
-    "is_transformed",
     "unwrapped",
 ]
 
@@ -69,11 +68,6 @@ def is_observed() -> bool:
     """
     if forward_ad._current_level >= 0 or _length_of_dispatch_stack() > 0 or _is_tracing():
         return True
-    return _innermost_transformation() is not None
-
-
-def is_transformed() -> bool:
-    """Whether a transformation of ``torch.func`` is under way."""
     return _innermost_transformation() is not None
 
 

@@ -14,10 +14,19 @@ import torch
 from torch import Tensor
 
 from . import _core, _torch, native, reference
+from .layout import SINGLE, Layout
 from .precision import full_precision
 from .spec import Outputs, Spec
 
-__all__ = ["Call", "call_type", "kept_bytes", "profiled", "rows_contiguous", "takes_half"]
+__all__ = [
+    "Call",
+    "call_of",
+    "call_type",
+    "kept_bytes",
+    "profiled",
+    "rows_contiguous",
+    "takes_half",
+]
 
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
@@ -31,6 +40,22 @@ def kept_bytes(spec: Spec, data: Tensor, rows: int, dropout: bool) -> int:
     input.
     """
     return call_type(data).kept_bytes(spec, data.dtype, rows, dropout)
+
+
+def call_of(layout: Layout, tensors: Sequence[Any]) -> Call:
+    """The call that a layout and its tensors describe, in the order of `fastrnn.layout`."""
+    data, _, _, batch_sizes, row_index, lengths, resets = tensors[:SINGLE]
+    return call_type(data)(
+        layout.spec,
+        data,
+        layout.batch_first,
+        batch_sizes,
+        row_index,
+        lengths,
+        resets,
+        layout.states,
+        [mask.contiguous() for mask in tensors[layout.weights_end :]],
+    )
 
 
 def takes_half(data: Tensor) -> bool:

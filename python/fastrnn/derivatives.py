@@ -20,21 +20,10 @@ _vjp: Any = torch.func.vjp  # its annotation does not know what it returns
 
 def by_equations(layout: Layout, tensors: Sequence[Any]) -> Outputs:
     """The outputs in plain torch operations, which have derivatives of every kind."""
-    data, hx, cx, batch_sizes, row_index, lengths, resets = tensors[:SINGLE]
-    masks = tensors[layout.weights_end :]
+    call = calls.call_of(layout, tensors)
+    data, hx, cx = tensors[:3]
     weights = tensors[SINGLE : layout.weights_end]
-    call = calls.call_type(data)(
-        layout.spec,
-        data,
-        layout.batch_first,
-        batch_sizes,
-        row_index,
-        lengths,
-        resets,
-        layout.states,
-        list(masks),
-    )
-    return call.by_equations(data, hx, cx, weights, masks)
+    return call.by_equations(data, hx, cx, weights, call.masks)
 
 
 @full_precision()

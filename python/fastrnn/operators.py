@@ -117,23 +117,14 @@ _BEFORE = 7  # arguments of recurrence_backward before those that all three have
 
 def _make_call(layout: Layout, tensors: Sequence[Any]) -> calls.Call:
     """Into the engine, with those values checked that a graph could not know."""
-    data, _, _, batch_sizes, row_index, lengths, resets = tensors[:SINGLE]
+    data, hx, cx, batch_sizes, row_index, lengths, resets = tensors[:SINGLE]
     if lengths is not None:
         steps = steps_of(data, layout.batch_first, None)
         lengths = _checks.check_lengths(lengths, steps, layout.batch, data.device)
     if batch_sizes is not None:
         _checks.check_packed(data, batch_sizes, row_index, layout.batch)
-    return calls.call_type(data)(
-        layout.spec,
-        data,
-        layout.batch_first,
-        batch_sizes,
-        row_index,
-        lengths,
-        resets,
-        layout.states,
-        [mask.contiguous() for mask in tensors[layout.weights_end :]],
-    )
+    checked = (data, hx, cx, batch_sizes, row_index, lengths, resets)
+    return calls.call_of(layout, [*checked, *tensors[SINGLE:]])
 
 
 def _compute(layout: Layout, tensors: Sequence[Any], keep: bool) -> list[Tensor]:
