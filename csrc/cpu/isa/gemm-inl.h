@@ -18,10 +18,20 @@ FASTRNN_INLINE void zero_columns(Real* tile, int64_t width) {
 }
 
 // A panel is read once for every tile of rows; this many bytes of it at a time stay in the
-// second-level cache meanwhile. The sums wait in c between pieces, unrounded, so the chain of
+// second-level cache meanwhile. The sums wait in memory between pieces, unrounded, so the chain of
 // additions is the same with any piece size.
 constexpr int64_t kPanelPieceBytes = 256 * 1024;
 
+// In units of k that are `unit` elements of a column long, at least one
+template <class Real, int N>
+FASTRNN_INLINE int64_t piece_length(int64_t unit) {
+  const int64_t room =
+      kPanelPieceBytes / (N * kLanes<Real> * static_cast<int64_t>(sizeof(Real)) * unit);
+  return room > 0 ? room : 1;
+}
+
+// One piece of k goes through all panels before the next one begins: the left-hand operand's share
+// of it stays in a cache that is near.
 template <class Real, int N>
 void product(const Product<Real>& p) {
   constexpr int64_t width = N * kLanes<Real>;
@@ -30,19 +40,18 @@ void product(const Product<Real>& p) {
   const int64_t unit = single ? 1 : p.run;  // pieces are whole runs, or any part of a single one
   const int64_t units = single ? p.run : p.runs;
   const int64_t unit_jump = single ? 1 : p.jump;
-  const int64_t room = kPanelPieceBytes / (width * static_cast<int64_t>(sizeof(Real)) * unit);
-  const int64_t piece = room > 0 ? room : 1;
+  const int64_t piece = piece_length<Real, N>(unit);
   const Tiling tiling = tile_rows(p.rows, tallest);
   alignas(64) Real tile[tallest * width];
 
-  for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    const Real* panel_data = p.panels + (panel - p.panel_begin) * p.run * p.runs * width;
-    const int64_t columns = p.columns - panel * width;
-    const Real* init = p.init ? p.init + panel * p.init_panel : nullptr;
-    for (int64_t begin = 0; begin < units; begin += piece) {
-      const int64_t count = units - begin < piece ? units - begin : piece;
-      const Steps steps = single ? Steps{count, 1, 1, 0} : Steps{p.run, count, 1, p.jump};
-      const bool from_c = p.accumulate || begin > 0;
+  for (int64_t begin = 0; begin < units; begin += piece) {
+    const int64_t count = units - begin < piece ? units - begin : piece;
+    const Steps steps = single ? Steps{count, 1, 1, 0} : Steps{p.run, count, 1, p.jump};
+    const bool from_c = p.accumulate || begin > 0;
+    for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
+      const int64_t skipped = (panel - p.panel_begin) * p.run * p.runs + begin * unit;
+      const int64_t columns = p.columns - panel * width;
+      const Real* init = p.init ? p.init + panel * p.init_panel : nullptr;
       for (int64_t t = 0; t < tiling.tiles; ++t) {
         const int64_t row = tiling.begin(t);
         const int64_t m = tiling.begin(t + 1) - row;
@@ -57,8 +66,7 @@ void product(const Product<Real>& p) {
             zero_columns(tile + i * width, width);
           }
         }
-        multiply_columns<Real, N>(columns, m, a, steps, panel_data + begin * unit * width, tile,
-                                  width);
+        multiply_columns<Real, N>(columns, m, a, steps, p.panels + skipped * width, tile, width);
         for (int64_t i = 0; i < m; ++i)
           store_columns(p.c[row + i] + panel * p.c_panel, columns, tile + i * width, width);
       }
@@ -179,7 +187,7 @@ void outer(const Outer<Real>& p) {
         a[i] = p.a + row + i;
         zero_columns(tile + i * width, width);
         const Real* c = p.c + (row + i) * p.c_stride + panel * width;
-        for (int64_t j = 0; j < width && j < columns; j += 64 / static_cast<int64_t>(sizeof(Real)))
+        for (int64_t j = 0; j < width && j < columns; j += kLine<Real>)
           __builtin_prefetch(c + j, 1);
       }
       multiply_columns<Real, N>(columns, m, a, steps,

@@ -12,7 +12,7 @@ struct Tiling {
   int64_t begin(int64_t tile) const { return tile * rows / tiles; }
 };
 
-FASTRNN_INLINE Tiling tile_rows(int64_t rows, int tallest) {
+FASTRNN_INLINE Tiling tile_rows(int64_t rows, int64_t tallest) {
   return {rows, (rows + tallest - 1) / tallest};
 }
 
@@ -21,6 +21,19 @@ FASTRNN_INLINE Tiling tile_rows(int64_t rows, int tallest) {
 struct Steps {
   int64_t run, runs, stride, jump;
 };
+
+// Elements of a cache line
+template <class Real>
+constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(Real));
+
+// The hardware reads ahead within a run, but does not know where the next one begins.
+template <class Real, int M>
+FASTRNN_INLINE void fetch_run(const Real* const (&row)[M], int64_t offset, int64_t run) {
+  for (int64_t k = 0; k < run; k += kLine<Real>) {
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) __builtin_prefetch(row[m] + offset + k);
+  }
+}
 
 // tile[p][m][n] += sum over k of a[m][k] * panel[p][k][n], for P panels at once; panel: [k][W
 // vectors], of which N count, `panel_stride` apart. Rows of the tile are `tile_stride` apart, its
@@ -44,6 +57,8 @@ FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, cons
   int64_t offset = 0;
   for (int64_t r = 0; r < steps.runs; ++r) {
     int64_t at = offset;
+    offset += steps.jump;
+    if (r + 1 < steps.runs) fetch_run<Real, M>(row, offset, steps.run);
     for (int64_t k = 0; k < steps.run; ++k) {
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
@@ -60,7 +75,6 @@ FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, cons
       panel += W * lanes;
       at += steps.stride;
     }
-    offset += steps.jump;
   }
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p) {
