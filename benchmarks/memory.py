@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+import fastrnn
 from benchmarks.contenders import Contender
 from benchmarks.problem import make_problem
 from benchmarks.results import Point
@@ -79,8 +80,9 @@ def _two_steps(workload: Workload) -> Workload:
 
 
 def _release_freed_memory() -> None:
-    """Hand back what the allocator kept, for else the step would use it without a trace."""
+    """Hand back what the allocators kept, for else the step would use it without a trace."""
     gc.collect()
+    fastrnn.empty_cache()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 

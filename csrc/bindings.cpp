@@ -16,6 +16,7 @@
 #include "cpu/probe.h"
 #include "cpu/schedule.h"
 #include "direct.h"
+#include "scratch.h"
 
 namespace py = pybind11;
 
@@ -135,8 +136,6 @@ PYBIND11_MODULE(_core, m) {
         return Plan(shape, std::move(batch), save, dropout, states, threads, active_kernels());
       }))
       .def_readonly("saved_bytes", &Plan::saved_bytes)
-      .def_readonly("forward_bytes", &Plan::forward_bytes)
-      .def_readonly("backward_bytes", &Plan::backward_bytes)
       .def_readonly("threads", &Plan::threads)
       .def("forward", &run_forward)
       .def("backward", &run_backward);
@@ -162,6 +161,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("isa_force",
         [](const std::optional<std::string>& name) { name ? force_isa(*name) : unforce_isa(); });
   m.def("build_info", &build_info);
+  m.def("empty_cache", &empty_cache);
   bind_kernels(m.def_submodule("kernels"));
 }
 

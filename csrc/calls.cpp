@@ -6,6 +6,7 @@
 
 #include "cpu/backward.h"
 #include "cpu/forward.h"
+#include "scratch.h"
 
 namespace py = pybind11;
 
@@ -60,8 +61,7 @@ View<Real> view(const Plan& plan, const Strided& tensor) {
 
 void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0,
                  Address h_n, Address c_n, Address h_all, Address c_all,
-                 const Addresses& flat_weights, const Addresses& masks, Address saved,
-                 Address workspace) {
+                 const Addresses& flat_weights, const Addresses& masks, Address saved) {
   expect_count("weights", flat_weights.size(), weight_count(plan.shape));
   expect_count("masks", masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
   py::gil_scoped_release release;
@@ -81,7 +81,9 @@ void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h
     args.weights = all_weights.data();
     args.masks = all_masks.data();
     args.saved = plan.save ? at<char>(saved) : nullptr;
-    args.workspace = at<char>(workspace);
+    if (plan.save) advise_large_pages(args.saved, plan.saved_bytes);
+    const Scratch scratch(plan.forward_bytes);
+    args.workspace = scratch.data();
     forward(plan, args);
   });
 }
@@ -90,7 +92,7 @@ void run_backward(const Plan& plan, const Strided& x, Address h0, Address c0,
                   const Addresses& flat_weights, const Addresses& masks, const Strided& d_y,
                   Address d_h_n, Address d_c_n, Address d_h_all, Address d_c_all,
                   const Strided& d_x, Address d_h0, Address d_c0, const Addresses& d_flat_weights,
-                  Address saved, Address workspace) {
+                  Address saved) {
   expect_count("weights", flat_weights.size(), weight_count(plan.shape));
   expect_count("d_weights", d_flat_weights.size(), weight_count(plan.shape));
   expect_count("masks", masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
@@ -116,7 +118,8 @@ void run_backward(const Plan& plan, const Strided& x, Address h0, Address c0,
     args.d_weights = all_d_weights.data();
     args.masks = all_masks.data();
     args.saved = at<const char>(saved);
-    args.workspace = at<char>(workspace);
+    const Scratch scratch(plan.backward_bytes);
+    args.workspace = scratch.data();
     backward(plan, args);
   });
 }

@@ -34,12 +34,11 @@ void with_dtype(DType dtype, Function function) {
 // wrong.
 void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0,
                  Address h_n, Address c_n, Address h_all, Address c_all,
-                 const Addresses& flat_weights, const Addresses& masks, Address saved,
-                 Address workspace);
+                 const Addresses& flat_weights, const Addresses& masks, Address saved);
 void run_backward(const Plan& plan, const Strided& x, Address h0, Address c0,
                   const Addresses& flat_weights, const Addresses& masks, const Strided& d_y,
                   Address d_h_n, Address d_c_n, Address d_h_all, Address d_c_all,
                   const Strided& d_x, Address d_h0, Address d_c0, const Addresses& d_flat_weights,
-                  Address saved, Address workspace);
+                  Address saved);
 
 }  // namespace fastrnn

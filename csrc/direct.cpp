@@ -1,6 +1,5 @@
 #include "direct.h"
 
-#include <memory>
 #include <utility>
 
 #include "cpu/dispatch.h"
@@ -126,10 +125,8 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
     kept = tensors_.new_empty(x, {kept_elements(plan)}, at_kept);
     if (!at_kept) return py::none();
   }
-  const std::unique_ptr<char[]> workspace(new char[plan.forward_bytes]);
   run_forward(plan, in.at, in.form.contiguous(shape, shape.directions * shape.out(), out.at_y),
-              in.at_h, in.at_c, out.at_h_n, out.at_c_n, 0, 0, in.at_weights, {}, at_kept,
-              reinterpret_cast<Address>(workspace.get()));
+              in.at_h, in.at_c, out.at_h_n, out.at_c_n, 0, 0, in.at_weights, {}, at_kept);
 
   py::list outputs;
   outputs.append(out.y);

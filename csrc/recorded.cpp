@@ -1,6 +1,5 @@
 #include "recorded.h"
 
-#include <memory>
 #include <vector>
 
 namespace py = pybind11;
@@ -124,10 +123,8 @@ py::object Recorded::backward(const py::tuple& saved, const py::tuple& d_outputs
   in.alive.reserve(saved.size() + d_outputs.size());
   if (!read_saved(saved, in) || !read_gradients(d_outputs, in) || !make_gradients(in, needed, out))
     return py::none();
-  const std::unique_ptr<char[]> workspace(new char[plan.backward_bytes]);
   run_backward(plan, in.x, in.h0, in.c0, in.weights, {}, in.d_y, in.d_h_n, in.d_c_n, 0, 0, out.d_x,
-               out.d_h0, out.d_c0, out.d_weights, in.kept,
-               reinterpret_cast<Address>(workspace.get()));
+               out.d_h0, out.d_c0, out.d_weights, in.kept);
   return out.gradients;
 }
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from . import functional, isa, onnx, reference, variants
     from .conversion import convert, patch, revert
     from .keras_layers import from_keras, to_keras
+    from .memory import empty_cache
     from .modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
     from .onnx_nodes import from_onnx
 
@@ -28,6 +29,7 @@ __all__ = [
     "RNNCell",
     "__version__",
     "convert",
+    "empty_cache",
     "from_keras",
     "from_onnx",
     "functional",
@@ -45,6 +47,7 @@ _HOME = {
     **dict.fromkeys(("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"), "modules"),
     **dict.fromkeys(("convert", "patch", "revert"), "conversion"),
     **dict.fromkeys(("from_keras", "to_keras"), "keras_layers"),
+    "empty_cache": "memory",
     "from_onnx": "onnx_nodes",
 }
 

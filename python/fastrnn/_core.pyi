@@ -102,14 +102,6 @@ class Plan:
         """What forward keeps for backward; 0 without ``save``."""
 
     @property
-    def forward_bytes(self) -> int:
-        """Workspace of `forward`."""
-
-    @property
-    def backward_bytes(self) -> int:
-        """Workspace of `backward`."""
-
-    @property
     def threads(self) -> int:
         """Threads that the call is worth, at the most those offered."""
 
@@ -126,7 +118,6 @@ class Plan:
         weights: Sequence[int],
         masks: Sequence[int],
         saved: int,
-        workspace: int,
         /,
     ) -> None:
         """Strided tensors are (address, stride of steps, stride of rows); states contiguous.
@@ -152,7 +143,6 @@ class Plan:
         d_c0: int,
         d_weights: Sequence[int],
         saved: int,
-        workspace: int,
         /,
     ) -> None:
         """A gradient that comes in as 0 is zero; one that goes out as 0 is not computed."""
@@ -219,6 +209,7 @@ def isa_available() -> list[str]: ...
 def isa_active() -> str: ...
 def isa_force(name: str | None, /) -> None: ...
 def build_info() -> dict[str, object]: ...
+def empty_cache() -> None: ...
 
 kernels: ModuleType
 """Single kernels on plain matrices, for tests/test_kernels.py."""

@@ -241,7 +241,6 @@ class Call:
                 if saved is None
                 else _bytes(plan.saved_bytes if self.room is None else self.room)
             )
-            workspace = _bytes(plan.forward_bytes)
             plan.forward(
                 self._strided(data),
                 self._strided(y),
@@ -254,7 +253,6 @@ class Call:
                 [w.data_ptr() for w in weights],
                 [m.data_ptr() for m in self.masks],
                 _address(kept),
-                workspace.data_ptr(),
             )
             if saved is not None and kept is not None:
                 saved.append(kept)
@@ -332,7 +330,6 @@ class Call:
         d_y = None if d_y is None else rows_contiguous(d_y)
         d_h_n, d_c_n = _contiguous(d_h_n), _contiguous(d_c_n)
         d_h_all, d_c_all = _contiguous(d_h_all), _contiguous(d_c_all)
-        workspace = _bytes(self.plan.backward_bytes)
         self.plan.backward(
             self._strided(data),
             _address(hx),
@@ -349,7 +346,6 @@ class Call:
             _address(d_cx),
             [_address(d) for d in d_weights],
             kept.data_ptr(),
-            workspace.data_ptr(),
         )
 
     def gradients(
