@@ -106,6 +106,14 @@ void bind_kernels(py::module_ kernels) {
         schedule_step({rows, panels, vectors, tallest, K, panel_bytes, row_cycles}, threads);
     return std::tuple(found.split.rows, found.split.units, found.cycles);
   });
+  kernels.def("projects_within_step", [](double rows, int64_t panels, int vectors, int tallest,
+                                         int64_t K, int64_t panel_bytes, double row_cycles,
+                                         int64_t input_features, int threads) {
+    return schedule_forward({rows, panels, vectors, tallest, K, panel_bytes, row_cycles},
+                            input_features, panel_bytes / K * input_features,
+                            panels * panel_bytes / K, threads)
+        .fused;
+  });
   kernels.def("threads_worth", &threads_worth);
   kernels.def("forward_block_rows", &forward_block_rows);
 }

@@ -106,6 +106,24 @@ def test_a_packed_batch_of_many_blocks_is_the_same_on_any_number_of_threads(name
                 assert torch.equal(layer(packed)[0].data, alone)
 
 
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in CELLS), *VARIANTS])
+@pytest.mark.parametrize("lengths", [[700], [700, 431, 64]])
+def test_threads_that_work_ahead_of_a_narrow_recurrence_change_no_bit(
+    name: str, options: dict[str, Any], lengths: list[int]
+) -> None:
+    """One thread takes the steps of so few rows and units, the others project their input."""
+    torch.manual_seed(0)
+    layer = getattr(fastrnn, name)(40, 20, num_layers=2, bidirectional=True, **options)
+    x = torch.randn(max(lengths), len(lengths), 40)
+    with torch.no_grad():
+        torch.set_num_threads(1)
+        alone = layer(x, lengths=torch.tensor(lengths))[0]
+        for _ in range(3):  # whoever is free takes the next piece
+            for threads in (3, 4):
+                torch.set_num_threads(threads)
+                assert torch.equal(layer(x, lengths=torch.tensor(lengths))[0], alone)
+
+
 def test_a_projection_keeps_the_promise() -> None:
     torch.manual_seed(0)
     layer = fastrnn.LSTM(19, 75, num_layers=2, proj_size=20)

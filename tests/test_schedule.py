@@ -48,6 +48,32 @@ def test_a_single_row_is_split_by_units_from_some_width_on() -> None:
     assert set(choices[border:]) == {(1, 2)}
 
 
+def projects_within_step(rows: float, features: int, H: int, threads: int) -> bool:
+    """Of the same LSTM with so many input features."""
+    panel_bytes = H * GATES * LANES * 4
+    found: bool = _core.kernels.projects_within_step(
+        rows, -(-H // LANES), GATES, TALLEST, H, panel_bytes, ROW_CYCLES, features, threads
+    )
+    return found
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+@pytest.mark.parametrize("H", [16, 128, 650])
+def test_a_single_row_never_projects_its_input_within_a_step(H: int, threads: int) -> None:
+    """It would read weights at every step that a block of steps reads once."""
+    assert not any(projects_within_step(1, features, H, threads) for features in (16, 64, 1000))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_that_fill_tiles_project_their_input_within_the_step(threads: int) -> None:
+    assert projects_within_step(TALLEST * 8, 128, 128, threads)
+
+
+@pytest.mark.parametrize("rows", [1, 6, 64])
+def test_no_input_is_projected_nowhere(rows: int) -> None:
+    assert not projects_within_step(rows, 0, 128, 2)
+
+
 def test_many_rows_of_a_narrow_layer_never_wait_for_one_another() -> None:
     assert [schedule(rows, 64, 2)[:2] for rows in (12, 24, 96)] == [(2, 1)] * 3
 

@@ -58,6 +58,7 @@ class Forward {
                                 : typename Saved<Real>::Direction{}),
           weights(pass.args_.weights[index]),
           scratch(pass.workspace_.threads[thread]),
+          tickets(pass.tickets_[d]),
           x(pass.input(layer)),
           y(pass.output(layer)) {
       y.base += d * pass.shape_.out();
@@ -71,6 +72,7 @@ class Forward {
     typename Saved<Real>::Direction saved;
     const Weights<const Real>& weights;
     typename ForwardWorkspace<Real>::Thread scratch;
+    Tickets* tickets;  // [2] for pieces of the blocks by turns
     View<const Real> x;
     View<Real> y;
 
@@ -104,34 +106,42 @@ class Forward {
       job.split = {1, threads};
     } else {
       const int64_t panel_bytes = panels_.gate_width * int64_t{sizeof(Real)};
-      const StepWork hidden = panels_.forward_work(plan_, shape_.out());
-      job.fused =
-          job.in_features > 0 && fuse_input(hidden, job.in_features, job.in_features * panel_bytes,
-                                            panels_.pre * int64_t{sizeof(Real)}, threads);
-      job.split = schedule_step(
-                      panels_.forward_work(plan_, shape_.out() + (job.fused ? job.in_features : 0)),
-                      threads)
-                      .split;
+      const Schedule schedule = schedule_forward(panels_.forward_work(plan_, shape_.out()),
+                                                 job.in_features, job.in_features * panel_bytes,
+                                                 panels_.pre * int64_t{sizeof(Real)}, threads);
+      job.fused = schedule.fused;
+      job.split = schedule.split;
       pack_weights(job);
     }
     pack_small(job);
     job.crew.wait();
-    if (job.crew.id >= job.split.threads()) return;
-    const int group = job.crew.id / job.split.units;
-    const int part = job.crew.id % job.split.units;
-    job.rows = {group, job.split.rows};
-    job.panels = share(panels_.gates, part, job.split.units);
-    job.columns = share(panels_.columns(shape_.P), part, job.split.units);
     job.block_rows = workspace_.block_rows / job.split.rows;
-    job.projected = job.dir.projected + group * job.block_rows * panels_.pre;
-    const Crew members = job.crew.group(group, job.split.units);
+    const bool recurs = job.crew.id < job.split.threads();
+    const bool helped =
+        !job.fused && job.split.threads() < threads && 2 * most_rows(job) <= job.block_rows;
+    if (!recurs && !helped) return;
+    if (recurs) take_part(job, job.crew.id);
+    const Crew members = job.crew.group(job.crew.id / job.split.units, job.split.units);
     if (once) {
       single_step(job, members);
+    } else if (helped) {
+      recur_with_helpers(job, members, recurs);
     } else {
       recur(job, members);
     }
-    if (part == 0) finish(job);
+    if (recurs && job.crew.id % job.split.units == 0) finish(job);
   }
+
+  // The rows and units of the split's i-th thread
+  void take_part(Job& job, int i) const {
+    const int group = i / job.split.units, part = i % job.split.units;
+    job.rows = {group, job.split.rows};
+    job.panels = share(panels_.gates, part, job.split.units);
+    job.columns = share(panels_.columns(shape_.P), part, job.split.units);
+    job.projected = job.dir.projected + group * job.block_rows * panels_.pre;
+  }
+  // How many rows any thread has at any step
+  int64_t most_rows(const Job& job) const { return Rows{0, job.split.rows}.count(batch_.B()); }
 
   void pack_gates(const Real* w, int64_t K, int slot, int gates, Range panels, Real* to) const {
     panels_.kernels.pack_gates({w, shape_.H, K, gates, panels_.cell.gate_of_slot + slot,
@@ -232,37 +242,88 @@ class Forward {
     }
   }
 
+  // Steps are counted in the order of travel from here on; this is the one in time.
+  int64_t time_of(const Job& job, int64_t s) const { return job.reverse ? batch_.T() - 1 - s : s; }
+
   void recur(const Job& job, const Crew& group) {
-    const int64_t onward = job.reverse ? -1 : 1;
-    const int64_t stop = job.reverse ? -1 : batch_.T();
-    for (int64_t begin = job.reverse ? batch_.T() - 1 : 0; begin != stop;) {
-      const int64_t end = job.fused ? stop : project_block(job, begin, stop, onward);
-      for (int64_t t = begin, slot = 0; t != end; t += onward) {
-        const int64_t count = list_rows(job, t, slot);
-        step(job, t, count, job.panels, w_ih_panel(job, job.panels.begin),
-             w_hh_panel(job, job.panels.begin));
-        if (panels_.cell.two_stages()) {
-          group.wait();
-          panels_.cell.forward_last(step_arguments(job, t, count, job.panels, nullptr,
-                                                   w_last_panel(job, job.panels.begin)));
-        }
-        slot += count;
-        end_step(job, t, group);
-      }
-      begin = end;
+    for (int64_t s = 0; s < batch_.T();) {
+      const int64_t end = job.fused ? batch_.T() : block_end(job, s);
+      if (!job.fused) project(job, s, end, 0);
+      for (int64_t slot = 0; s < end; ++s) slot += take_step(job, group, time_of(job, s), slot);
     }
   }
 
-  // x * w_ih^T and the bias for this thread's rows and units of as many steps as the block holds;
-  // slots in the order of travel. Returns the step after the last.
-  int64_t project_block(const Job& job, int64_t begin, int64_t stop, int64_t onward) {
-    int64_t count = 0, t = begin;
-    for (; t != stop; t += onward) {
-      const int64_t active = batch_.active(t);
-      if (t != begin && count + job.rows.count(active) > job.block_rows) break;
+  // Where the recurrence has parts for some threads only, the others project the input of the next
+  // block meanwhile, and those join them when they are done with the present one. Blocks take the
+  // two halves of the room and the two rolls of tickets by turns.
+  void recur_with_helpers(const Job& job, const Crew& group, bool recurs) {
+    const int64_t T = batch_.T(), room = job.block_rows / 2, rows = most_rows(job);
+    const int64_t length = std::min(std::max<int64_t>(T / 4, 64), room / rows);
+    const int64_t piece = std::max<int64_t>(1, 4 * panels_.cell.tallest / rows);
+    for (int64_t begin = -length, block = 1; begin < T; begin += length, block = 1 - block) {
+      const int64_t next = begin + length, end = std::min(T, next);
+      if (recurs) {
+        int64_t slot = block * room;
+        for (int64_t s = std::max<int64_t>(0, begin); s < end; ++s)
+          slot += take_step(job, group, time_of(job, s), slot);
+      }
+      if (next < T) {
+        project_pieces(job, next, std::min(T, next + length), piece, (1 - block) * room,
+                       job.tickets[1 - block]);
+      }
+      if (job.crew.id == 0) job.tickets[block].reset();
+      job.crew.wait();
+    }
+  }
+
+  // A piece is a few steps of one thread's rows and units.
+  void project_pieces(const Job& job, int64_t begin, int64_t end, int64_t piece, int64_t slot,
+                      Tickets& tickets) {
+    const int parts = job.split.threads();
+    Job part = job;
+    for (int64_t ticket = tickets.take();; ticket = tickets.take()) {
+      const int64_t first = begin + ticket / parts * piece;
+      if (first >= end) return;
+      take_part(part, static_cast<int>(ticket % parts));
+      int64_t before = 0;
+      for (int64_t s = begin; s < first; ++s)
+        before += part.rows.count(batch_.active(time_of(job, s)));
+      project(part, first, std::min(end, first + piece), slot + before);
+    }
+  }
+
+  int64_t take_step(const Job& job, const Crew& group, int64_t t, int64_t slot) {
+    const int64_t count = list_rows(job, t, slot);
+    step(job, t, count, job.panels, w_ih_panel(job, job.panels.begin),
+         w_hh_panel(job, job.panels.begin));
+    if (panels_.cell.two_stages()) {
+      group.wait();
+      panels_.cell.forward_last(
+          step_arguments(job, t, count, job.panels, nullptr, w_last_panel(job, job.panels.begin)));
+    }
+    end_step(job, t, group);
+    return count;
+  }
+
+  // As many steps as a block has room for, at least one
+  int64_t block_end(const Job& job, int64_t begin) const {
+    int64_t count = 0, s = begin;
+    for (; s < batch_.T(); ++s) {
+      count += job.rows.count(batch_.active(time_of(job, s)));
+      if (s > begin && count > job.block_rows) break;
+    }
+    return s;
+  }
+
+  // x * w_ih^T and the bias for a thread's rows and units of some steps; slots in the order of
+  // travel.
+  void project(const Job& job, int64_t begin, int64_t end, int64_t slot) {
+    int64_t count = 0;
+    for (int64_t s = begin; s < end; ++s) {
+      const int64_t t = time_of(job, s), active = batch_.active(t);
       for (int64_t r = job.rows.first; r < active; r += job.rows.stride, ++count) {
         job.scratch.a[count] = job.x.at(t, r);
-        job.scratch.c[count] = projected(job, count);
+        job.scratch.c[count] = projected(job, slot + count);
       }
     }
     const Real* init = job.dir.bias + panels_.cell.input_slot * panels_.unit;
@@ -270,7 +331,6 @@ class Forward {
                           w_ih_panel(job, job.panels.begin), job.panels.begin, job.panels.end,
                           job.scratch.c, projected_panel(job), panels_.pre, init, panels_.width,
                           false});
-    return t;
   }
 
   int64_t projected_panel(const Job& job) const { return job.block_rows * panels_.gate_width; }
@@ -437,6 +497,7 @@ class Forward {
   Arena saved_arena_;
   const Saved<Real> saved_;
   Seats seats_;
+  Tickets tickets_[2][2];  // [directions][blocks by turns]
 };
 
 }  // namespace

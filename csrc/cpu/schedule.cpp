@@ -64,16 +64,19 @@ Schedule schedule_step(const StepWork& work, int threads) {
   return best;
 }
 
-bool fuse_input(const StepWork& hidden, int64_t input_features, int64_t input_panel_bytes,
-                int64_t projected_row_bytes, int threads) {
-  StepWork fused = hidden;
-  fused.K += input_features;
-  fused.panel_bytes += input_panel_bytes;
+Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_t input_panel_bytes,
+                          int64_t projected_row_bytes, int threads) {
   const Schedule ahead = schedule_step(hidden, threads);
+  if (input_features == 0) return ahead;
   const double ideal = input_features * hidden.vectors / kFmaPerCycle;  // cycles a row and panel
   const double traffic = 2.0 * projected_row_bytes / kNearBytesPerCycle;
-  const double projection = hidden.panels * hidden.rows * ideal + hidden.rows * traffic;
-  return schedule_step(fused, threads).cycles <= ahead.cycles + projection / ahead.split.threads();
+  const double projection = hidden.rows * (hidden.panels * ideal + traffic);
+  StepWork work = hidden;
+  work.K += input_features;
+  work.panel_bytes += input_panel_bytes;
+  Schedule fused = schedule_step(work, threads);
+  fused.fused = true;
+  return fused.cycles <= ahead.cycles + projection / threads ? fused : ahead;
 }
 
 int64_t forward_block_rows(int64_t projected_row_bytes) {

@@ -9,7 +9,7 @@ namespace fastrnn {
 
 // A crew's split of a recurrence: `rows` groups of batch rows, which never meet, times `units`
 // groups of hidden units, which meet at a barrier every step. rows * units <= the crew's size; the
-// rest of the crew helps between recurrences only.
+// rest of the crew does what else there is to do.
 struct Split {
   int rows = 1;
   int units = 1;
@@ -29,15 +29,15 @@ struct StepWork {
 
 struct Schedule {
   Split split;
-  double cycles;  // of one step
+  double cycles;       // of one step
+  bool fused = false;  // the input is projected within the step, not ahead for a time block
 };
 
 Schedule schedule_step(const StepWork& work, int threads);
 
-// Does projecting the input within the step cost less than projecting a time block ahead and
-// reading it back?
-bool fuse_input(const StepWork& hidden, int64_t input_features, int64_t input_panel_bytes,
-                int64_t projected_row_bytes, int threads);
+// The same for a step whose input has to be projected, in the cheaper way.
+Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_t input_panel_bytes,
+                          int64_t projected_row_bytes, int threads);
 
 // Rows of a time block: enough to use a panel often while it is in cache, few enough that what is
 // computed ahead stays there.

@@ -34,6 +34,16 @@ struct Rows {
   }
 };
 
+// Pieces of work that whoever is free takes, in their order.
+class Tickets {
+ public:
+  int64_t take() { return next_.fetch_add(1, std::memory_order_relaxed); }
+  void reset() { next_.store(0, std::memory_order_relaxed); }
+
+ private:
+  alignas(64) std::atomic<int64_t> next_{0};
+};
+
 // Members of a team that work on the same thing.
 class Crew {
  public:

@@ -12,7 +12,7 @@ struct Tiling {
   int64_t begin(int64_t tile) const { return tile * rows / tiles; }
 };
 
-FASTRNN_INLINE Tiling tile_rows(int64_t rows, int64_t tallest) {
+FASTRNN_INLINE Tiling tile_rows(int64_t rows, int tallest) {
   return {rows, (rows + tallest - 1) / tallest};
 }
 
