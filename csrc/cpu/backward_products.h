@@ -95,18 +95,18 @@ class BackwardProducts {
     }
   }
 
-  // Calls visit(d_pre, rows, at, slot) for this thread's share of the slots' units: a panel's
-  // gradients, how many units it has, and where their rows stand in a weight matrix.
+  // Calls visit(d_pre, rows, at) for this thread's share of the slots' units: a panel's gradients,
+  // how many units it has, and where their rows stand in a weight matrix.
   template <class Visit>
   void each_gate(const Job& job, Range slots, Visit visit) const {
-    const Range mine = share(panels_.gates, job.crew.id, job.crew.size);
-    for (int64_t panel = mine.begin; panel < mine.end; ++panel) {
+    const int64_t count = slots.end - slots.begin;
+    const Range mine = share(panels_.gates * count, job.crew.id, job.crew.size);
+    for (int64_t i = mine.begin; i < mine.end; ++i) {
+      const int64_t panel = i / count, s = slots.begin + i % count;
       const int64_t unit = panel * panels_.unit;
-      for (int64_t s = slots.begin; s < slots.end; ++s) {
-        visit(job.dir.d_pre + panel * pass_.d_pre_panel() + s * panels_.unit,
-              std::min(panels_.unit, shape_.H - unit),
-              panels_.cell.gate_of_slot[s] * shape_.H + unit);
-      }
+      visit(job.dir.d_pre + panel * pass_.d_pre_panel() + s * panels_.unit,
+            std::min(panels_.unit, shape_.H - unit),
+            panels_.cell.gate_of_slot[s] * shape_.H + unit);
     }
   }
 
