@@ -6,15 +6,16 @@
 #include <new>
 #include <vector>
 
-#ifdef __linux__
+#if defined(__unix__) || defined(__APPLE__)
+#define FASTRNN_MMAP
 #include <sys/mman.h>
 #endif
 
 namespace fastrnn {
 namespace {
 
-constexpr int64_t kCacheLine = 64;
 constexpr int64_t kLargePage = int64_t{2} << 20;
+constexpr int64_t kWorthLargePages = 8 * kLargePage;
 
 struct Block {
   char* data;
@@ -37,15 +38,27 @@ std::unique_lock<std::mutex> try_lock(Pool& pool) {
   return std::unique_lock<std::mutex>(pool.mutex, std::try_to_lock);
 }
 
-int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-
+// Not by malloc where that can be avoided: in its heap a large hole would stay when one is given
+// back.
 Block allocate(int64_t bytes) {
-  const int64_t alignment = bytes < kLargePage ? kCacheLine : kLargePage;
-  bytes = round_up(std::max(bytes, alignment), alignment);
-  char* const data = static_cast<char*>(std::aligned_alloc(alignment, bytes));
+#ifdef FASTRNN_MMAP
+  void* const data =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) throw std::bad_alloc();
+#else
+  void* const data = std::malloc(bytes);
   if (!data) throw std::bad_alloc();
-  advise_large_pages(data, bytes);
-  return {data, bytes};
+#endif
+  advise_large_pages(static_cast<char*>(data), bytes);
+  return {static_cast<char*>(data), bytes};
+}
+
+void give_back(const Block& block) {
+#ifdef FASTRNN_MMAP
+  munmap(block.data, block.bytes);
+#else
+  std::free(block.data);
+#endif
 }
 
 // The smallest idle block of that size, if there is one; else one that is too small makes room for
@@ -62,7 +75,7 @@ Block take(int64_t bytes) {
   const Block block = *best;
   from.idle.erase(best);
   if (block.bytes >= bytes) return block;
-  std::free(block.data);
+  give_back(block);
   return allocate(bytes);
 }
 
@@ -80,7 +93,7 @@ Scratch::~Scratch() {
   if (lock && bytes_ <= kMostKept) {
     to.idle.push_back({data_, bytes_});
   } else {
-    std::free(data_);
+    give_back({data_, bytes_});
   }
 }
 
@@ -88,16 +101,16 @@ void empty_cache() {
   Pool& all = pool();
   const auto lock = try_lock(all);
   if (!lock) return;
-  for (const Block& block : all.idle) std::free(block.data);
+  for (const Block& block : all.idle) give_back(block);
   all.idle.clear();
 }
 
 void advise_large_pages(char* data, int64_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  const uintptr_t address = reinterpret_cast<uintptr_t>(data);
-  const uintptr_t begin = round_up(address, kLargePage);
-  const uintptr_t end = (address + bytes) / kLargePage * kLargePage;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#ifdef MADV_HUGEPAGE
+  if (bytes < kWorthLargePages) return;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kLargePage - 1) / kLargePage;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / kLargePage;
+  madvise(reinterpret_cast<void*>(begin * kLargePage), (end - begin) * kLargePage, MADV_HUGEPAGE);
 #else
   (void)data;
   (void)bytes;

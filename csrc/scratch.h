@@ -27,8 +27,8 @@ class Scratch {
 // Gives back what calls have left behind.
 void empty_cache();
 
-// Asks the operating system for large pages where this memory has none at all yet: fewer faults
-// when it is written, fewer misses in address translation afterwards.
+// Asks the operating system for large pages where this memory is large and has none at all yet:
+// fewer faults when it is written.
 void advise_large_pages(char* data, int64_t bytes);
 
 }  // namespace fastrnn
