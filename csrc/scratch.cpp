@@ -17,10 +17,7 @@ namespace {
 constexpr int64_t kLargePage = int64_t{2} << 20;
 constexpr int64_t kWorthLargePages = 8 * kLargePage;
 
-struct Block {
-  char* data;
-  int64_t bytes;
-};
+using Block = Scratch::Block;
 
 struct Pool {
   std::mutex mutex;
@@ -81,19 +78,15 @@ Block take(int64_t bytes) {
 
 }  // namespace
 
-Scratch::Scratch(int64_t bytes) {
-  const Block block = take(bytes);
-  data_ = block.data;
-  bytes_ = block.bytes;
-}
+Scratch::Scratch(int64_t bytes) : block_(take(bytes)) {}
 
 Scratch::~Scratch() {
   Pool& to = pool();
   const auto lock = try_lock(to);
-  if (lock && bytes_ <= kMostKept) {
-    to.idle.push_back({data_, bytes_});
+  if (lock && block_.bytes <= kMostKept) {
+    to.idle.push_back(block_);
   } else {
-    give_back({data_, bytes_});
+    give_back(block_);
   }
 }
 

@@ -10,6 +10,10 @@ namespace fastrnn {
 // is not left behind.
 class Scratch {
  public:
+  struct Block {
+    char* data;
+    int64_t bytes;
+  };
   static constexpr int64_t kMostKept = int64_t{256} << 20;
 
   explicit Scratch(int64_t bytes);
@@ -17,11 +21,10 @@ class Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
-  char* data() const { return data_; }
+  char* data() const { return block_.data; }
 
  private:
-  char* data_;
-  int64_t bytes_;
+  const Block block_;
 };
 
 // Gives back what calls have left behind.

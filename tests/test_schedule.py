@@ -70,7 +70,7 @@ def test_rows_that_fill_tiles_project_their_input_within_the_step(threads: int) 
 
 
 @pytest.mark.parametrize("rows", [1, 6, 64])
-def test_no_input_is_projected_nowhere(rows: int) -> None:
+def test_an_input_without_features_is_not_projected_within_the_step(rows: int) -> None:
     assert not projects_within_step(rows, 0, 128, 2)
 
 

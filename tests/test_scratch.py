@@ -10,11 +10,20 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's own counters")
 
 LARGE_PAGE = 2 * 2**20
+PRELUDE = """
+import resource
+import torch, fastrnn
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+"""
 
 
 def printed_by(program: str) -> int:
     """The number that a program prints in a process where nothing else has run before."""
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", PRELUDE + program], capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
     return int(result.stdout)
 
@@ -22,8 +31,6 @@ def printed_by(program: str) -> int:
 def test_a_repeated_call_finds_its_memory_where_it_left_it():
     """Packed weights alone are 51 MiB, which malloc would ask the system for at every call."""
     faults = printed_by("""
-import resource
-import torch, fastrnn
 layer, x = fastrnn.LSTM(512, 1600), torch.zeros(2, 1, 512)
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 with torch.no_grad():
@@ -39,10 +46,6 @@ print(faults() - before)
 def test_memory_beyond_the_limit_is_given_back():
     """Outputs of the inner layers, rows of 64 floats: 320 MiB in two buffers."""
     left = printed_by("""
-import torch, fastrnn
-def resident():
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * 4096
 layer, x = fastrnn.RNN(1, 64, num_layers=3), torch.zeros(40_000, 16, 1)
 with torch.no_grad():
     layer(x[:1])
@@ -56,10 +59,6 @@ with torch.no_grad():
 def test_emptying_the_cache_gives_everything_back_and_the_next_call_works():
     """The same 51 MiB; threads and libraries keep a few."""
     left = printed_by("""
-import torch, fastrnn
-def resident():
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * 4096
 layer, x = fastrnn.LSTM(512, 1600), torch.zeros(2, 1, 512)
 with torch.no_grad():
     fastrnn.LSTM(512, 16)(x)

@@ -47,7 +47,9 @@ class ForwardRecurrence {
 
   // Where the recurrence has parts for some threads only, the others project the input of the next
   // block meanwhile, and those join them when they are done with the present one. Blocks take the
-  // two halves of the room and the two rolls of tickets by turns.
+  // two halves of the room and the two rolls of tickets by turns. They are short, since the first
+  // has nothing to hide behind, but worth a barrier; a piece of them is worth its pass over the
+  // weights.
   void take_steps_with_helpers(const Job& job, const Crew& group, bool recurs) const {
     const int64_t T = batch_.T(), room = job.block_rows / 2, rows = pass_.most_rows(job);
     const int64_t length = std::min(std::max<int64_t>(T / 4, 64), room / rows);

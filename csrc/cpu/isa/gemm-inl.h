@@ -22,14 +22,6 @@ FASTRNN_INLINE void zero_columns(Real* tile, int64_t width) {
 // additions is the same with any piece size.
 constexpr int64_t kPanelPieceBytes = 256 * 1024;
 
-// In units of k that are `unit` elements of a column long, at least one
-template <class Real, int N>
-FASTRNN_INLINE int64_t piece_length(int64_t unit) {
-  const int64_t room =
-      kPanelPieceBytes / (N * kLanes<Real> * static_cast<int64_t>(sizeof(Real)) * unit);
-  return room > 0 ? room : 1;
-}
-
 // One piece of k goes through all panels before the next one begins: the left-hand operand's share
 // of it stays in a cache that is near.
 template <class Real, int N>
@@ -40,7 +32,8 @@ void product(const Product<Real>& p) {
   const int64_t unit = single ? 1 : p.run;  // pieces are whole runs, or any part of a single one
   const int64_t units = single ? p.run : p.runs;
   const int64_t unit_jump = single ? 1 : p.jump;
-  const int64_t piece = piece_length<Real, N>(unit);
+  const int64_t room = kPanelPieceBytes / (width * static_cast<int64_t>(sizeof(Real)) * unit);
+  const int64_t piece = room > 0 ? room : 1;
   const Tiling tiling = tile_rows(p.rows, tallest);
   alignas(64) Real tile[tallest * width];
 
