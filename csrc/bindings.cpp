@@ -110,8 +110,7 @@ void bind_kernels(py::module_ kernels) {
                                          int64_t K, int64_t panel_bytes, double row_cycles,
                                          int64_t input_features, int threads) {
     return schedule_forward({rows, panels, vectors, tallest, K, panel_bytes, row_cycles},
-                            input_features, panel_bytes / K * input_features,
-                            panels * panel_bytes / K, threads)
+                            input_features, panel_bytes / K, threads)
         .fused;
   });
   kernels.def("threads_worth", &threads_worth);

@@ -78,8 +78,14 @@ def test_many_rows_of_a_narrow_layer_never_wait_for_one_another() -> None:
     assert [schedule(rows, 64, 2)[:2] for rows in (12, 24, 96)] == [(2, 1)] * 3
 
 
-def test_weights_that_leave_the_cache_are_split_by_units() -> None:
-    assert schedule(2, 1024, 2)[:2] == (1, 2)
+@pytest.mark.parametrize("rows", [2, 16, 64])
+def test_weights_that_leave_the_cache_are_split_by_units(rows: int) -> None:
+    assert schedule(rows, 4096, 2)[:2] == (1, 2)
+
+
+@pytest.mark.parametrize("rows", [4, 16, 64])
+def test_weights_beyond_every_cache_are_not_all_read_at_every_step(rows: int) -> None:
+    assert not projects_within_step(rows, 4096, 4096, 2)
 
 
 def test_short_calls_stay_on_one_thread() -> None:
@@ -90,7 +96,14 @@ def test_short_calls_stay_on_one_thread() -> None:
 
 
 def test_a_block_is_neither_too_short_to_pay_nor_too_long_for_the_cache() -> None:
-    rows = [_core.kernels.forward_block_rows(2**power) for power in range(6, 22)]
-    assert rows[0] == 512
-    assert rows[-1] == 64
-    assert rows == sorted(rows, reverse=True)
+    for weight_bytes in (0, 2**40):
+        rows = [_core.kernels.forward_block_rows(2**power, weight_bytes) for power in range(6, 24)]
+        assert rows[0] == 512
+        assert rows[-1] == 64
+        assert rows == sorted(rows, reverse=True)
+
+
+def test_blocks_are_longer_where_weights_come_from_memory() -> None:
+    row_bytes = 2**14
+    short, long = (_core.kernels.forward_block_rows(row_bytes, size) for size in (0, 2**40))
+    assert short < long

@@ -51,10 +51,9 @@ class Forward {
       job.fused = true;
       job.split = {1, threads};
     } else {
-      const int64_t panel_bytes = panels_.gate_width * int64_t{sizeof(Real)};
-      const Schedule schedule = schedule_forward(panels_.forward_work(pass_.plan, shape_.out()),
-                                                 job.in_features, job.in_features * panel_bytes,
-                                                 panels_.pre * int64_t{sizeof(Real)}, threads);
+      const Schedule schedule =
+          schedule_forward(panels_.forward_work(pass_.plan, shape_.out()), job.in_features,
+                           panels_.gate_width * int64_t{sizeof(Real)}, threads);
       job.fused = schedule.fused;
       job.split = schedule.split;
       packing_.pack_weights(job);

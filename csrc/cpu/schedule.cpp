@@ -2,10 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-
-#if defined(__unix__)
-#include <unistd.h>
-#endif
+#include <fstream>
 
 namespace fastrnn {
 namespace {
@@ -14,44 +11,51 @@ namespace {
 // choices they decide are wide apart except near the borders, where either choice is good.
 constexpr double kFmaPerCycle = 2;
 constexpr double kFmaLatency = 4;
-constexpr double kNearBytesPerCycle = 40;  // second-level cache
-constexpr double kFarBytesPerCycle = 12;   // beyond it
-constexpr double kTileCycles = 30;         // starting and emptying a tile
+constexpr double kNearBytesPerCycle = 40;    // second-level cache
+constexpr double kFarBytesPerCycle = 24;     // third-level cache
+constexpr double kMemoryBytesPerCycle = 12;  // beyond it
+constexpr double kTileCycles = 60;           // starting and emptying a tile
 constexpr double kBarrierCycles = 600;
 constexpr double kTeamCycles = 40000;  // waking the threads of a call, and the risk of waiting
 
-double product_cycles(double rows, int vectors, int tallest, int64_t K) {
-  const double tiles = std::ceil(rows / tallest);
-  const double height = rows / tiles;
-  return tiles * (K * std::max(height * vectors / kFmaPerCycle, kFmaLatency) + kTileCycles);
+// What Linux says of the first core's cache, in KiB there, or a usual size. (sysconf counts the
+// third level of a whole socket on some processors, not what a core reaches of it.)
+int64_t cache_bytes(const char* path, int64_t usual) {
+  int64_t size = 0;
+  std::ifstream(path) >> size;
+  return size > 0 ? size << 10 : usual;
 }
 
-double streaming_cycles(int64_t panel_bytes, int64_t panels) {
-  const bool near = panel_bytes * panels <= second_level_cache_bytes() * 3 / 4;
-  return panel_bytes / (near ? kNearBytesPerCycle : kFarBytesPerCycle);
+const int64_t kSecondLevelBytes =
+    cache_bytes("/sys/devices/system/cpu/cpu0/cache/index2/size", int64_t{1} << 20);
+const int64_t kThirdLevelBytes =
+    cache_bytes("/sys/devices/system/cpu/cpu0/cache/index3/size", int64_t{32} << 20);
+
+// As much of a cache as weights may take
+const int64_t kNearBytes = kSecondLevelBytes * 3 / 4;
+const int64_t kFarBytes = kThirdLevelBytes * 2 / 3;
+
+// Until the weights of a panel have come, if each thread reads `panels` of them by turns. The third
+// level takes what leaves the second levels, and so keeps what several threads read several times.
+double arrival_cycles(int64_t panel_bytes, int64_t panels, int threads) {
+  const int64_t each = panel_bytes * panels;
+  if (each <= kNearBytes) return panel_bytes / kNearBytesPerCycle;
+  return panel_bytes / (each * threads <= kFarBytes ? kFarBytesPerCycle : kMemoryBytesPerCycle);
 }
 
+// The first tile of a panel is no faster than its weights come; the others find them near.
 double step_cycles(const StepWork& work, Split split) {
   const double rows = std::max(1.0, std::ceil(work.rows / split.rows));
   const int64_t panels = (work.panels + split.units - 1) / split.units;
-  const double panel =
-      std::max(product_cycles(rows, work.vectors, work.tallest, work.K) + rows * work.row_cycles,
-               streaming_cycles(work.panel_bytes, panels));
+  const double tiles = std::ceil(rows / work.tallest);
+  const double multiplied = std::max(rows / tiles * work.vectors / kFmaPerCycle, kFmaLatency);
+  const double tile = work.K * multiplied + kTileCycles;
+  const double first = std::max(tile, arrival_cycles(work.panel_bytes, panels, split.threads()));
+  const double panel = first + (tiles - 1) * tile + rows * work.row_cycles;
   return panels * panel + (split.units > 1 ? kBarrierCycles : 0);
 }
 
 }  // namespace
-
-int64_t second_level_cache_bytes() {
-  static const int64_t bytes = [] {
-#ifdef _SC_LEVEL2_CACHE_SIZE
-    const long size = sysconf(_SC_LEVEL2_CACHE_SIZE);
-    if (size > 0) return static_cast<int64_t>(size);
-#endif
-    return int64_t{1} << 20;
-  }();
-  return bytes;
-}
 
 Schedule schedule_step(const StepWork& work, int threads) {
   Schedule best = {{1, 1}, step_cycles(work, {1, 1})};
@@ -64,23 +68,32 @@ Schedule schedule_step(const StepWork& work, int threads) {
   return best;
 }
 
-Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_t input_panel_bytes,
-                          int64_t projected_row_bytes, int threads) {
+Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_t panel_row_bytes,
+                          int threads) {
   const Schedule ahead = schedule_step(hidden, threads);
   if (input_features == 0) return ahead;
-  const double ideal = input_features * hidden.vectors / kFmaPerCycle;  // cycles a row and panel
-  const double traffic = 2.0 * projected_row_bytes / kNearBytesPerCycle;
-  const double projection = hidden.rows * (hidden.panels * ideal + traffic);
-  StepWork work = hidden;
-  work.K += input_features;
-  work.panel_bytes += input_panel_bytes;
-  Schedule fused = schedule_step(work, threads);
+  StepWork whole = hidden;
+  whole.K += input_features;
+  whole.panel_bytes += input_features * panel_row_bytes;
+  Schedule fused = schedule_step(whole, threads);
   fused.fused = true;
-  return fused.cycles <= ahead.cycles + projection / threads ? fused : ahead;
+
+  const int64_t weight_bytes = hidden.panels * whole.panel_bytes;
+  StepWork block = hidden;
+  block.rows =
+      static_cast<double>(forward_block_rows(hidden.panels * panel_row_bytes, weight_bytes));
+  block.K = input_features;
+  block.panel_bytes = input_features * panel_row_bytes;
+  // What is projected is fetched, written and read again.
+  block.row_cycles =
+      3 * panel_row_bytes / (weight_bytes <= kFarBytes ? kNearBytesPerCycle : kFarBytesPerCycle);
+  const double projection = schedule_step(block, threads).cycles * hidden.rows / block.rows;
+  return fused.cycles <= ahead.cycles + projection ? fused : ahead;
 }
 
-int64_t forward_block_rows(int64_t projected_row_bytes) {
-  return std::clamp<int64_t>(second_level_cache_bytes() / 2 / projected_row_bytes, 64, 512);
+int64_t forward_block_rows(int64_t projected_row_bytes, int64_t weight_bytes) {
+  const int64_t room = weight_bytes <= kFarBytes ? kSecondLevelBytes / 2 : kThirdLevelBytes / 4;
+  return std::clamp<int64_t>(room / projected_row_bytes, 64, 512);
 }
 
 int threads_worth(double cycles, int threads) {

@@ -35,18 +35,17 @@ struct Schedule {
 
 Schedule schedule_step(const StepWork& work, int threads);
 
-// The same for a step whose input has to be projected, in the cheaper way.
-Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_t input_panel_bytes,
-                          int64_t projected_row_bytes, int threads);
+// The same for a step whose input has to be projected, in the cheaper way; panel_row_bytes: of
+// weights that one feature meets in one panel.
+Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_t panel_row_bytes,
+                          int threads);
 
 // Rows of a time block: enough to use a panel often while it is in cache, few enough that what is
-// computed ahead stays there.
-int64_t forward_block_rows(int64_t projected_row_bytes);
+// computed ahead stays there; many where a step's weights outgrow every cache.
+int64_t forward_block_rows(int64_t projected_row_bytes, int64_t weight_bytes);
 constexpr int64_t kBackwardBlockRows = 1024;
 
 // Threads worth waking for a call of so many cycles on one thread.
 int threads_worth(double cycles, int threads);
-
-int64_t second_level_cache_bytes();
 
 }  // namespace fastrnn
