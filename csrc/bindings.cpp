@@ -101,10 +101,10 @@ void bind_kernels(py::module_ kernels) {
     });
   });
   kernels.def("schedule", [](double rows, int64_t panels, int vectors, int tallest, int64_t K,
-                             int64_t panel_bytes, double row_cycles, int threads) {
+                             int64_t panel_bytes, double row_cycles, bool deals, int threads) {
     const Schedule found =
-        schedule_step({rows, panels, vectors, tallest, K, panel_bytes, row_cycles}, threads);
-    return std::tuple(found.split.rows, found.split.units, found.cycles);
+        schedule_step({rows, panels, vectors, tallest, K, panel_bytes, row_cycles, deals}, threads);
+    return std::tuple(found.split.rows, found.split.units, found.cycles, found.split.deals);
   });
   kernels.def("projects_within_step", [](double rows, int64_t panels, int vectors, int tallest,
                                          int64_t K, int64_t panel_bytes, double row_cycles,

@@ -12,12 +12,15 @@ TALLEST = 6
 ROW_CYCLES = 60.0
 
 
-def schedule(rows: float, H: int, threads: int) -> tuple[int, int, float]:
-    """(groups of rows, groups of units, cycles) for a step of an LSTM of H float32 units."""
+def schedule(
+    rows: float, H: int, threads: int, deals: bool = False
+) -> tuple[int, int, float, bool]:
+    """(groups of rows, groups of units, cycles, are the panels left over dealt out by rows?) for a
+    step of an LSTM of H float32 units."""
     panels = -(-H // LANES)
     panel_bytes = H * GATES * LANES * 4
-    found: tuple[int, int, float] = _core.kernels.schedule(
-        rows, panels, GATES, TALLEST, H, panel_bytes, ROW_CYCLES, threads
+    found: tuple[int, int, float, bool] = _core.kernels.schedule(
+        rows, panels, GATES, TALLEST, H, panel_bytes, ROW_CYCLES, deals, threads
     )
     return found
 
@@ -26,7 +29,7 @@ def schedule(rows: float, H: int, threads: int) -> tuple[int, int, float]:
 @pytest.mark.parametrize("H", [1, 16, 17, 64, 650, 2048])
 @pytest.mark.parametrize("rows", [1, 1.5, 2, 7, 32, 300])
 def test_a_split_uses_threads_rows_and_units_that_exist(rows: float, H: int, threads: int) -> None:
-    row_groups, unit_groups, cycles = schedule(rows, H, threads)
+    row_groups, unit_groups, cycles, _ = schedule(rows, H, threads)
     assert 1 <= row_groups <= max(1, rows)
     assert 1 <= unit_groups <= -(-H // LANES)
     assert row_groups * unit_groups <= threads
@@ -46,6 +49,18 @@ def test_a_single_row_is_split_by_units_from_some_width_on() -> None:
     assert border > 0
     assert set(choices[:border]) == {(1, 1)}
     assert set(choices[border:]) == {(1, 2)}
+
+
+WIDE = 256 * LANES  # weights beyond every second-level cache: units are split
+
+
+def test_panels_left_over_are_dealt_out_where_everyone_gets_a_tile() -> None:
+    uneven = WIDE + LANES
+    assert schedule(2 * TALLEST, uneven, 2, deals=True)[1:4:2] == (2, True)
+    assert schedule(2 * TALLEST, uneven, 2, deals=True)[2] < schedule(2 * TALLEST, uneven, 2)[2]
+    assert not schedule(2 * TALLEST - 1, uneven, 2, deals=True)[3]
+    assert not schedule(2 * TALLEST, WIDE, 2, deals=True)[3]
+    assert not schedule(2 * TALLEST, uneven, 1, deals=True)[3]
 
 
 def projects_within_step(rows: float, features: int, H: int, threads: int) -> bool:

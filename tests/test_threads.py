@@ -60,6 +60,36 @@ def test_the_number_of_threads_changes_no_bit(jobs):
             assert all(torch.equal(g, e) for g, e in zip(got, expected, strict=True))
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"input_size": 300, "lengths": (4,) * 13},
+        {"input_size": 5, "lengths": (4,) * 20 + (2,) * 13 + (1,) * 9, "form": "packed"},
+    ],
+    ids=["projected ahead", "within the step"],
+)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("LSTM", {}), ("GRU", {}), ("GRU", {"reset_after": False}), ("RNN", {})],
+    ids=["lstm", "gru", "gru reset before", "rnn"],
+)
+def test_panels_that_threads_share_by_rows_change_no_bit(kind, options, shape, threads):
+    """Wide enough for every thread to take units of its own, with a panel of units left over; rows
+    enough for each to take some of that one's."""
+    case = Case(kind, hidden_size=290, **shape)
+    job = case.build(**options), case.input(), case.state()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = results_of(*job)
+        torch.set_num_threads(threads)
+        got = results_of(*job)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(g, e) for g, e in zip(got, expected, strict=True))
+
+
 def test_backward_may_run_in_another_thread_than_forward():
     layer, x = Case().build(), torch.randn(5, 2, 3)
     layer(x)[0].sum().backward()

@@ -34,6 +34,13 @@ struct ForwardPass {
   const Saved<Real> saved;
   Tickets tickets[2][2];  // [directions][blocks by turns]
 
+  // Gate panels, and which piece of a step's rows a thread has in them.
+  struct Part {
+    Range panels{};
+    int piece = 0, pieces = 1;
+    Range rows(int64_t count) const { return share(count, piece, pieces); }
+  };
+
   // One thread's part in one direction of one layer.
   struct Job {
     Job(ForwardPass& pass, int64_t layer, int64_t d, const Crew& crew, int thread)
@@ -66,8 +73,9 @@ struct ForwardPass {
 
     bool fused = false;
     Split split;
-    Rows rows{};                // of the batch
-    Range panels{}, columns{};  // gate panels of units, column panels of projected features
+    Rows rows{};      // of the batch
+    Part own, dealt;  // panels for all of the rows, panels that the group shares by rows
+    Range columns{};  // column panels of projected features
     int64_t block_rows = 0;
     Real* projected = nullptr;
   };
@@ -76,7 +84,9 @@ struct ForwardPass {
   void take_part(Job& job, int i) const {
     const int group = i / job.split.units, part = i % job.split.units;
     job.rows = {group, job.split.rows};
-    job.panels = share(panels.gates, part, job.split.units);
+    const int64_t even = panels.gates - (job.split.deals ? panels.gates % job.split.units : 0);
+    job.own = {share(even, part, job.split.units)};
+    job.dealt = {{even, panels.gates}, part, job.split.units};
     job.columns = share(panels.columns(shape.P), part, job.split.units);
     job.projected = job.dir.projected + group * job.block_rows * panels.pre;
   }

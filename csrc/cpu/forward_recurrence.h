@@ -12,6 +12,7 @@ template <class Real>
 class ForwardRecurrence {
  public:
   using Job = typename ForwardPass<Real>::Job;
+  using Part = typename ForwardPass<Real>::Part;
 
   ForwardRecurrence(const ForwardPass<Real>& pass, const ForwardPacking<Real>& packing)
       : pass_(pass),
@@ -24,14 +25,14 @@ class ForwardRecurrence {
     const int64_t count = list_rows(job, 0, 0);
     if (count == 1) {
       panels_.cell.forward_row(
-          step_arguments(job, 0, count, job.panels, job.weights.w_ih, job.weights.w_hh));
+          step_arguments(job, 0, {0, count}, job.own.panels, job.weights.w_ih, job.weights.w_hh));
       return end_step(job, 0, group);
     }
-    for (int64_t panel = job.panels.begin; panel < job.panels.end; ++panel) {
+    for (int64_t panel = job.own.panels.begin; panel < job.own.panels.end; ++panel) {
       const Range one = {panel, panel + 1};
       packing_.pack_w_ih(job, one, job.scratch.w_ih);
       if (hidden_length(job, 0) > 0) packing_.pack_w_hh(job, one, job.scratch.w_hh);
-      step(job, 0, count, one, job.scratch.w_ih, job.scratch.w_hh);
+      step(job, 0, {0, count}, one, job.scratch.w_ih, job.scratch.w_hh);
     }
     end_step(job, 0, group);
   }
@@ -89,12 +90,16 @@ class ForwardRecurrence {
 
   int64_t take_step(const Job& job, const Crew& group, int64_t t, int64_t slot) const {
     const int64_t count = list_rows(job, t, slot);
-    step(job, t, count, job.panels, pass_.w_ih_panel(job, job.panels.begin),
-         pass_.w_hh_panel(job, job.panels.begin));
+    each_part(job, [&](const Part& part) {
+      step(job, t, part.rows(count), part.panels, pass_.w_ih_panel(job, part.panels.begin),
+           pass_.w_hh_panel(job, part.panels.begin));
+    });
     if (panels_.cell.two_stages()) {
       group.wait();
-      panels_.cell.forward_last(step_arguments(job, t, count, job.panels, nullptr,
-                                               pass_.w_last_panel(job, job.panels.begin)));
+      each_part(job, [&](const Part& part) {
+        panels_.cell.forward_last(step_arguments(job, t, part.rows(count), part.panels, nullptr,
+                                                 pass_.w_last_panel(job, part.panels.begin)));
+      });
     }
     end_step(job, t, group);
     return count;
@@ -110,20 +115,33 @@ class ForwardRecurrence {
     return s;
   }
 
+  template <class Visit>
+  void each_part(const Job& job, Visit visit) const {
+    visit(job.own);
+    if (job.dealt.panels.begin < job.dealt.panels.end) visit(job.dealt);
+  }
+
   // x * w_ih^T and the bias for a thread's rows and units of some steps; slots in the order of
   // travel.
   void project(const Job& job, int64_t begin, int64_t end, int64_t slot) const {
+    each_part(job, [&](const Part& part) { project_part(job, part, begin, end, slot); });
+  }
+  void project_part(const Job& job, const Part& part, int64_t begin, int64_t end,
+                    int64_t slot) const {
     int64_t count = 0;
     for (int64_t s = begin; s < end; ++s) {
-      const int64_t t = pass_.time_of(job, s), active = batch_.active(t);
-      for (int64_t r = job.rows.first; r < active; r += job.rows.stride, ++count) {
-        job.scratch.a[count] = job.x.at(t, r);
-        job.scratch.c[count] = pass_.projected(job, slot + count);
+      const int64_t t = pass_.time_of(job, s), active = job.rows.count(batch_.active(t));
+      const Range mine = part.rows(active);
+      for (int64_t i = mine.begin; i < mine.end; ++i, ++count) {
+        job.scratch.a[count] = job.x.at(t, job.rows.first + i * job.rows.stride);
+        job.scratch.c[count] = pass_.projected(job, slot + i);
       }
+      slot += active;
     }
     const Real* init = job.dir.bias + panels_.cell.input_slot * panels_.unit;
+    const Range panels = part.panels;
     panels_.cell.project({job.scratch.a, count, job.in_features, 1, 0,
-                          pass_.w_ih_panel(job, job.panels.begin), job.panels.begin, job.panels.end,
+                          pass_.w_ih_panel(job, panels.begin), panels.begin, panels.end,
                           job.scratch.c, pass_.projected_panel(job), panels_.pre, init,
                           panels_.width, false});
   }
@@ -155,10 +173,10 @@ class ForwardRecurrence {
   }
 
   // Odd steps walk the panels backwards, and so begin with those that are in cache still.
-  ForwardStep<Real> step_arguments(const Job& job, int64_t t, int64_t count, Range panels,
+  ForwardStep<Real> step_arguments(const Job& job, int64_t t, Range rows, Range panels,
                                    const Real* w_ih, const Real* w_hh) const {
-    return {job.scratch.rows,
-            count,
+    return {job.scratch.rows + rows.begin,
+            rows.end - rows.begin,
             shape_.H,
             hidden_length(job, t),
             job.fused ? job.in_features : 0,
@@ -172,9 +190,9 @@ class ForwardRecurrence {
             &shape_.variant,
             job.dir.peepholes};
   }
-  void step(const Job& job, int64_t t, int64_t count, Range panels, const Real* w_ih,
+  void step(const Job& job, int64_t t, Range rows, Range panels, const Real* w_ih,
             const Real* w_hh) const {
-    panels_.cell.forward(step_arguments(job, t, count, panels, w_ih, w_hh));
+    panels_.cell.forward(step_arguments(job, t, rows, panels, w_ih, w_hh));
   }
 
   // From here on the rest of the group may read this step's output.

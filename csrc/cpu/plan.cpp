@@ -115,7 +115,7 @@ StepWork Panels<Real>::forward_work(const Plan& plan, int64_t K) const {
   const double rows = plan.batch.mean_active();
   return {rows,         gates, static_cast<int>(gate_width / lanes),
           cell.tallest, K,     K * gate_width * int64_t{sizeof(Real)},
-          60.0};
+          60.0,         true};
 }
 
 template <class Real>

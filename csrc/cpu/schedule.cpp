@@ -35,12 +35,14 @@ const int64_t kThirdLevelBytes =
 const int64_t kNearBytes = kSecondLevelBytes * 3 / 4;
 const int64_t kFarBytes = kThirdLevelBytes * 2 / 3;
 
-// Until the weights of a panel have come, if each thread reads `panels` of them by turns. The third
-// level takes what leaves the second levels, and so keeps what several threads read several times.
-double arrival_cycles(int64_t panel_bytes, int64_t panels, int threads) {
+// Until the weights of a panel have come, if each thread reads `panels` of them by turns. Groups of
+// rows read the same ones, and beyond the second level get in one another's way: the third level
+// keeps what leaves a second level, once for each.
+double arrival_cycles(int64_t panel_bytes, int64_t panels, Split split) {
   const int64_t each = panel_bytes * panels;
   if (each <= kNearBytes) return panel_bytes / kNearBytesPerCycle;
-  return panel_bytes / (each * threads <= kFarBytes ? kFarBytesPerCycle : kMemoryBytesPerCycle);
+  const bool far = each * split.threads() <= kFarBytes;
+  return panel_bytes * split.rows / (far ? kFarBytesPerCycle : kMemoryBytesPerCycle);
 }
 
 // The first tile of a panel is no faster than its weights come; the others find them near.
@@ -50,9 +52,16 @@ double step_cycles(const StepWork& work, Split split) {
   const double tiles = std::ceil(rows / work.tallest);
   const double multiplied = std::max(rows / tiles * work.vectors / kFmaPerCycle, kFmaLatency);
   const double tile = work.K * multiplied + kTileCycles;
-  const double first = std::max(tile, arrival_cycles(work.panel_bytes, panels, split.threads()));
+  const double first = std::max(tile, arrival_cycles(work.panel_bytes, panels, split));
   const double panel = first + (tiles - 1) * tile + rows * work.row_cycles;
-  return panels * panel + (split.units > 1 ? kBarrierCycles : 0);
+  const double share = split.deals ? static_cast<double>(work.panels) / split.units : panels;
+  return share * panel + (split.units > 1 ? kBarrierCycles : 0);
+}
+
+// Dealing a panel out pays where everyone gets a tile of it.
+bool deals(const StepWork& work, Split split) {
+  return work.deals && work.panels % split.units != 0 &&
+         work.rows >= split.rows * split.units * work.tallest;
 }
 
 }  // namespace
@@ -61,8 +70,10 @@ Schedule schedule_step(const StepWork& work, int threads) {
   Schedule best = {{1, 1}, step_cycles(work, {1, 1})};
   for (int units = 1; units <= threads && units <= work.panels; ++units) {
     for (int rows = 1; rows * units <= threads && rows <= std::max(1.0, work.rows); ++rows) {
-      const double cycles = step_cycles(work, {rows, units});
-      if (cycles < best.cycles) best = {{rows, units}, cycles};
+      Split split = {rows, units};
+      split.deals = deals(work, split);
+      const double cycles = step_cycles(work, split);
+      if (cycles < best.cycles) best = {split, cycles};
     }
   }
   return best;

@@ -13,6 +13,7 @@ namespace fastrnn {
 struct Split {
   int rows = 1;
   int units = 1;
+  bool deals = false;  // panels that the groups of units cannot share evenly are dealt out by rows
   int threads() const { return rows * units; }
 };
 
@@ -25,6 +26,7 @@ struct StepWork {
   int64_t K;            // length of the product
   int64_t panel_bytes;  // of weights that the product reads
   double row_cycles;    // equations, for one row of one panel
+  bool deals = false;   // can it deal panels out by rows?
 };
 
 struct Schedule {
