@@ -54,13 +54,18 @@ def test_a_single_row_is_split_by_units_from_some_width_on() -> None:
 WIDE = 256 * LANES  # weights beyond every second-level cache: units are split
 
 
-def test_panels_left_over_are_dealt_out_where_everyone_gets_a_tile() -> None:
+@pytest.mark.parametrize("rows", [2, TALLEST, 5 * TALLEST])
+def test_panels_left_over_are_dealt_out_by_rows(rows: int) -> None:
     uneven = WIDE + LANES
-    assert schedule(2 * TALLEST, uneven, 2, deals=True)[1:4:2] == (2, True)
-    assert schedule(2 * TALLEST, uneven, 2, deals=True)[2] < schedule(2 * TALLEST, uneven, 2)[2]
-    assert not schedule(2 * TALLEST - 1, uneven, 2, deals=True)[3]
-    assert not schedule(2 * TALLEST, WIDE, 2, deals=True)[3]
-    assert not schedule(2 * TALLEST, uneven, 1, deals=True)[3]
+    dealt, whole = (schedule(rows, uneven, 2, deals) for deals in (True, False))
+    assert dealt[1:4:2] == (2, True)
+    assert dealt[2] < whole[2]
+
+
+def test_nothing_is_dealt_out_where_nothing_is_left_or_nobody_gains() -> None:
+    assert not schedule(TALLEST, WIDE, 2, deals=True)[3]
+    assert not schedule(TALLEST, WIDE + LANES, 1, deals=True)[3]
+    assert not schedule(1, WIDE + LANES, 2, deals=True)[3]
 
 
 def projects_within_step(rows: float, features: int, H: int, threads: int) -> bool:

@@ -46,34 +46,33 @@ double arrival_cycles(int64_t panel_bytes, int64_t panels, Split split) {
 }
 
 // The first tile of a panel is no faster than its weights come; the others find them near.
-double step_cycles(const StepWork& work, Split split) {
-  const double rows = std::max(1.0, std::ceil(work.rows / split.rows));
-  const int64_t panels = (work.panels + split.units - 1) / split.units;
+double panel_cycles(const StepWork& work, double rows, double arrival) {
   const double tiles = std::ceil(rows / work.tallest);
   const double multiplied = std::max(rows / tiles * work.vectors / kFmaPerCycle, kFmaLatency);
   const double tile = work.K * multiplied + kTileCycles;
-  const double first = std::max(tile, arrival_cycles(work.panel_bytes, panels, split));
-  const double panel = first + (tiles - 1) * tile + rows * work.row_cycles;
-  const double share = split.deals ? static_cast<double>(work.panels) / split.units : panels;
-  return share * panel + (split.units > 1 ? kBarrierCycles : 0);
+  return std::max(tile, arrival) + (tiles - 1) * tile + rows * work.row_cycles;
 }
 
-// Dealing a panel out pays where everyone gets a tile of it.
-bool deals(const StepWork& work, Split split) {
-  return work.deals && work.panels % split.units != 0 &&
-         work.rows >= split.rows * split.units * work.tallest;
+Schedule price(const StepWork& work, Split split) {
+  const double rows = std::max(1.0, std::ceil(work.rows / split.rows));
+  const int64_t even = work.panels / split.units, left_over = work.panels % split.units;
+  const int64_t most = even + (left_over > 0);
+  const double arrival = arrival_cycles(work.panel_bytes, most, split);
+  const double panel = panel_cycles(work, rows, arrival);
+  const double dealt =
+      even * panel + left_over * panel_cycles(work, std::ceil(rows / split.units), arrival);
+  split.deals = work.deals && dealt < most * panel;
+  return {split, (split.deals ? dealt : most * panel) + (split.units > 1 ? kBarrierCycles : 0)};
 }
 
 }  // namespace
 
 Schedule schedule_step(const StepWork& work, int threads) {
-  Schedule best = {{1, 1}, step_cycles(work, {1, 1})};
+  Schedule best = price(work, {1, 1});
   for (int units = 1; units <= threads && units <= work.panels; ++units) {
     for (int rows = 1; rows * units <= threads && rows <= std::max(1.0, work.rows); ++rows) {
-      Split split = {rows, units};
-      split.deals = deals(work, split);
-      const double cycles = step_cycles(work, split);
-      if (cycles < best.cycles) best = {split, cycles};
+      const Schedule found = price(work, {rows, units});
+      if (found.cycles < best.cycles) best = found;
     }
   }
   return best;
