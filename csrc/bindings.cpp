@@ -108,9 +108,11 @@ void bind_kernels(py::module_ kernels) {
   });
   kernels.def("projects_within_step", [](double rows, int64_t panels, int vectors, int tallest,
                                          int64_t K, int64_t panel_bytes, double row_cycles,
-                                         int64_t input_features, int threads) {
-    return schedule_forward({rows, panels, vectors, tallest, K, panel_bytes, row_cycles},
-                            input_features, panel_bytes / K, threads)
+                                         int64_t input_features, int crews, int threads) {
+    const bool deals = true;
+    return schedule_forward(
+               {rows, panels, vectors, tallest, K, panel_bytes, row_cycles, deals, crews},
+               input_features, panel_bytes / K, threads)
         .fused;
   });
   kernels.def("threads_worth", &threads_worth);

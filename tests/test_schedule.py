@@ -68,11 +68,11 @@ def test_nothing_is_dealt_out_where_nothing_is_left_or_nobody_gains() -> None:
     assert not schedule(1, WIDE + LANES, 2, deals=True)[3]
 
 
-def projects_within_step(rows: float, features: int, H: int, threads: int) -> bool:
+def projects_within_step(rows: float, features: int, H: int, threads: int, crews: int = 1) -> bool:
     """Of the same LSTM with so many input features."""
     panel_bytes = H * GATES * LANES * 4
     found: bool = _core.kernels.projects_within_step(
-        rows, -(-H // LANES), GATES, TALLEST, H, panel_bytes, ROW_CYCLES, features, threads
+        rows, -(-H // LANES), GATES, TALLEST, H, panel_bytes, ROW_CYCLES, features, crews, threads
     )
     return found
 
@@ -87,6 +87,11 @@ def test_a_single_row_never_projects_its_input_within_a_step(H: int, threads: in
 @pytest.mark.parametrize("threads", [1, 2])
 def test_rows_that_fill_tiles_project_their_input_within_the_step(threads: int) -> None:
     assert projects_within_step(TALLEST * 8, 128, 128, threads)
+
+
+def test_crews_side_by_side_fill_the_caches_together() -> None:
+    assert projects_within_step(64, 512, 512, 1)
+    assert not projects_within_step(64, 512, 512, 1, crews=1000)
 
 
 @pytest.mark.parametrize("rows", [1, 6, 64])

@@ -112,17 +112,31 @@ void Panels<Real>::pack_peepholes(const Shape& shape, const Real* w_ch, Range mi
 template <class Real>
 StepWork Panels<Real>::forward_work(const Plan& plan, int64_t K) const {
   const int64_t lanes = column / 4;
-  const double rows = plan.batch.mean_active();
-  return {rows,         gates, static_cast<int>(gate_width / lanes),
-          cell.tallest, K,     K * gate_width * int64_t{sizeof(Real)},
-          60.0,         true};
+  const bool deals = true;
+  return {plan.batch.mean_active(),
+          gates,
+          static_cast<int>(gate_width / lanes),
+          cell.tallest,
+          K,
+          K * gate_width * int64_t{sizeof(Real)},
+          60.0,
+          deals,
+          plan.crews()};
 }
 
 template <class Real>
 StepWork Panels<Real>::backward_work(const Plan& plan) const {
   const int64_t out = plan.shape.out();
-  const double rows = plan.batch.mean_active();
-  return {rows, columns(out), 4, kernels.tallest, pre, pre * column * int64_t{sizeof(Real)}, 160.0};
+  const bool deals = false;
+  return {plan.batch.mean_active(),
+          columns(out),
+          4,
+          kernels.tallest,
+          pre,
+          pre * column * int64_t{sizeof(Real)},
+          160.0,
+          deals,
+          plan.crews()};
 }
 
 template <class Real>

@@ -110,6 +110,7 @@ struct Plan {
   bool dropout;  // masks between the layers
   bool states;   // those after every step are wanted
   int threads;   // that the call is worth, at the most those offered
+  int crews() const { return threads > 1 ? static_cast<int>(shape.directions) : 1; }
   const KernelTable* kernels;
 
   int64_t saved_bytes = 0;

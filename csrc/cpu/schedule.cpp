@@ -38,11 +38,11 @@ const int64_t kFarBytes = kThirdLevelBytes * 2 / 3;
 // Until the weights of a panel have come, if each thread reads `panels` of them by turns. Groups of
 // rows read the same ones, and beyond the second level get in one another's way: the third level
 // keeps what leaves a second level, once for each.
-double arrival_cycles(int64_t panel_bytes, int64_t panels, Split split) {
-  const int64_t each = panel_bytes * panels;
-  if (each <= kNearBytes) return panel_bytes / kNearBytesPerCycle;
-  const bool far = each * split.threads() <= kFarBytes;
-  return panel_bytes * split.rows / (far ? kFarBytesPerCycle : kMemoryBytesPerCycle);
+double arrival_cycles(const StepWork& work, int64_t panels, Split split) {
+  const int64_t each = work.panel_bytes * panels;
+  if (each <= kNearBytes) return work.panel_bytes / kNearBytesPerCycle;
+  const bool far = each * split.threads() * work.crews <= kFarBytes;
+  return work.panel_bytes * split.rows / (far ? kFarBytesPerCycle : kMemoryBytesPerCycle);
 }
 
 // The first tile of a panel is no faster than its weights come; the others find them near.
@@ -57,7 +57,7 @@ Schedule price(const StepWork& work, Split split) {
   const double rows = std::max(1.0, std::ceil(work.rows / split.rows));
   const int64_t even = work.panels / split.units, left_over = work.panels % split.units;
   const int64_t most = even + (left_over > 0);
-  const double arrival = arrival_cycles(work.panel_bytes, most, split);
+  const double arrival = arrival_cycles(work, most, split);
   const double panel = panel_cycles(work, rows, arrival);
   const double dealt =
       even * panel + left_over * panel_cycles(work, std::ceil(rows / split.units), arrival);
@@ -88,7 +88,7 @@ Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_
   Schedule fused = schedule_step(whole, threads);
   fused.fused = true;
 
-  const int64_t weight_bytes = hidden.panels * whole.panel_bytes;
+  const int64_t weight_bytes = hidden.panels * whole.panel_bytes * hidden.crews;
   StepWork block = hidden;
   block.rows =
       static_cast<double>(forward_block_rows(hidden.panels * panel_row_bytes, weight_bytes));

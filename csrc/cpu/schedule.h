@@ -27,6 +27,7 @@ struct StepWork {
   int64_t panel_bytes;  // of weights that the product reads
   double row_cycles;    // equations, for one row of one panel
   bool deals = false;   // can it deal panels out by rows?
+  int crews = 1;        // that do the like side by side, each with weights of its own
 };
 
 struct Schedule {
