@@ -115,6 +115,9 @@ void bind_kernels(py::module_ kernels) {
                input_features, panel_bytes / K, threads)
         .fused;
   });
+  kernels.def("better_in_turn", [](double in_turn, int units, double side_by_side) {
+    return better_in_turn({{1, units}, in_turn}, {{1, 1}, side_by_side});
+  });
   kernels.def("threads_worth", &threads_worth);
   kernels.def("forward_block_rows", &forward_block_rows);
 }

@@ -94,6 +94,14 @@ def test_crews_side_by_side_fill_the_caches_together() -> None:
     assert not projects_within_step(64, 512, 512, 1, crews=1000)
 
 
+def test_directions_take_turns_only_where_that_is_worth_the_barriers() -> None:
+    in_turn = _core.kernels.better_in_turn
+    assert in_turn(1e3, 1, 2.1e3)
+    assert not in_turn(1e3, 1, 1.9e3)
+    assert not in_turn(1e3, 2, 2.1e3)
+    assert in_turn(1e6, 2, 2.1e6)
+
+
 @pytest.mark.parametrize("rows", [1, 6, 64])
 def test_an_input_without_features_is_not_projected_within_the_step(rows: int) -> None:
     assert not projects_within_step(rows, 0, 128, 2)

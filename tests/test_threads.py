@@ -66,17 +66,18 @@ def test_the_number_of_threads_changes_no_bit(jobs):
     [
         {"input_size": 300, "lengths": (4,) * 13},
         {"input_size": 5, "lengths": (4,) * 20 + (2,) * 13 + (1,) * 9, "form": "packed"},
+        {"input_size": 5, "lengths": (4, 4), "bidirectional": True, "num_layers": 2},
     ],
-    ids=["projected ahead", "within the step"],
+    ids=["projected ahead", "within the step", "directions in turn"],
 )
 @pytest.mark.parametrize(
     ("kind", "options"),
     [("LSTM", {}), ("GRU", {}), ("GRU", {"reset_after": False}), ("RNN", {})],
     ids=["lstm", "gru", "gru reset before", "rnn"],
 )
-def test_panels_that_threads_share_by_rows_change_no_bit(kind, options, shape, threads):
-    """Wide enough for every thread to take units of its own, with a panel of units left over; rows
-    enough for each to take some of that one's."""
+def test_wide_layers_give_the_same_bits_however_threads_share_them(kind, options, shape, threads):
+    """Wide enough for every thread to take units of its own, with a panel of units left over, whose
+    rows they share; and for two directions to have all threads in turn."""
     case = Case(kind, hidden_size=290, **shape)
     job = case.build(**options), case.input(), case.state()
     before = torch.get_num_threads()

@@ -23,9 +23,10 @@ class Backward {
   void operator()(int id, int size) {
     const Crew team = seats_.team(id, size);
     for (int64_t layer = shape_.layers - 1; layer >= pass_.lowest; --layer) {
-      const Sides sides = seats_.sides(layer, id, size, static_cast<int>(shape_.directions));
+      const Sides sides =
+          seats_.sides(layer, id, size, static_cast<int>(shape_.directions), crews(size));
       for (int64_t d = sides.begin; d < sides.end; ++d)
-        run_direction(Job(pass_, layer, d, sides.crew, id));
+        run_direction(Job(pass_, layer, d, sides, id));
       team.wait();
       if (pass_.wants_input_gradient(layer) &&
           (shape_.directions == 2 || (layer > 0 && pass_.plan.dropout))) {
@@ -41,11 +42,22 @@ class Backward {
   using Job = typename BackwardPass<Real>::Job;
   using Block = typename BackwardPass<Real>::Block;
 
+  Schedule schedule(int crews, int threads) const {
+    return schedule_step(panels_.backward_work(pass_.plan, crews), threads);
+  }
+
+  // One that takes both directions in turn, or two side by side
+  int crews(int size) const {
+    if (shape_.directions < 2 || size < 2) return 1;
+    if (pass_.in_place) return 2;
+    return better_in_turn(schedule(1, size), schedule(2, size / 2)) ? 1 : 2;
+  }
+
   void run_direction(Job job) {
     pack_weights(job);
     start_states(job);
     job.crew.wait();
-    job.split = schedule_step(panels_.backward_work(pass_.plan), job.crew.size).split;
+    job.split = schedule(job.crews, job.crew.size).split;
     const int group = job.crew.id / job.split.units;
     const int part = job.crew.id % job.split.units;
     const bool recurs = job.crew.id < job.split.threads();

@@ -39,12 +39,13 @@ struct BackwardPass {
 
   // One thread's part in one direction of one layer.
   struct Job {
-    Job(const BackwardPass& pass, int64_t layer, int64_t d, const Crew& crew, int thread)
+    Job(const BackwardPass& pass, int64_t layer, int64_t d, const Sides& sides, int thread)
         : layer(layer),
           reverse(pass.shape.reversed(d)),
           index(layer * pass.shape.directions + d),
           in_features(pass.shape.in(layer)),
-          crew(crew),
+          crews(sides.crews),
+          crew(sides.crew),
           dir(pass.workspace.directions[d]),
           saved(pass.saved.directions[index]),
           weights(pass.args.weights[index]),
@@ -66,6 +67,7 @@ struct BackwardPass {
     bool reverse;
     int64_t index;
     int64_t in_features;
+    int crews;
     Crew crew;
     const typename BackwardWorkspace<Real>::Direction& dir;
     const typename Saved<Real>::Direction& saved;

@@ -23,9 +23,10 @@ class Forward {
   void operator()(int id, int size) {
     const Crew team = seats_.team(id, size);
     for (int64_t layer = 0; layer < shape_.layers; ++layer) {
-      const Sides sides = seats_.sides(layer, id, size, static_cast<int>(shape_.directions));
+      const Sides sides = seats_.sides(layer, id, size, static_cast<int>(shape_.directions),
+                                       crews(shape_.in(layer), size));
       for (int64_t d = sides.begin; d < sides.end; ++d)
-        run_direction(Job(pass_, layer, d, sides.crew, id));
+        run_direction(Job(pass_, layer, d, sides, id));
       team.wait();
       if (pass_.plan.states) {
         deliver_states(layer, id, size);
@@ -44,6 +45,15 @@ class Forward {
  private:
   using Job = typename ForwardPass<Real>::Job;
 
+  // One that takes both directions in turn, or two side by side
+  int crews(int64_t in, int size) const {
+    const Plan& plan = pass_.plan;
+    if (shape_.directions < 2 || size < 2) return 1;
+    if (panels_.reads_weights_once(plan)) return 2;
+    const Schedule in_turn = panels_.schedule(plan, in, 1, size);
+    return better_in_turn(in_turn, panels_.schedule(plan, in, 2, size / 2)) ? 1 : 2;
+  }
+
   void run_direction(Job job) {
     const bool once = panels_.reads_weights_once(pass_.plan);
     const int threads = job.crew.size;
@@ -51,16 +61,14 @@ class Forward {
       job.fused = true;
       job.split = {1, threads};
     } else {
-      const Schedule schedule =
-          schedule_forward(panels_.forward_work(pass_.plan, shape_.out()), job.in_features,
-                           panels_.gate_width * int64_t{sizeof(Real)}, threads);
+      const Schedule schedule = panels_.schedule(pass_.plan, job.in_features, job.crews, threads);
       job.fused = schedule.fused;
       job.split = schedule.split;
       packing_.pack_weights(job);
     }
     packing_.pack_small(job);
     job.crew.wait();
-    job.block_rows = pass_.workspace.block_rows / job.split.rows;
+    job.block_rows = panels_.block_rows(pass_.plan, job.in_features, job.crews) / job.split.rows;
     const bool recurs = job.crew.id < job.split.threads();
     const bool helped =
         !job.fused && job.split.threads() < threads && 2 * pass_.most_rows(job) <= job.block_rows;

@@ -43,12 +43,13 @@ struct ForwardPass {
 
   // One thread's part in one direction of one layer.
   struct Job {
-    Job(ForwardPass& pass, int64_t layer, int64_t d, const Crew& crew, int thread)
+    Job(ForwardPass& pass, int64_t layer, int64_t d, const Sides& sides, int thread)
         : layer(layer),
           reverse(pass.shape.reversed(d)),
           index(layer * pass.shape.directions + d),
           in_features(pass.shape.in(layer)),
-          crew(crew),
+          crews(sides.crews),
+          crew(sides.crew),
           dir(pass.workspace.directions[d]),
           saved(pass.plan.save ? pass.saved.directions[index] : typename Saved<Real>::Direction{}),
           weights(pass.args.weights[index]),
@@ -62,6 +63,7 @@ struct ForwardPass {
     bool reverse;
     int64_t index;  // of the (layer, direction)
     int64_t in_features;
+    int crews;
     Crew crew;
     const typename ForwardWorkspace<Real>::Direction& dir;
     typename Saved<Real>::Direction saved;

@@ -39,11 +39,7 @@ struct ForwardWorkspace {
     const int64_t B = plan.batch.B();
     const bool single_step = panels.reads_weights_once(plan);
     const bool two_stages = panels.cell.two_stages();
-    const int64_t row_bytes = panels.pre * int64_t{sizeof(Real)};
-    const int64_t wanted =
-        forward_block_rows(row_bytes, row_bytes * (in + shape.out()) * plan.crews());
-    block_rows = std::min(plan.batch.rows() + plan.batch.T() * plan.threads,
-                          std::max(wanted, B + plan.threads));
+    block_rows = panels.block_rows(plan, in, plan.most_crews());
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
       dir.w_ih = arena.take<Real>(single_step ? 0 : panels.pre * in);

@@ -48,7 +48,8 @@ double forward_cycles(const Plan& plan) {
   for (int64_t layer = 0; layer < shape.layers; ++layer) {
     const int64_t K = shape.in(layer) + shape.out();
     const double weights = static_cast<double>(panels.gates * panels.gate_width * K);
-    cycles += weights / 4 + plan.batch.T() * schedule_step(panels.forward_work(plan, K), 1).cycles;
+    cycles +=
+        weights / 4 + plan.batch.T() * schedule_step(panels.forward_work(plan, K, 1), 1).cycles;
   }
   return cycles * shape.directions;
 }
@@ -110,7 +111,7 @@ void Panels<Real>::pack_peepholes(const Shape& shape, const Real* w_ch, Range mi
 }
 
 template <class Real>
-StepWork Panels<Real>::forward_work(const Plan& plan, int64_t K) const {
+StepWork Panels<Real>::forward_work(const Plan& plan, int64_t K, int crews) const {
   const int64_t lanes = column / 4;
   const bool deals = true;
   return {plan.batch.mean_active(),
@@ -121,11 +122,11 @@ StepWork Panels<Real>::forward_work(const Plan& plan, int64_t K) const {
           K * gate_width * int64_t{sizeof(Real)},
           60.0,
           deals,
-          plan.crews()};
+          crews};
 }
 
 template <class Real>
-StepWork Panels<Real>::backward_work(const Plan& plan) const {
+StepWork Panels<Real>::backward_work(const Plan& plan, int crews) const {
   const int64_t out = plan.shape.out();
   const bool deals = false;
   return {plan.batch.mean_active(),
@@ -136,7 +137,7 @@ StepWork Panels<Real>::backward_work(const Plan& plan) const {
           pre * column * int64_t{sizeof(Real)},
           160.0,
           deals,
-          plan.crews()};
+          crews};
 }
 
 template <class Real>

@@ -104,13 +104,15 @@ struct Plan {
   Plan(const Shape& shape, Batch batch, bool save, bool dropout, bool states, int threads,
        const KernelTable& kernels);
 
+  // That may run side by side, a direction each
+  int most_crews() const { return threads > 1 ? static_cast<int>(shape.directions) : 1; }
+
   Shape shape;
   Batch batch;
   bool save;     // keep what backward needs
   bool dropout;  // masks between the layers
   bool states;   // those after every step are wanted
   int threads;   // that the call is worth, at the most those offered
-  int crews() const { return threads > 1 ? static_cast<int>(shape.directions) : 1; }
   const KernelTable* kernels;
 
   int64_t saved_bytes = 0;
@@ -182,9 +184,25 @@ struct Panels {
   // Peepholes into panels like those of the bias, zero where there are none
   void pack_peepholes(const Shape& shape, const Real* w_ch, Range mine, Real* to) const;
 
-  // A step of one direction for the cost model; K is the length of the forward product
-  StepWork forward_work(const Plan& plan, int64_t K) const;
-  StepWork backward_work(const Plan& plan) const;
+  // A step of one direction, run by one of `crews`, for the cost model; K is the length of the
+  // forward product
+  StepWork forward_work(const Plan& plan, int64_t K, int crews) const;
+  StepWork backward_work(const Plan& plan, int crews) const;
+
+  // The cheapest way to run the steps of a direction of so many input features
+  Schedule schedule(const Plan& plan, int64_t in, int crews, int threads) const {
+    return schedule_forward(forward_work(plan, plan.shape.out(), crews), in,
+                            gate_width * int64_t{sizeof(Real)}, threads);
+  }
+
+  // Rows of a forward time block there, of all row groups together
+  int64_t block_rows(const Plan& plan, int64_t in, int crews) const {
+    const int64_t row_bytes = pre * int64_t{sizeof(Real)};
+    const int64_t wanted =
+        forward_block_rows(row_bytes, row_bytes * (in + plan.shape.out()) * crews);
+    return std::min(plan.batch.rows() + plan.batch.T() * plan.threads,
+                    std::max(wanted, plan.batch.B() + plan.threads));
+  }
 };
 
 // What forward keeps for backward.

@@ -35,14 +35,16 @@ const int64_t kThirdLevelBytes =
 const int64_t kNearBytes = kSecondLevelBytes * 3 / 4;
 const int64_t kFarBytes = kThirdLevelBytes * 2 / 3;
 
-// Until the weights of a panel have come, if each thread reads `panels` of them by turns. Groups of
-// rows read the same ones, and beyond the second level get in one another's way: the third level
-// keeps what leaves a second level, once for each.
+// Until the weights of a panel have come, on average, if each thread reads `panels` of them to and
+// fro and so finds the last few in its second-level cache still. Groups of rows read the same ones
+// and get in one another's way beyond: the third level keeps what leaves a second level, once for
+// each.
 double arrival_cycles(const StepWork& work, int64_t panels, Split split) {
   const int64_t each = work.panel_bytes * panels;
-  if (each <= kNearBytes) return work.panel_bytes / kNearBytesPerCycle;
+  const double near = std::min(1.0, static_cast<double>(kNearBytes) / each);
   const bool far = each * split.threads() * work.crews <= kFarBytes;
-  return work.panel_bytes * split.rows / (far ? kFarBytesPerCycle : kMemoryBytesPerCycle);
+  const double rate = (far ? kFarBytesPerCycle : kMemoryBytesPerCycle) / split.rows;
+  return work.panel_bytes * (near / kNearBytesPerCycle + (1 - near) / rate);
 }
 
 // The first tile of a panel is no faster than its weights come; the others find them near.
@@ -80,7 +82,7 @@ Schedule schedule_step(const StepWork& work, int threads) {
 
 Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_t panel_row_bytes,
                           int threads) {
-  const Schedule ahead = schedule_step(hidden, threads);
+  Schedule ahead = schedule_step(hidden, threads);
   if (input_features == 0) return ahead;
   StepWork whole = hidden;
   whole.K += input_features;
@@ -97,12 +99,19 @@ Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_
   // What is projected is fetched, written and read again.
   block.row_cycles =
       3 * panel_row_bytes / (weight_bytes <= kFarBytes ? kNearBytesPerCycle : kFarBytesPerCycle);
-  const double projection = schedule_step(block, threads).cycles * hidden.rows / block.rows;
-  return fused.cycles <= ahead.cycles + projection ? fused : ahead;
+  ahead.cycles += schedule_step(block, threads).cycles * hidden.rows / block.rows;
+  return fused.cycles <= ahead.cycles ? fused : ahead;
+}
+
+bool better_in_turn(const Schedule& in_turn, const Schedule& side_by_side) {
+  const double doubt = in_turn.split.units > 1 ? 3 * kBarrierCycles : 0;
+  return 2 * (in_turn.cycles + doubt) < side_by_side.cycles;
 }
 
 int64_t forward_block_rows(int64_t projected_row_bytes, int64_t weight_bytes) {
-  const int64_t room = weight_bytes <= kFarBytes ? kSecondLevelBytes / 2 : kThirdLevelBytes / 4;
+  const int64_t short_room = kSecondLevelBytes / 2;
+  const int64_t room =
+      weight_bytes <= kFarBytes ? short_room : std::max(short_room, kThirdLevelBytes / 4);
   return std::clamp<int64_t>(room / projected_row_bytes, 64, 512);
 }
 

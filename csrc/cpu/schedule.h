@@ -38,10 +38,15 @@ struct Schedule {
 
 Schedule schedule_step(const StepWork& work, int threads);
 
-// The same for a step whose input has to be projected, in the cheaper way; panel_row_bytes: of
-// weights that one feature meets in one panel.
+// The same for a step whose input has to be projected, in the cheaper way and with its cycles;
+// panel_row_bytes: of weights that one feature meets in one panel.
 Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_t panel_row_bytes,
                           int threads);
+
+// Are two directions better taken in turn by all threads, which have the caches to themselves then,
+// than side by side by half of them each, with fewer barriers? A barrier's price varies several
+// times over from machine to machine and from hour to hour, so it has to be worth the highest.
+bool better_in_turn(const Schedule& in_turn, const Schedule& side_by_side);
 
 // Rows of a time block: enough to use a panel often while it is in cache, few enough that what is
 // computed ahead stays there; many where a step's weights outgrow every cache.

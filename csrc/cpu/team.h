@@ -70,9 +70,10 @@ class Crew {
   Seat* group_seats_;
 };
 
-// The directions of a layer that one crew takes: with threads enough two crews take one each, side
-// by side.
+// The directions of a layer that one crew takes: the whole team both in turn, or two crews one each
+// side by side.
 struct Sides {
+  int crews;
   Crew crew;
   int begin, end;
 };
@@ -86,11 +87,12 @@ class Seats {
 
   Crew team(int id, int size) const { return Crew(id, size, all_.get(), nullptr); }
 
-  Sides sides(int64_t layer, int id, int size, int directions) const {
-    if (directions < 2 || size < 2) return {crew(layer, 0, id, size), 0, directions};
+  // For one crew or two
+  Sides sides(int64_t layer, int id, int size, int directions, int crews) const {
+    if (crews < 2) return {crews, crew(layer, 0, id, size), 0, directions};
     const int first = (size + 1) / 2;
-    if (id < first) return {crew(layer, 0, id, first), 0, 1};
-    return {crew(layer, 1, id - first, size - first), 1, 2};
+    if (id < first) return {crews, crew(layer, 0, id, first), 0, 1};
+    return {crews, crew(layer, 1, id - first, size - first), 1, 2};
   }
 
  private:
