@@ -1,4 +1,4 @@
-"""What all tests share: the hypothesis profile, and a fixture that runs a test on every ISA."""
+"""What all tests share: the hypothesis profile, fixtures for ISAs and for numbers of threads."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ def each_isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Force one instruction set that this machine has; the test runs once for each."""
     with isa.force(request.param):
         yield request.param
+
+
+@pytest.fixture
+def restore_threads() -> Iterator[None]:
+    """Give torch its number of threads back after a test that sets others."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

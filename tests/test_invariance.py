@@ -11,6 +11,8 @@ from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 import fastrnn
 
+pytestmark = pytest.mark.usefixtures("restore_threads")
+
 CELLS = ["LSTM", "GRU", "RNN"]
 VARIANTS = [
     ("LSTM", {"peephole": "ifgo", "activation": "softsign"}),
@@ -25,13 +27,6 @@ SHAPES = [(7, 5, 3), (20, 33, 40), (9, 130, 150)]  # T, I, H: one panel, some, m
 def isa(request: pytest.FixtureRequest) -> Iterator[None]:
     with fastrnn.isa.force(request.param):
         yield
-
-
-@pytest.fixture(autouse=True)
-def restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def results(layer: Any, x: torch.Tensor) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from cases import LAYERS, Case, run
 
-pytestmark = pytest.mark.usefixtures("each_isa")
+pytestmark = pytest.mark.usefixtures("each_isa", "restore_threads")
 
 
 def results_of(layer, x, hx):
@@ -47,14 +47,10 @@ def test_one_layer_may_be_called_from_many_threads(jobs):
 
 
 def test_the_number_of_threads_changes_no_bit(jobs):
-    before = torch.get_num_threads()
     results = []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            results.append([results_of(*job) for job in jobs])
-    finally:
-        torch.set_num_threads(before)
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append([results_of(*job) for job in jobs])
     for other in results[1:]:
         for got, expected in zip(other, results[0], strict=True):
             assert all(torch.equal(g, e) for g, e in zip(got, expected, strict=True))
@@ -80,14 +76,10 @@ def test_wide_layers_give_the_same_bits_however_threads_share_them(kind, options
     rows they share; and for two directions to have all threads in turn."""
     case = Case(kind, hidden_size=290, **shape)
     job = case.build(**options), case.input(), case.state()
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        expected = results_of(*job)
-        torch.set_num_threads(threads)
-        got = results_of(*job)
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(1)
+    expected = results_of(*job)
+    torch.set_num_threads(threads)
+    got = results_of(*job)
     assert all(torch.equal(g, e) for g, e in zip(got, expected, strict=True))
 
 
