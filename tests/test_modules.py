@@ -34,15 +34,28 @@ def cell_state(kind, *batch, dtype=F32):
     return (h, c) if kind == "LSTMCell" else h
 
 
-@pytest.mark.usefixtures("each_isa")
-@given(case=cases())
-def test_layers_give_torchs_outputs_and_gradients_for_every_option(case):
+def assert_torchs(case):
     fast, plain = case.pair()
     x, hx = case.input(), case.state()
     got = run(fast, like(x, case.dtype), like(hx, case.dtype))
     expected = run(plain, like(x, case.dtype), like(hx, case.dtype))
     for g, e in zip(got, expected, strict=True):
         assert_same(g, e, case.dtype)
+
+
+@pytest.mark.usefixtures("each_isa")
+@given(case=cases())
+def test_layers_give_torchs_outputs_and_gradients_for_every_option(case):
+    assert_torchs(case)
+
+
+@pytest.mark.usefixtures("each_isa")
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_layers_give_torchs_outputs_and_gradients_for_every_width(kind, dtype):
+    for width in (*range(1, 36), 47, 48, 49, 63, 64, 65, 97, 129):
+        for lengths in ((1,) * 3, (4,) * 7):
+            assert_torchs(Case(kind, hidden_size=width, lengths=lengths, dtype=dtype))
 
 
 @pytest.mark.usefixtures("each_isa")

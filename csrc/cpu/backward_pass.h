@@ -141,7 +141,7 @@ struct BackwardPass {
   }
   int64_t d_pre_panel() const { return workspace.block_rows * panels.width; }
 
-  // Which slots of d_pre meet which weights, and the length of a product over them
+  // Which slots of d_pre meet which weights, and where a product over them finds them
   Range input_slots() const {
     return {panels.cell.input_slot, panels.cell.input_slot + panels.cell.gates};
   }
@@ -149,8 +149,20 @@ struct BackwardPass {
     return {panels.cell.hidden_slot, panels.cell.hidden_slot + panels.cell.hidden_gates};
   }
   Range last_slot() const { return {panels.cell.last_slot(), panels.cell.last_slot() + 1}; }
-  int64_t pre_length(Range slots) const {
-    return panels.gates * (slots.end - slots.begin) * panels.unit;
+  int64_t pre_length(Range slots) const { return (slots.end - slots.begin) * shape.H; }
+  Runs pre_runs(Range slots) const {
+    const int64_t count = slots.end - slots.begin;
+    const int64_t run = count * panels.units_of(0), whole = shape.H / panels.unit;
+    if (panels.gates == 1) return {run};
+    const int64_t tail_at =
+        whole * d_pre_panel() + slot_at(whole, slots.begin) - slot_at(0, slots.begin);
+    return {run, whole, d_pre_panel(), tail_at, count * (shape.H % panels.unit)};
+  }
+  // Where a slot stands in a panel of d_pre
+  int64_t slot_at(int64_t panel, int64_t slot) const { return slot * panels.units_of(panel); }
+  const Real* d_pre_of(const Job& job, const Block& block, int64_t t, int64_t r,
+                       Range slots) const {
+    return d_pre(job, block, t, r) + slot_at(0, slots.begin);
   }
   Real* d_h(const Job& job, int64_t r) const {
     return job.dir.d_h + r * panels.padded(shape.out());
@@ -165,16 +177,12 @@ struct BackwardPass {
 
   // ---- products with the weights ----
 
-  // Rows of w in the order of the d_pre that they meet: [gate panel][gate][unit], null where a
-  // panel has no unit.
+  // Rows of w in the order of the d_pre that they meet: [gate panel][gate][unit]
   void list_gate_rows(const Real* w, int64_t K, Range slots, const Real** rows) const {
     for (int64_t panel = 0; panel < panels.gates; ++panel) {
       for (int64_t s = slots.begin; s < slots.end; ++s) {
-        for (int64_t j = 0; j < panels.unit; ++j) {
-          const int64_t unit = panel * panels.unit + j;
-          *rows++ =
-              unit < shape.H ? w + (panels.cell.gate_of_slot[s] * shape.H + unit) * K : nullptr;
-        }
+        const int64_t first = panels.cell.gate_of_slot[s] * shape.H + panel * panels.unit;
+        for (int64_t j = 0; j < panels.units_of(panel); ++j) *rows++ = w + (first + j) * K;
       }
     }
   }
@@ -191,29 +199,16 @@ struct BackwardPass {
   Product<Real> pre_product(const Job& job, int64_t count, const Real* w, Range slots,
                             Range columns, int64_t n, bool accumulate) const {
     const Real* first = w + columns.begin * pre_length(slots) * panels.column;
-    return {job.scratch.a,
-            count,
-            (slots.end - slots.begin) * panels.unit,
-            panels.gates,
-            d_pre_panel(),
-            first,
-            columns.begin,
-            columns.end,
-            job.scratch.c,
-            panels.column,
-            n,
-            nullptr,
-            0,
-            accumulate};
+    return {job.scratch.a, count, pre_runs(slots), first, columns.begin, columns.end, job.scratch.c,
+            panels.column, n,     nullptr,         0,     accumulate};
   }
 
   // The same product with w as torch keeps it
   void multiply_in_place(const Job& job, int64_t count, const Real* w, Range slots, Range columns,
                          int64_t n, bool accumulate) const {
     list_gate_rows(w, n, slots, job.scratch.b);
-    panels.kernels.product_in_place({job.scratch.a, count, panels.gate_width, panels.gates,
-                                     d_pre_panel(), job.scratch.b, columns.begin, columns.end,
-                                     job.scratch.c, n, accumulate});
+    panels.kernels.product_in_place({job.scratch.a, count, pre_runs(slots), job.scratch.b,
+                                     columns.begin, columns.end, job.scratch.c, n, accumulate});
   }
 };
 

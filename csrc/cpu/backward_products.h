@@ -40,8 +40,7 @@ class BackwardProducts {
         pass_.in_place ? Range{0, block.rows} : share(block.rows, job.crew.id, job.crew.size);
     each_row(block, [&](int64_t i, int64_t t, int64_t r) {
       if (i < mine.begin || i >= mine.end) return;
-      job.scratch.a[i - mine.begin] =
-          pass_.d_pre(job, block, t, r) + panels_.cell.input_slot * panels_.unit;
+      job.scratch.a[i - mine.begin] = pass_.d_pre_of(job, block, t, r, pass_.input_slots());
       job.scratch.c[i - mine.begin] = job.d_x.at(t, r);
     });
     if (pass_.in_place) {
@@ -104,9 +103,8 @@ class BackwardProducts {
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       const int64_t panel = i / count, s = slots.begin + i % count;
       const int64_t unit = panel * panels_.unit;
-      visit(job.dir.d_pre + panel * pass_.d_pre_panel() + s * panels_.unit,
-            std::min(panels_.unit, shape_.H - unit),
-            panels_.cell.gate_of_slot[s] * shape_.H + unit);
+      visit(job.dir.d_pre + panel * pass_.d_pre_panel() + pass_.slot_at(panel, s),
+            panels_.units_of(panel), panels_.cell.gate_of_slot[s] * shape_.H + unit);
     }
   }
 

@@ -74,7 +74,7 @@ class BackwardRecurrence {
     const int64_t per_column = panels_.column / panels_.unit;
     const Range columns = {job.gates.begin / per_column,
                            (job.gates.end + per_column - 1) / per_column};
-    panels_.kernels.product({job.scratch.a, count, shape_.P, 1, 0,
+    panels_.kernels.product({job.scratch.a, count, Runs{shape_.P},
                              job.dir.w_hr + columns.begin * shape_.P * panels_.column,
                              columns.begin, columns.end, job.scratch.c, panels_.column, shape_.H,
                              nullptr, 0, false});
@@ -110,7 +110,7 @@ class BackwardRecurrence {
   // The gradient of r * h_prev, for the second stage
   void multiply_to_reset(const Job& job, const Block& block, int64_t t) const {
     const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
-      job.scratch.a[i] = pass_.d_pre(job, block, t, r) + pass_.last_slot().begin * panels_.unit;
+      job.scratch.a[i] = pass_.d_pre_of(job, block, t, r, pass_.last_slot());
       job.scratch.c[i] = pass_.d_raw(job, r);
     });
     panels_.kernels.product(pass_.pre_product(job, count, job.dir.w_last, pass_.last_slot(),
@@ -119,7 +119,7 @@ class BackwardRecurrence {
 
   void multiply_to_hidden(const Job& job, const Block& block, int64_t t) const {
     const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
-      job.scratch.a[i] = pass_.d_pre(job, block, t, r) + panels_.cell.hidden_slot * panels_.unit;
+      job.scratch.a[i] = pass_.d_pre_of(job, block, t, r, pass_.hidden_slots());
       job.scratch.c[i] = pass_.d_h(job, r);
     });
     const bool accumulate = panels_.cell.reads_previous_hidden;

@@ -18,7 +18,7 @@ struct BackwardWorkspace {
     Real* w_last;  // of w_hh, the last gate of a cell of two stages
     Real* w_hr;
     Real* peepholes;  // [gate panels][slots][unit], if there are any
-    Real* d_pre;      // [gate panels][rows of a block][slots][unit]
+    Real* d_pre;      // [gate panels][rows of a block][slots][units that the panel has]
     Real* d_y;        // [rows of a block][H_out padded] with a projection: gradient of its output
     Real* d_h;        // [B][H_out padded]
     Real* d_raw;      // [B][H padded] gradient of what a second product takes (see Saved)
@@ -45,13 +45,14 @@ struct BackwardWorkspace {
                   H_padded = panels.padded(shape.H);
     const bool two_stages = panels.cell.two_stages();
     const bool in_place = panels.reads_weights_in_place(plan);
+    const int64_t gate_rows = panels.cell.gates * shape.H;
     blocks = plan.batch.blocks(kBackwardBlockRows);
     block_rows = std::min(plan.batch.rows(), std::max(kBackwardBlockRows, B));
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
-      dir.w_ih = arena.take<Real>(in_place ? 0 : panels.pre * in_padded);
-      dir.w_hh = arena.take<Real>(in_place ? 0 : panels.gates * panels.hidden_width * out_padded);
-      dir.w_last = two_stages ? arena.take<Real>(panels.units * H_padded) : nullptr;
+      dir.w_ih = arena.take<Real>(in_place ? 0 : gate_rows * in_padded);
+      dir.w_hh = arena.take<Real>(in_place ? 0 : panels.cell.hidden_gates * shape.H * out_padded);
+      dir.w_last = two_stages ? arena.take<Real>(shape.H * H_padded) : nullptr;
       dir.peepholes =
           shape.variant.peepholes ? arena.take<Real>(panels.gates * panels.width) : nullptr;
       dir.d_pre = arena.take<Real>(block_rows * panels.gates * panels.width);
@@ -73,7 +74,7 @@ struct BackwardWorkspace {
     }
     zeros = arena.take<Real>(std::max(shape.out(), panels.units));
     for (int i = 0; i < plan.threads; ++i) {
-      const int64_t pointers = std::max({block_rows, B, panels.pre, P});
+      const int64_t pointers = std::max({block_rows, B, gate_rows, P});
       threads.push_back(
           {arena.take<const Real*>(pointers),
            arena.take<const Real*>(in_place || shape.variant.peepholes ? pointers : 0),

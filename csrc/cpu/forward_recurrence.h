@@ -140,10 +140,11 @@ class ForwardRecurrence {
     }
     const Real* init = job.dir.bias + panels_.cell.input_slot * panels_.unit;
     const Range panels = part.panels;
-    panels_.cell.project({job.scratch.a, count, job.in_features, 1, 0,
+    const int64_t columns = panels_.cell.slots == 1 ? shape_.H : panels_.pre;
+    panels_.cell.project({job.scratch.a, count, Runs{job.in_features},
                           pass_.w_ih_panel(job, panels.begin), panels.begin, panels.end,
-                          job.scratch.c, pass_.projected_panel(job), panels_.pre, init,
-                          panels_.width, false});
+                          job.scratch.c, pass_.projected_panel(job), columns, init, panels_.width,
+                          false});
   }
 
   // Where everything lies for the rows of one step; their projected input from `slot` on. Returns
@@ -211,7 +212,7 @@ class ForwardRecurrence {
       job.scratch.a[count] = pass_.raw(job, t, r);
       job.scratch.c[count] = job.y.at(t, r);
     }
-    panels_.kernels.product({job.scratch.a, count, shape_.H, 1, 0,
+    panels_.kernels.product({job.scratch.a, count, Runs{shape_.H},
                              pass_.w_hr_panel(job, job.columns.begin), job.columns.begin,
                              job.columns.end, job.scratch.c, panels_.column, shape_.P, nullptr, 0,
                              false});

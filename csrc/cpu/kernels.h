@@ -28,7 +28,7 @@ struct PackGates {
   int64_t panel_begin, panel_end;
 };
 
-// Column panels out of rows that are contiguous already; a null row is zero.
+// Column panels out of rows that are contiguous already.
 template <class Real>
 struct PackRows {
   const Real* const* rows;  // [K]
@@ -39,15 +39,24 @@ struct PackRows {
   int64_t panel_begin, panel_end;
 };
 
+// What k goes through in a row of a left-hand operand: `runs` runs of `run` contiguous elements,
+// `jump` elements apart, and then `tail` more from `tail_at` on.
+struct Runs {
+  int64_t run;
+  int64_t runs = 1;
+  int64_t jump = 0;
+  int64_t tail_at = 0;
+  int64_t tail = 0;
+};
+
 // c[row][panel] = init[panel] + sum over k of a[row][k] * panels[panel][k]. One chain of additions
 // in the order of k for each element, whatever the tile.
 template <class Real>
 struct Product {
   const Real* const* a;  // [rows]
   int64_t rows;
-  int64_t run, runs,
-      jump;  // k goes through `runs` runs of `run` contiguous elements, `jump` elements apart
-  const Real* panels;  // [panel][runs * run][width]
+  Runs k;
+  const Real* panels;  // [panel][k][width]
   int64_t panel_begin, panel_end;
   Real* const* c;    // [rows]
   int64_t c_panel;   // elements from one panel of c to the next
@@ -63,8 +72,8 @@ template <class Real>
 struct InPlaceProduct {
   const Real* const* a;  // [rows], as in Product
   int64_t rows;          // at most `tallest`
-  int64_t run, runs, jump;
-  const Real* const* b;  // [runs * run]; a null row is zero
+  Runs k;
+  const Real* const* b;  // [k]
   int64_t panel_begin, panel_end;
   Real* const* c;   // [rows][columns]
   int64_t columns;  // of the operand
@@ -141,7 +150,7 @@ struct BackwardRow {
   const Real* d_y;      // [H] gradient from above, or null
   Real* d_h;            // [H rounded up]: in, from the step after; out, what goes past the product
   Real* d_c;            // [H rounded up]: in and out
-  Real* d_pre;          // [panel][slots][unit_width]
+  Real* d_pre;          // [panel][slots][units that the panel has]
   const Real* d_reset;  // [H rounded up] gradient of r * h_prev, in the second stage
 };
 

@@ -93,6 +93,7 @@ Panels<Real>::Panels(const Plan& plan)
       gate_width(cell.gates * unit),
       hidden_width(cell.hidden_gates * unit),
       units(gates * unit),
+      last(plan.shape.H - (gates - 1) * unit),
       pre(gates * gate_width) {}
 
 template <class Real>
@@ -127,14 +128,14 @@ StepWork Panels<Real>::forward_work(const Plan& plan, int64_t K, int crews) cons
 
 template <class Real>
 StepWork Panels<Real>::backward_work(const Plan& plan, int crews) const {
-  const int64_t out = plan.shape.out();
+  const int64_t out = plan.shape.out(), K = cell.gates * plan.shape.H;
   const bool deals = false;
   return {plan.batch.mean_active(),
           columns(out),
           4,
           kernels.tallest,
-          pre,
-          pre * column * int64_t{sizeof(Real)},
+          K,
+          K * column * int64_t{sizeof(Real)},
           160.0,
           deals,
           crews};

@@ -166,10 +166,13 @@ struct Panels {
   int64_t gate_width;    // with the gates of the input's product
   int64_t hidden_width;  // with those of the hidden state's
   int64_t units;         // H rounded up to whole gate panels
-  int64_t pre;           // length of a product over all d_pre of a row
+  int64_t last;          // units that the last gate panel has
+  int64_t pre;           // elements of a row of projected input
 
   int64_t columns(int64_t n) const { return (n + column - 1) / column; }
   int64_t padded(int64_t n) const { return columns(n) * column; }
+
+  int64_t units_of(int64_t panel) const { return panel + 1 < gates ? unit : last; }
 
   // With one step alone each weight is used once: forward packs a panel, uses and forgets it;
   // backward of a few rows reads the weights where they lie. Cells of two stages do neither.

@@ -32,7 +32,7 @@ void multiply_packed(const Kernels<Real>& kernels, const Real* a, const Real* pa
                      int64_t rows, int64_t K, int64_t columns) {
   const auto from = row_pointers(a, rows, K);
   const auto to = row_pointers(c, rows, columns);
-  kernels.product({from.data(), rows, K, 1, 0, panels, 0, panel_count(kernels, columns), to.data(),
+  kernels.product({from.data(), rows, Runs{K}, panels, 0, panel_count(kernels, columns), to.data(),
                    kernels.column_width, columns, nullptr, 0, false});
 }
 

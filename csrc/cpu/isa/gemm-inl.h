@@ -28,10 +28,11 @@ template <class Real, int N>
 void product(const Product<Real>& p) {
   constexpr int64_t width = N * kLanes<Real>;
   constexpr int tallest = max_rows(N);
-  const bool single = p.runs == 1;
-  const int64_t unit = single ? 1 : p.run;  // pieces are whole runs, or any part of a single one
-  const int64_t units = single ? p.run : p.runs;
-  const int64_t unit_jump = single ? 1 : p.jump;
+  const bool single = p.k.runs == 1 && p.k.tail == 0;
+  const int64_t unit = single ? 1 : p.k.run;  // pieces are whole runs, or any part of a single one
+  const int64_t units = single ? p.k.run : p.k.runs;
+  const int64_t unit_jump = single ? 1 : p.k.jump;
+  const int64_t length = p.k.run * p.k.runs + p.k.tail;
   const int64_t room = kPanelPieceBytes / (width * static_cast<int64_t>(sizeof(Real)) * unit);
   const int64_t piece = room > 0 ? room : 1;
   const Tiling tiling = tile_rows(p.rows, tallest);
@@ -39,10 +40,14 @@ void product(const Product<Real>& p) {
 
   for (int64_t begin = 0; begin < units; begin += piece) {
     const int64_t count = units - begin < piece ? units - begin : piece;
-    const Steps steps = single ? Steps{count, 1, 1, 0} : Steps{p.run, count, 1, p.jump};
+    Runs k = single ? Runs{count} : Runs{p.k.run, count, p.k.jump};
+    if (begin + count == units) {
+      k.tail = p.k.tail;
+      k.tail_at = p.k.tail_at - begin * unit_jump;
+    }
     const bool from_c = p.accumulate || begin > 0;
     for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-      const int64_t skipped = (panel - p.panel_begin) * p.run * p.runs + begin * unit;
+      const int64_t skipped = (panel - p.panel_begin) * length + begin * unit;
       const int64_t columns = p.columns - panel * width;
       const Real* init = p.init ? p.init + panel * p.init_panel : nullptr;
       for (int64_t t = 0; t < tiling.tiles; ++t) {
@@ -59,7 +64,7 @@ void product(const Product<Real>& p) {
             zero_columns(tile + i * width, width);
           }
         }
-        multiply_columns<Real, N>(columns, m, a, steps, p.panels + skipped * width, tile, width);
+        multiply_columns<Real, N>(columns, m, a, {k, 1}, p.panels + skipped * width, tile, width);
         for (int64_t i = 0; i < m; ++i)
           store_columns(p.c[row + i] + panel * p.c_panel, columns, tile + i * width, width);
       }
@@ -78,9 +83,10 @@ FASTRNN_INLINE void multiply_in_place(const InPlaceProduct<Real>& p, int64_t fir
     for (int n = 0; n < N; ++n) sum[m][n] = load(tile + (m * N + n) * lanes);
   }
   const Real* const* row = p.b;
-  for (int64_t r = 0; r < p.runs; ++r) {
-    for (int64_t k = r * p.jump; k < r * p.jump + p.run; ++k, ++row) {
-      if (!*row) continue;
+  for (int64_t r = 0; r <= p.k.runs; ++r) {
+    const int64_t begin = r < p.k.runs ? r * p.k.jump : p.k.tail_at;
+    const int64_t end = begin + (r < p.k.runs ? p.k.run : p.k.tail);
+    for (int64_t k = begin; k < end; ++k, ++row) {
       const Real* b = *row + first;
       Vec<Real> w[N];
 #pragma GCC unroll 16
@@ -167,7 +173,7 @@ void outer(const Outer<Real>& p) {
   constexpr int64_t width = N * kLanes<Real>;
   constexpr int tallest = max_rows(N);
   const Tiling tiling = tile_rows(p.rows, tallest);
-  const Steps steps = {p.K, 1, p.a_stride, 0};
+  const Steps steps = {{p.K}, p.a_stride};
   alignas(64) Real tile[tallest * width];
 
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {

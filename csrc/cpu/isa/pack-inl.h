@@ -61,7 +61,7 @@ template <class Real>
 FASTRNN_INLINE void copy_columns(const Real* from, int64_t columns, Real* to) {
   constexpr int lanes = kLanes<Real>;
   for (int64_t j = 0; j < kColumnVectors * lanes; j += lanes) {
-    store(to + j, from && j < columns ? load_first(from + j, columns - j) : Vec<Real>{});
+    store(to + j, j < columns ? load_first(from + j, columns - j) : Vec<Real>{});
   }
 }
 
@@ -72,11 +72,10 @@ void pack_rows(const PackRows<Real>& p) {
     Real* out = p.panels + (panel - p.panel_begin) * p.panel_stride;
     const int64_t first = panel * width;
     if (first + width <= p.columns) {
-      for (int64_t k = 0; k < p.K; ++k)
-        copy_columns(p.rows[k] ? p.rows[k] + first : nullptr, width, out + k * width);
+      for (int64_t k = 0; k < p.K; ++k) copy_columns(p.rows[k] + first, width, out + k * width);
     } else {
       for (int64_t k = 0; k < p.K; ++k)
-        copy_columns(p.rows[k] ? p.rows[k] + first : nullptr, p.columns - first, out + k * width);
+        copy_columns(p.rows[k] + first, p.columns - first, out + k * width);
     }
   }
 }

@@ -13,6 +13,13 @@ struct CellPanel {
   static constexpr int kTallest = max_rows(kGateVectors);
 };
 
+// Units that a panel has: the last one may be partly filled.
+template <class C, class Real>
+FASTRNN_INLINE int64_t units_of(int64_t H, int64_t panel) {
+  constexpr int64_t all = CellPanel<C, Real>::kUnits;
+  return H - panel * all < all ? H - panel * all : all;
+}
+
 // What the lanes at `place` of a panel row need beside their states
 template <class C, class Real, template <class> class Step>
 FASTRNN_INLINE Extras<Vec<Real>> extras_of(const Step<Real>& p, int64_t place) {
@@ -78,14 +85,14 @@ FASTRNN_INLINE void start_tile(const ForwardStep<Real>& p, const ForwardRow<Real
   }
 }
 
-// tile += rows of a times the panel. A single row cannot keep the multipliers busy with the chains
-// of one panel, and so takes two panels at once.
+// tile += rows of a times the first columns of the panel. A single row cannot keep the multipliers
+// busy with the chains of one panel, and so takes two panels at once.
 template <class Real, int N, int P>
-FASTRNN_INLINE void multiply_panels(int64_t m, const Real* const* a, int64_t K, const Real* panel,
-                                    Real* tile, int64_t tile_stride) {
-  const Steps steps = {K, 1, 1, 0};
+FASTRNN_INLINE void multiply_panels(int64_t columns, int64_t m, const Real* const* a, int64_t K,
+                                    const Real* panel, Real* tile, int64_t tile_stride) {
+  const Steps steps = {{K}, 1};
   if constexpr (P == 1) {
-    multiply_rows<Real, N>(m, a, steps, panel, tile, tile_stride);
+    multiply_columns<Real, N>(columns, m, a, steps, panel, tile, tile_stride);
   } else {
     multiply_tile<Real, 1, N, N, P>(a, steps, panel, K * N * kLanes<Real>, tile, tile_stride);
   }
@@ -98,15 +105,17 @@ FASTRNN_INLINE void step_tile(const ForwardStep<Real>& p, const ForwardRow<Real>
   typedef CellPanel<C, Real> Panel;
   constexpr int N = Panel::kGateVectors, hidden = Panel::kHiddenVectors;
   const int64_t from = (panel - p.panel_begin) * kLanes<Real>;
+  // Where a panel has one gate, its first columns are the units that it has.
+  const int64_t columns = C::kSlots == 1 ? p.H - panel * Panel::kUnits : Panel::kWidth;
   const Real* a[Panel::kTallest];
   for (int i = 0; i < P; ++i) start_tile<C>(p, rows, m, panel + i, tile + i * Panel::kWidth);
   if (p.I > 0) {
     for (int64_t r = 0; r < m; ++r) a[r] = rows[r].x;
-    multiply_panels<Real, N, P>(m, a, p.I, p.w_ih + from * N * p.I,
+    multiply_panels<Real, N, P>(columns, m, a, p.I, p.w_ih + from * N * p.I,
                                 tile + C::kInputSlot * Panel::kUnits, Panel::kWidth);
   }
   for (int64_t r = 0; r < m; ++r) a[r] = rows[r].h_prev;
-  multiply_panels<Real, hidden, P>(m, a, p.K, p.w_hh + from * hidden * p.K,
+  multiply_panels<Real, hidden, P>(columns, m, a, p.K, p.w_hh + from * hidden * p.K,
                                    tile + C::kHiddenSlot * Panel::kUnits, Panel::kWidth);
   for (int i = 0; i < P; ++i) apply_forward<C>(p, tile + i * Panel::kWidth, rows, m, panel + i);
 }
@@ -176,7 +185,8 @@ void forward_last(const ForwardStep<Real>& p) {
         load_columns(rows[i].saved + panel * Panel::kWidth + last, Panel::kUnits,
                      tile + i * Panel::kUnits, Panel::kUnits);
       }
-      multiply_panels<Real, N, 1>(m, a, p.K, weights, tile, Panel::kUnits);
+      multiply_panels<Real, N, 1>(p.H - panel * Panel::kUnits, m, a, p.K, weights, tile,
+                                  Panel::kUnits);
       apply_forward_last<C>(p, tile, rows, m, panel);
     }
   }
@@ -241,23 +251,21 @@ void forward_row(const ForwardStep<Real>& p) {
   }
 }
 
-// Units beyond H get a gradient of zero whatever their lanes hold, since later products run over
-// them.
+// The slots of d_pre stand as close together as the panel has units, so that later products pass
+// over those that it has and no others.
 template <class C, class Real>
 FASTRNN_NOINLINE void backward_step(const BackwardStep<Real>& p) {
   typedef CellPanel<C, Real> Panel;
   constexpr int lanes = kLanes<Real>;
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
+    const int64_t units = units_of<C, Real>(p.H, panel);
     for (int64_t m = 0; m < p.count; ++m) {
       const BackwardRow<Real>& row = p.rows[m];
       for (int u = 0; u < Panel::kUnitVectors; ++u) {
         const int64_t unit = panel * Panel::kUnits + u * lanes;
         const int64_t valid = p.H - unit;
+        if (valid <= 0) break;
         Real* to = row.d_pre + panel * p.d_pre_panel + u * lanes;
-        if (valid <= 0) {
-          for (int s = 0; s < C::kSlots; ++s) store(to + s * Panel::kUnits, Vec<Real>{});
-          continue;
-        }
         Vec<Real> saved[C::kSlots] = {}, d_pre[C::kSlots], h = {}, h_prev = {}, c = {}, c_prev = {},
                   d_c = {};
         if constexpr (C::kSavesGates) {
@@ -276,8 +284,7 @@ FASTRNN_NOINLINE void backward_step(const BackwardStep<Real>& p) {
         if (row.d_y) d_h += load_first(row.d_y + unit, valid);
         const Extras<Vec<Real>> extras = extras_of<C>(p, panel * Panel::kWidth + u * lanes);
         C::backward(saved, h, h_prev, c_prev, c, extras, d_pre, d_h, d_c);
-        for (int s = 0; s < C::kSlots; ++s)
-          store(to + s * Panel::kUnits, keep_first<Real>(d_pre[s], valid));
+        for (int s = 0; s < C::kSlots; ++s) store_first(to + s * units, d_pre[s], valid);
         if constexpr (C::kReadsPreviousHidden) store(row.d_h + unit, d_h);
         if constexpr (C::kHasCellState) store(row.d_c + unit, d_c);
       }
@@ -303,7 +310,7 @@ FASTRNN_NOINLINE void backward_last(const BackwardStep<Real>& p) {
         Vec<Real> d_h = load(row.d_h + unit);
         const Vec<Real> d_pre = C::backward_last(saved, load_first(row.h_prev + unit, valid),
                                                  load(row.d_reset + unit), extras, d_h);
-        store(row.d_pre + panel * p.d_pre_panel + u * lanes, keep_first<Real>(d_pre, valid));
+        store_first(row.d_pre + panel * p.d_pre_panel + u * lanes, d_pre, valid);
         store(row.d_h + unit, d_h);
       }
     }

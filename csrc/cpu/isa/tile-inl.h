@@ -16,10 +16,11 @@ FASTRNN_INLINE Tiling tile_rows(int64_t rows, int tallest) {
   return {rows, (rows + tallest - 1) / tallest};
 }
 
-// Where the left-hand operand lies: element (m, k) is a[m][offset(k)], k in `runs` runs of `run`
-// elements that are `stride` apart, the runs themselves starting `jump` apart.
+// Where the left-hand operand lies: element (m, k) is a[m][offset(k)], k in runs (see ../kernels.h)
+// of elements that are `stride` apart.
 struct Steps {
-  int64_t run, runs, stride, jump;
+  Runs k;
+  int64_t stride;
 };
 
 // Elements of a cache line
@@ -54,12 +55,14 @@ FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, cons
       for (int n = 0; n < N; ++n) sum[p][m][n] = load(tile + (p * M + m) * tile_stride + n * lanes);
     }
   }
-  int64_t offset = 0;
-  for (int64_t r = 0; r < steps.runs; ++r) {
-    int64_t at = offset;
-    offset += steps.jump;
-    if (r + 1 < steps.runs) fetch_run<Real, M>(row, offset, steps.run);
-    for (int64_t k = 0; k < steps.run; ++k) {
+  const Runs& all = steps.k;
+  const int64_t runs = all.runs + (all.tail > 0);
+  int64_t at = 0;
+  for (int64_t r = 0; r < runs; ++r) {
+    const int64_t length = r < all.runs ? all.run : all.tail;
+    const int64_t next = r + 1 < all.runs ? (r + 1) * all.jump : all.tail_at;
+    if (r + 1 < runs) fetch_run<Real, M>(row, next, all.run);
+    for (int64_t k = 0; k < length; ++k) {
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
         Vec<Real> w[N];
@@ -75,6 +78,7 @@ FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, cons
       panel += W * lanes;
       at += steps.stride;
     }
+    at = next;
   }
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p) {

@@ -54,14 +54,6 @@ FASTRNN_INLINE Vec<Real> broadcast(Real x) {
   return x - Vec<Real>{};
 }
 
-// The first n lanes of v, zero in the others
-template <class Real>
-FASTRNN_INLINE Vec<Real> keep_first(Vec<Real> v, int64_t n) {
-  if (n >= kLanes<Real>) return v;
-  for (int64_t i = n; i < kLanes<Real>; ++i) v[i] = 0;
-  return v;
-}
-
 // Lists of lane numbers, for shuffles.
 template <int... I>
 struct Lanes {};
