@@ -51,13 +51,14 @@ def test_product_with_a_transposed_matrix_is_right_at_every_remainder(
 
 @each_isa
 @each_dtype
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 4, 5, 11])
 @pytest.mark.parametrize("rows", SIZES)
 def test_weight_gradient_is_added_right_at_every_remainder(
-    isa: str, dtype: type, rows: int
+    isa: str, dtype: type, rows: int, steps: int
 ) -> None:
     rng = np.random.default_rng(rows)
     for columns in SIZES:
-        a, b = random(rng, dtype, 11, rows), random(rng, dtype, 11, columns)
+        a, b = random(rng, dtype, steps, rows), random(rng, dtype, steps, columns)
         c, sums = random(rng, dtype, rows, columns), random(rng, dtype, rows)
         got_c, got_sums = engine.outer(isa, a, b, c, sums)
         exact = c + a.astype(np.float64).T @ b.astype(np.float64)

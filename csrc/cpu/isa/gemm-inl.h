@@ -145,30 +145,52 @@ FASTRNN_INLINE void add_or_store(Vec<Real> sum, bool add, int64_t n, Real* to) {
 }
 
 // A product of so few steps that a tile would only be in the way
-constexpr int64_t kThin = 4;
+constexpr int kThin = 4;
 
-template <class Real>
+template <class Real, int K>
 void outer_thin(const Outer<Real>& p) {
-  constexpr int lanes = kLanes<Real>;
-  constexpr int64_t width = kColumnVectors * lanes;
+  constexpr int N = kColumnVectors, lanes = kLanes<Real>;
+  constexpr int64_t width = N * lanes;
   for (int64_t m = 0; m < p.rows; ++m) {
+    Vec<Real> a[K];
+#pragma GCC unroll 16
+    for (int k = 0; k < K; ++k) a[k] = broadcast(p.a[k * p.a_stride + m]);
     for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
       const Real* b = p.panels + (panel - p.panel_begin) * p.panel_stride;
       Real* c = p.c + m * p.c_stride + panel * width;
+      Vec<Real> sum[N] = {};
+#pragma GCC unroll 16
+      for (int k = 0; k < K; ++k) {
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) sum[n] += a[k] * load(b + k * width + n * lanes);
+      }
       const int64_t columns = p.columns - panel * width;
-      for (int64_t j = 0; j < width && j < columns; j += lanes) {
-        Vec<Real> sum = {};
-        for (int64_t k = 0; k < p.K; ++k)
-          sum += broadcast(p.a[k * p.a_stride + m]) * load(b + k * width + j);
-        add_or_store<Real>(sum, p.accumulate, columns - j, c + j);
+      if (columns >= width) {
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) add_or_store<Real>(sum[n], p.accumulate, lanes, c + n * lanes);
+      } else {
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) {
+          if (n * lanes < columns)
+            add_or_store<Real>(sum[n], p.accumulate, columns - n * lanes, c + n * lanes);
+        }
       }
     }
   }
 }
 
+// The same for 1 to K steps
+template <class Real, int K = kThin>
+void outer_few(const Outer<Real>& p) {
+  if constexpr (K > 1) {
+    if (p.K < K) return outer_few<Real, K - 1>(p);
+  }
+  outer_thin<Real, K>(p);
+}
+
 template <class Real>
 void outer(const Outer<Real>& p) {
-  if (p.K <= kThin) return outer_thin(p);
+  if (p.K > 0 && p.K <= kThin) return outer_few(p);
   constexpr int N = kColumnVectors;
   constexpr int64_t width = N * kLanes<Real>;
   constexpr int tallest = max_rows(N);
