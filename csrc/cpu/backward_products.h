@@ -1,8 +1,6 @@
 // What follows from a block's d_pre: the gradients of the input and of the weights.
 #pragma once
 
-#include <algorithm>
-
 #include "backward_pass.h"
 
 namespace fastrnn {

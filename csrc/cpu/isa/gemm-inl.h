@@ -165,15 +165,10 @@ void outer_thin(const Outer<Real>& p) {
         for (int n = 0; n < N; ++n) sum[n] += a[k] * load(b + k * width + n * lanes);
       }
       const int64_t columns = p.columns - panel * width;
-      if (columns >= width) {
 #pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) add_or_store<Real>(sum[n], p.accumulate, lanes, c + n * lanes);
-      } else {
-#pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) {
-          if (n * lanes < columns)
-            add_or_store<Real>(sum[n], p.accumulate, columns - n * lanes, c + n * lanes);
-        }
+      for (int n = 0; n < N; ++n) {
+        if (n * lanes < columns)
+          add_or_store<Real>(sum[n], p.accumulate, columns - n * lanes, c + n * lanes);
       }
     }
   }

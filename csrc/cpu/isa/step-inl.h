@@ -13,13 +13,6 @@ struct CellPanel {
   static constexpr int kTallest = max_rows(kGateVectors);
 };
 
-// Units that a panel has: the last one may be partly filled.
-template <class C, class Real>
-FASTRNN_INLINE int64_t units_of(int64_t H, int64_t panel) {
-  constexpr int64_t all = CellPanel<C, Real>::kUnits;
-  return H - panel * all < all ? H - panel * all : all;
-}
-
 // What the lanes at `place` of a panel row need beside their states
 template <class C, class Real, template <class> class Step>
 FASTRNN_INLINE Extras<Vec<Real>> extras_of(const Step<Real>& p, int64_t place) {
@@ -258,7 +251,8 @@ FASTRNN_NOINLINE void backward_step(const BackwardStep<Real>& p) {
   typedef CellPanel<C, Real> Panel;
   constexpr int lanes = kLanes<Real>;
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    const int64_t units = units_of<C, Real>(p.H, panel);
+    const int64_t left = p.H - panel * Panel::kUnits;
+    const int64_t units = left < Panel::kUnits ? left : Panel::kUnits;
     for (int64_t m = 0; m < p.count; ++m) {
       const BackwardRow<Real>& row = p.rows[m];
       for (int u = 0; u < Panel::kUnitVectors; ++u) {
