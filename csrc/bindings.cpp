@@ -152,7 +152,8 @@ PYBIND11_MODULE(_core, m) {
       .def("forward", &run_forward)
       .def("backward", &run_backward);
 
-  py::class_<Tensors>(m, "Tensors").def(py::init<const py::capsule&, py::tuple>());
+  py::class_<Tensors>(m, "Tensors")
+      .def(py::init<const py::capsule&, py::tuple, py::function, py::tuple>());
   py::class_<Recorded>(m, "Recorded")
       .def_readonly("plan", &Recorded::plan)
       .def_property_readonly("batch_first",
@@ -165,7 +166,7 @@ PYBIND11_MODULE(_core, m) {
         Shape shape = {cell, DType::kFloat32, 0, 0, I, H, P, layers, directions, bias, variant};
         return Direct(shape, one_step, tensors, std::move(record));
       }))
-      .def("__call__", &Direct::call);
+      .def("call", &Direct::call);
 
   m.def("isa_built", &built_isas);
   m.def("isa_available", &available_isas);

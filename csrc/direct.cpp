@@ -85,15 +85,16 @@ bool Direct::read_weights(Inputs& in) const {
 bool Direct::make_outputs(const Inputs& in, Outputs& out) const {
   const Shape& shape = in.shape;
   const bool has_cell_state = cell().has_cell_state;
-  out.y =
-      tensors_.new_empty(in.x, in.form.sequence(shape, shape.directions * shape.out()), out.at_y);
+  out.y = tensors_.new_empty(shape.dtype, in.form.sequence(shape, shape.directions * shape.out()),
+                             out.at_y);
   if (one_step_) {
     out.h_n = out.y;
     out.at_h_n = out.at_y;
   } else {
-    out.h_n = tensors_.new_empty(in.x, in.form.state(shape, shape.out()), out.at_h_n);
+    out.h_n = tensors_.new_empty(shape.dtype, in.form.state(shape, shape.out()), out.at_h_n);
   }
-  if (has_cell_state) out.c_n = tensors_.new_empty(in.x, in.form.state(shape, shape.H), out.at_c_n);
+  if (has_cell_state)
+    out.c_n = tensors_.new_empty(shape.dtype, in.form.state(shape, shape.H), out.at_c_n);
   return out.at_y && out.at_h_n && (out.at_c_n || !has_cell_state);
 }
 
@@ -122,7 +123,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
   py::object kept;
   Address at_kept = 0;
   if (in.differentiable) {
-    kept = tensors_.new_empty(x, {kept_elements(plan)}, at_kept);
+    kept = tensors_.new_empty(shape.dtype, {kept_elements(plan)}, at_kept);
     if (!at_kept) return py::none();
   }
   run_forward(plan, in.at, in.form.contiguous(shape, shape.directions * shape.out(), out.at_y),

@@ -94,14 +94,13 @@ bool Recorded::read_gradients(const py::tuple& d_outputs, Incoming& in) const {
   return !cell().has_cell_state || read_state(shape.H, in.d_c_n);
 }
 
-bool Recorded::make_gradients(const Incoming& in, const py::sequence& needed, Outgoing& out) const {
+bool Recorded::make_gradients(const py::sequence& needed, Outgoing& out) const {
   const Shape& shape = plan.shape;
-  const py::handle like = in.alive.front();
   size_t next = 0;
   const auto make = [&](Sizes sizes, Address& address) {
     const size_t place = next++;
     const bool wanted = needed[place].ptr() == Py_True;
-    out.gradients[place] = wanted ? tensors_.new_empty(like, sizes, address) : py::none();
+    out.gradients[place] = wanted ? tensors_.new_empty(shape.dtype, sizes, address) : py::none();
     return !wanted || address != 0;
   };
   Address d_x = 0;
@@ -121,7 +120,7 @@ py::object Recorded::backward(const py::tuple& saved, const py::tuple& d_outputs
   Incoming in;
   Outgoing out(saved.size() - 1);
   in.alive.reserve(saved.size() + d_outputs.size());
-  if (!read_saved(saved, in) || !read_gradients(d_outputs, in) || !make_gradients(in, needed, out))
+  if (!read_saved(saved, in) || !read_gradients(d_outputs, in) || !make_gradients(needed, out))
     return py::none();
   run_backward(plan, in.x, in.h0, in.c0, in.weights, {}, in.d_y, in.d_h_n, in.d_c_n, 0, 0, out.d_x,
                out.d_h0, out.d_c0, out.d_weights, in.kept);

@@ -59,7 +59,7 @@ class Recorded {
   struct Outgoing;
   bool read_saved(const pybind11::tuple& saved, Incoming& in) const;
   bool read_gradients(const pybind11::tuple& d_outputs, Incoming& in) const;
-  bool make_gradients(const Incoming& in, const pybind11::sequence& needed, Outgoing& out) const;
+  bool make_gradients(const pybind11::sequence& needed, Outgoing& out) const;
   const CellKernels<float>& cell() const;  // its constants are the same for every dtype
 
   Tensors tensors_;

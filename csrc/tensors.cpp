@@ -1,5 +1,7 @@
 #include "tensors.h"
 
+#include <functional>
+#include <numeric>
 #include <utility>
 
 namespace py = pybind11;
@@ -12,12 +14,6 @@ bool is_true(PyObject* answer) {
   const bool yes = answer == Py_True;
   Py_XDECREF(answer);
   return yes;
-}
-
-// A view whose sign changes when it is read
-bool is_negative(py::handle tensor) {
-  static PyObject* const name = PyUnicode_InternFromString("is_neg");
-  return is_true(PyObject_CallMethodNoArgs(tensor.ptr(), name));
 }
 
 bool has(const dlpack::Tensor& tensor, DType dtype, Sizes sizes) {
@@ -40,19 +36,41 @@ bool has_contiguous_rows(const dlpack::Tensor& tensor) {
   return tensor.shape[last] == 1 || tensor.strides[last] == 1;
 }
 
+bool repeats_in_rows(const dlpack::Tensor& tensor) { return tensor.strides[tensor.ndim - 1] == 0; }
+
+template <class Real>
+void fill_rows(const dlpack::Tensor& tensor, Real* to) {
+  const Real* from = at<const Real>(address_of(tensor));
+  const int last = tensor.ndim - 1;
+  const int64_t width = tensor.shape[last];
+  const int64_t rows =
+      std::accumulate(tensor.shape, tensor.shape + last, int64_t{1}, std::multiplies<int64_t>());
+  for (int64_t row = 0; row < rows; ++row, to += width) {
+    int64_t offset = 0;
+    for (int64_t i = last - 1, rest = row; i >= 0; rest /= tensor.shape[i--])
+      offset += rest % tensor.shape[i] * tensor.strides[i];
+    std::fill_n(to, width, from[offset]);
+  }
+}
+
 py::object contiguous(py::handle tensor) {
   return tensor.attr("resolve_neg")().attr("contiguous")();
 }
 
 }  // namespace
 
-Tensors::Tensors(const py::capsule& exchange_api, py::tuple plain_types)
-    : api_(exchange_api.get_pointer<dlpack::ExchangeApi>()), plain_types_(std::move(plain_types)) {
+Tensors::Tensors(const py::capsule& exchange_api, py::tuple plain_types, py::function make_empty,
+                 py::tuple dtypes)
+    : api_(exchange_api.get_pointer<dlpack::ExchangeApi>()),
+      plain_types_(std::move(plain_types)),
+      is_neg_(plain_types_[0].attr("is_neg")),
+      make_empty_(std::move(make_empty)),
+      dtypes_(std::move(dtypes)) {
   while (api_ && api_->version.major != dlpack::kMajorVersion) api_ = api_->previous;
   if (!api_ || !api_->read) throw py::import_error("DLPack's exchange API: expected version 1");
 }
 
-bool Tensors::read(py::handle object, dlpack::Tensor& tensor) const {
+bool Tensors::read_memory(py::handle object, dlpack::Tensor& tensor) const {
   bool plain = false;
   for (py::handle type : plain_types_)
     plain |= type.ptr() == reinterpret_cast<PyObject*>(Py_TYPE(object.ptr()));
@@ -61,8 +79,16 @@ bool Tensors::read(py::handle object, dlpack::Tensor& tensor) const {
     PyErr_Clear();
     return false;
   }
-  return tensor.data && tensor.strides && tensor.device.type == dlpack::kCpu &&
-         !is_negative(object);
+  return tensor.data && tensor.strides && tensor.device.type == dlpack::kCpu;
+}
+
+// A view whose sign changes when it is read
+bool Tensors::is_negative(py::handle tensor) const {
+  return is_true(PyObject_CallOneArg(is_neg_.ptr(), tensor.ptr()));
+}
+
+bool Tensors::read(py::handle object, dlpack::Tensor& tensor) const {
+  return read_memory(object, tensor) && !is_negative(object);
 }
 
 bool Tensors::read_contiguous(py::handle object, DType dtype, Sizes sizes, Address& address) const {
@@ -72,34 +98,51 @@ bool Tensors::read_contiguous(py::handle object, DType dtype, Sizes sizes, Addre
   return true;
 }
 
+// What repeats one number in each row, as the gradient of a sum does, without torch, for which
+// that is a tenth of a small backward pass.
+py::object Tensors::repeated(const dlpack::Tensor& tensor, DType dtype, Sizes sizes) const {
+  Address address = 0;
+  py::object made = new_empty(dtype, sizes, address);
+  if (address)
+    with_dtype(dtype, [&](auto zero) { fill_rows(tensor, at<decltype(zero)>(address)); });
+  return made;
+}
+
+template <class Suits>
+bool Tensors::read_or_copy(py::object& object, DType dtype, Sizes sizes, Suits suits,
+                           dlpack::Tensor& tensor) const {
+  const bool readable = read(object, tensor) && has(tensor, dtype, sizes);
+  if (readable && suits(tensor)) return true;
+  object =
+      readable && repeats_in_rows(tensor) ? repeated(tensor, dtype, sizes) : contiguous(object);
+  return read(object, tensor) && has(tensor, dtype, sizes);
+}
+
 bool Tensors::read_rows(py::object& object, DType dtype, Sizes sizes,
                         dlpack::Tensor& tensor) const {
-  if (read(object, tensor) && has(tensor, dtype, sizes) && has_contiguous_rows(tensor)) return true;
-  object = contiguous(object);
-  return read(object, tensor) && has(tensor, dtype, sizes);
+  return read_or_copy(object, dtype, sizes, has_contiguous_rows, tensor);
 }
 
 bool Tensors::copy_contiguous(py::object& object, DType dtype, Sizes sizes,
                               Address& address) const {
-  if (object.is_none() || read_contiguous(object, dtype, sizes, address)) return true;
-  object = contiguous(object);
-  return read_contiguous(object, dtype, sizes, address);
+  if (object.is_none()) return true;
+  dlpack::Tensor tensor;
+  if (!read_or_copy(object, dtype, sizes, is_contiguous, tensor)) return false;
+  address = address_of(tensor);
+  return true;
 }
 
-py::object Tensors::new_empty(py::handle like, Sizes sizes, Address& address) const {
-  static PyObject* const name = PyUnicode_InternFromString("new_empty");
-  // As arguments of their own, which torch reads faster than a tuple
-  py::object integers[Sizes::kMost];
-  PyObject* arguments[1 + Sizes::kMost] = {like.ptr()};
-  for (int i = 0; i < sizes.count(); ++i) {
-    integers[i] = py::int_(sizes.begin()[i]);
-    arguments[1 + i] = integers[i].ptr();
+py::object Tensors::new_empty(DType dtype, Sizes sizes, Address& address) const {
+  py::tuple shape(sizes.count()), strides(sizes.count());
+  int64_t stride = 1;
+  for (int i = sizes.count() - 1; i >= 0; --i) {
+    shape[i] = sizes.begin()[i];
+    strides[i] = stride;
+    stride *= sizes.begin()[i];
   }
-  PyObject* result = PyObject_VectorcallMethod(name, arguments, 1 + sizes.count(), nullptr);
-  if (!result) throw py::error_already_set();
-  py::object made = py::reinterpret_steal<py::object>(result);
+  py::object made = make_empty_(shape, strides, dtypes_[static_cast<size_t>(dtype)]);
   dlpack::Tensor tensor;
-  if (!read(made, tensor)) return py::none();
+  if (!read_memory(made, tensor)) return py::none();
   address = address_of(tensor);
   return made;
 }

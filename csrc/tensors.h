@@ -30,9 +30,11 @@ class Sizes {
 
 class Tensors {
  public:
-  // plain_types: the classes whose instances hide nothing from a reader of their memory; subclasses
-  // do not count. ImportError if the interface is another one.
-  Tensors(const pybind11::capsule& exchange_api, pybind11::tuple plain_types);
+  // plain_types: the classes whose instances hide nothing from a reader of their memory, torch's
+  // Tensor first; subclasses do not count. make_empty(sizes, strides, dtype) makes a tensor on the
+  // CPU; dtypes: torch's for ours, in their order. ImportError if the interface is another one.
+  Tensors(const pybind11::capsule& exchange_api, pybind11::tuple plain_types,
+          pybind11::function make_empty, pybind11::tuple dtypes);
 
   // False if it is no plain tensor with memory on the CPU.
   bool read(pybind11::handle object, dlpack::Tensor& tensor) const;
@@ -45,12 +47,22 @@ class Tensors {
   bool read_rows(pybind11::object& object, DType dtype, Sizes sizes, dlpack::Tensor& tensor) const;
   bool copy_contiguous(pybind11::object& object, DType dtype, Sizes sizes, Address& address) const;
 
-  // like.new_empty(sizes), or None where some mode of torch's makes other tensors
-  pybind11::object new_empty(pybind11::handle like, Sizes sizes, Address& address) const;
+  // A contiguous tensor, or None where some mode of torch's makes other tensors
+  pybind11::object new_empty(DType dtype, Sizes sizes, Address& address) const;
 
  private:
+  bool read_memory(pybind11::handle object, dlpack::Tensor& tensor) const;
+  bool is_negative(pybind11::handle tensor) const;
+  template <class Suits>
+  bool read_or_copy(pybind11::object& object, DType dtype, Sizes sizes, Suits suits,
+                    dlpack::Tensor& tensor) const;
+  pybind11::object repeated(const dlpack::Tensor& tensor, DType dtype, Sizes sizes) const;
+
   const dlpack::ExchangeApi* api_;
   pybind11::tuple plain_types_;
+  pybind11::object is_neg_;  // torch's method
+  pybind11::function make_empty_;
+  pybind11::tuple dtypes_;
 };
 
 bool requires_grad(pybind11::handle tensor);

@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_sequence
 
 import fastrnn
-from fastrnn import _checks, functional
+from fastrnn import _checks, _torch, functional
 
 pytestmark = pytest.mark.skipif(
     not hasattr(Tensor, "__dlpack_c_exchange_api__"), reason="this torch has no short way"
@@ -144,6 +144,30 @@ def test_it_writes_what_inference_mode_and_no_grad_ask_for() -> None:
         assert all(tensor.is_inference() for tensor in flat(layer(x)))
     with torch.no_grad():
         assert not any(tensor.is_inference() or tensor.requires_grad for tensor in flat(layer(x)))
+
+
+def test_what_it_returns_is_like_any_other_tensor() -> None:
+    layer, x = fastrnn.LSTM(5, 8), torch.randn(3, 2, 5, dtype=torch.float32)
+    for tensor in flat(layer(x)):
+        assert tensor.is_contiguous()
+        assert tensor.device == x.device
+        assert tensor.detach().untyped_storage().resizable()
+        assert tensor.data_ptr() % 64 == 0
+
+
+def test_where_torch_has_no_quick_way_to_make_a_tensor_the_usual_one_serves(
+    monkeypatch: pytest.MonkeyPatch, spy: Spy
+) -> None:
+    layer, x = fastrnn.LSTM(5, 4), torch.randn(3, 2, 5)
+    want = gradients(layer, x, None, slice(None))
+    monkeypatch.setattr(_torch, "empty_strided_on_cpu", _torch._empty_strided)
+    _checks.layer_plan.cache_clear()
+    try:
+        got = gradients(layer, x, None, slice(None))
+    finally:
+        _checks.layer_plan.cache_clear()
+    assert all(map(torch.equal, got, want))
+    assert (spy.served, spy.refused) == (2, 0)
 
 
 class Subclass(Tensor):
@@ -297,11 +321,15 @@ def test_gradients_that_lie_anywhere(spy: Spy) -> None:
         torch.randn(2, 3, 4).transpose(0, 1),
         negative((3, 2, 4)),
         torch.randn(4).expand(3, 2, 4),
+        torch.randn(()).expand(3, 2, 4),
+        torch.randn(3, 2, 1).expand(3, 2, 4),
+        torch.randn(2, 3, 1).transpose(0, 1).expand(3, 2, 4),
+        negative((3, 2, 1)).expand(3, 2, 4),
     ):
         (got,) = torch.autograd.grad(layer(x)[0], x, d_y)
         (want,) = torch.autograd.grad(layer(x)[0], x, d_y.clone().contiguous())
         assert torch.equal(got, want)
-    assert (spy.served, spy.refused) == (12, 0)
+    assert (spy.served, spy.refused) == (20, 0)
 
 
 def test_backward_twice_and_a_derivative_of_the_derivative(spy: Spy) -> None:

@@ -150,8 +150,18 @@ class Plan:
 class Tensors:
     """Reads torch's tensors, and makes them; see csrc/tensors.h."""
 
-    def __init__(self, exchange_api: object, plain_types: tuple[type, ...], /) -> None:
-        """``exchange_api``: torch's ``__dlpack_c_exchange_api__``; ImportError if it is another."""
+    def __init__(
+        self,
+        exchange_api: object,
+        plain_types: tuple[type, ...],
+        make_empty: Callable[..., Any],
+        dtypes: tuple[object, object],
+        /,
+    ) -> None:
+        """``exchange_api``: torch's ``__dlpack_c_exchange_api__``; ImportError if it is another.
+
+        The others are in csrc/tensors.h.
+        """
 
 class Recorded:
     """A call of `Direct` whose gradients will be asked for; see csrc/recorded.h."""
@@ -192,7 +202,7 @@ class Direct:
     ) -> None:
         """``record``: makes outputs part of torch's graph; its arguments are in csrc/direct.h."""
 
-    def __call__(
+    def call(
         self,
         x: object,
         hx: object,

@@ -6,6 +6,7 @@ than half of the time of one through `fastrnn.ops`. What is not plain is left to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from .spec import Spec
 __all__ = ["make_direct"]
 
 
-def make_direct(spec: Spec, one_step: bool = False) -> _core.Direct | None:
+def make_direct(spec: Spec, one_step: bool = False) -> Callable[..., Any] | None:
     """The short way of a layer, or for ``one_step`` of a cell; None where there is none."""
     if torch.compiler.is_dynamo_compiling():  # a tracer must not see addresses
         return None
@@ -27,7 +28,7 @@ def make_direct(spec: Spec, one_step: bool = False) -> _core.Direct | None:
     if exchange_api is None or (spec.dropout and spec.num_layers > 1):
         return None
     cell, variant = native.cell_and_variant(spec)
-    return _core.Direct(
+    direct = _core.Direct(
         cell,
         spec.input_size,
         spec.hidden_size,
@@ -37,9 +38,15 @@ def make_direct(spec: Spec, one_step: bool = False) -> _core.Direct | None:
         spec.bias,
         variant,
         one_step,
-        _core.Tensors(exchange_api, (Tensor, torch.nn.Parameter)),
+        _core.Tensors(
+            exchange_api,
+            (Tensor, torch.nn.Parameter),
+            _torch.empty_strided_on_cpu,
+            (torch.float32, torch.float64),
+        ),
         partial(_torch.apply_untransformed(_Recurrence), spec),
     )
+    return direct.call
 
 
 class _Recurrence(torch.autograd.Function):

@@ -484,18 +484,25 @@ def run_cell(
     b_hh: Any,
     w_ch: Any = None,
     variant: Variant | None = None,
+    sizes: tuple[int, int] | None = None,
 ) -> Any:
-    """What `lstm_cell`, `gru_cell` and `rnn_cell` do: (h', c') or h'."""
+    """What `lstm_cell`, `gru_cell` and `rnn_cell` do: (h', c') or h'.
+
+    ``sizes`` are the input_size and hidden_size that the weights ought to have, for callers that
+    know; those that they have are what counts.
+    """
     weights = _cell_weights(w_ih, w_hh, b_ih, b_hh)
     bias = len(weights) == len(_checks.CELL_WEIGHTS)
     if variant is not None and variant.peephole:
         weights = (*weights, w_ch)
     traced = torch.compiler.is_dynamo_compiling()
     make_plan = _checks.cell_plan.__wrapped__ if traced else _checks.cell_plan
-    plan = make_plan(cell, *_checks.sizes_of(cell, w_ih, "w_ih"), bias, variant)
+    plan = make_plan(cell, *(sizes or _checks.sizes_of(cell, w_ih, "w_ih")), bias, variant)
     done = _directly(plan, input, hx, weights, False)
     if done is not None:
         return done
+    if sizes is not None:
+        plan = make_plan(cell, *_checks.sizes_of(cell, w_ih, "w_ih"), bias, variant)
     dtypes = None
     if _torch.is_any_autocast_enabled():
         dtypes = precision.under_autocast(plan.spec, input, hx, weights, one_step=True)

@@ -13,6 +13,7 @@ torch's compiler refuses instances of torch's recurrent layers, and with them th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -30,13 +31,13 @@ _CELL_OF_MODE = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU
 _CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-def _by_name(module: torch.nn.Module, names: Sequence[str]) -> list[Any]:
+def _by_name(module: torch.nn.Module, names: Sequence[str]) -> tuple[Any, ...]:
     """The weights as they are now, from the dict that holds them unless one lives elsewhere."""
-    parameters = module._parameters
     try:
-        return [parameters[name] for name in names]
+        weights: tuple[Any, ...] = itemgetter(*names)(module._parameters)
     except KeyError:  # parametrized, pruned, weight-normed or replicated: an attribute then
-        return [getattr(module, name) for name in names]
+        weights = tuple(getattr(module, name) for name in names)
+    return weights
 
 
 def _node(module: torch.nn.Module, input: Proxy, hx: Any, **keywords: Any) -> Any:
@@ -282,7 +283,10 @@ class _Cell(_WithOptions, torch.nn.RNNCellBase):
             return _node(self, input, hx)
         w_ch = None if self.variant is None else getattr(self, "weight_ch", None)
         w_ih, w_hh, b_ih, b_hh = _by_name(self, _CELL_WEIGHTS)
-        return functional.run_cell(cell, input, hx, w_ih, w_hh, b_ih, b_hh, w_ch, self.variant)
+        sizes = self.input_size, self.hidden_size
+        return functional.run_cell(
+            cell, input, hx, w_ih, w_hh, b_ih, b_hh, w_ch, self.variant, sizes
+        )
 
 
 class LSTMCell(_Cell, torch.nn.LSTMCell):
