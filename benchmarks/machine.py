@@ -109,12 +109,17 @@ def _git(*arguments: str) -> str:
 
 
 def _cpu_model() -> str:
+    """The processor's name, and its numbers where it has some: clouds leave the name vague."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
+        first = cpuinfo.read_text(encoding="utf-8").partition("\n\n")[0]
+        pairs = (line.partition(":") for line in first.splitlines())
+        found = {key.strip(): value.strip() for key, _, value in pairs}
+        if "cpu family" in found and "model" in found:
+            numbers = f"family {found['cpu family']} model {found['model']}"
+            return f"{found.get('model name', '')} ({numbers})".strip()
+        if "model name" in found:
+            return found["model name"]
     if platform.system() == "Darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
