@@ -60,6 +60,18 @@ def test_layers_give_torchs_outputs_and_gradients_for_every_width(kind, dtype):
 
 @pytest.mark.usefixtures("each_isa")
 @pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_layers_give_torchs_outputs_and_gradients_for_few_steps_of_any_rows(kind, steps, dtype):
+    """Backward reads the weights where they lie until there are too many tiles of rows."""
+    for width in (5, 33, 64, 100):
+        for rows in (1, 2, 3, 4, 6, 7, 9, 10, 12, 13, 18, 19, 40):
+            sizes = {"input_size": width + 1, "hidden_size": width}
+            assert_torchs(Case(kind, lengths=(steps,) * rows, dtype=dtype, **sizes))
+
+
+@pytest.mark.usefixtures("each_isa")
+@pytest.mark.parametrize("dtype", [F32, F64])
 @pytest.mark.parametrize("batch", [(), (1,), (5,)])
 @pytest.mark.parametrize("with_state", [True, False])
 @pytest.mark.parametrize(

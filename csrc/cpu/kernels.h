@@ -67,11 +67,11 @@ struct Product {
 };
 
 // What Product does, in the same order, with the right-hand operand's rows where they lie: for an
-// operand that is used once, for a single tile of rows.
+// operand that few tiles of rows meet.
 template <class Real>
 struct InPlaceProduct {
   const Real* const* a;  // [rows], as in Product
-  int64_t rows;          // at most `tallest`
+  int64_t rows;
   Runs k;
   const Real* const* b;  // [k]
   int64_t panel_begin, panel_end;

@@ -174,14 +174,17 @@ struct Panels {
 
   int64_t units_of(int64_t panel) const { return panel + 1 < gates ? unit : last; }
 
-  // With one step alone each weight is used once: forward packs a panel, uses and forgets it;
-  // backward of a few rows reads the weights where they lie. Cells of two stages do neither.
+  // With one step alone forward uses each weight once, and packs a panel, uses and forgets it.
+  // Backward reads weights where they lie if only a few tiles of rows, of all steps together, meet
+  // them. Cells of two stages do neither.
   bool reads_weights_once(const Plan& plan) const {
     return plan.batch.T() == 1 && plan.shape.I > 0 && !cell.two_stages();
   }
 
   bool reads_weights_in_place(const Plan& plan) const {
-    return plan.batch.T() == 1 && plan.batch.B() <= kernels.tallest && !cell.two_stages();
+    constexpr int64_t kFewTiles = 3;
+    const int64_t tiles_of_a_step = (plan.batch.B() + kernels.tallest - 1) / kernels.tallest;
+    return plan.batch.T() * tiles_of_a_step <= kFewTiles && !cell.two_stages();
   }
 
   // Peepholes into panels like those of the bias, zero where there are none

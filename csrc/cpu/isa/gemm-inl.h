@@ -72,15 +72,19 @@ void product(const Product<Real>& p) {
   }
 }
 
-// tile += a * b for M rows and the columns of b from `first` on
-template <class Real, bool kWhole, int M>
-FASTRNN_INLINE void multiply_in_place(const InPlaceProduct<Real>& p, int64_t first, Real* tile) {
-  constexpr int N = kColumnVectors, lanes = kLanes<Real>;
+// tile += a * b for M rows and N vectors of b's columns from `first` on, the last as far as there
+// are columns
+template <class Real, int N, bool kWhole, int M>
+FASTRNN_INLINE void multiply_in_place(const InPlaceProduct<Real>& p, const Real* const* a,
+                                      int64_t first, Real* tile) {
+  constexpr int lanes = kLanes<Real>;
+  constexpr int64_t width = kColumnVectors * lanes;
+  const int64_t last = p.columns - first - (N - 1) * lanes;
   Vec<Real> sum[M][N];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) sum[m][n] = load(tile + (m * N + n) * lanes);
+    for (int n = 0; n < N; ++n) sum[m][n] = load(tile + m * width + n * lanes);
   }
   const Real* const* row = p.b;
   for (int64_t r = 0; r <= p.k.runs; ++r) {
@@ -91,50 +95,68 @@ FASTRNN_INLINE void multiply_in_place(const InPlaceProduct<Real>& p, int64_t fir
       Vec<Real> w[N];
 #pragma GCC unroll 16
       for (int n = 0; n < N; ++n)
-        w[n] =
-            kWhole ? load(b + n * lanes) : load_first(b + n * lanes, p.columns - first - n * lanes);
+        w[n] = kWhole || n + 1 < N ? load(b + n * lanes) : load_first(b + n * lanes, last);
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) sum[m][n] += broadcast(p.a[m][k]) * w[n];
+        for (int n = 0; n < N; ++n) sum[m][n] += broadcast(a[m][k]) * w[n];
       }
     }
   }
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) store(tile + (m * N + n) * lanes, sum[m][n]);
+    for (int n = 0; n < N; ++n) store(tile + m * width + n * lanes, sum[m][n]);
   }
 }
 
-template <class Real, bool kWhole, int M = max_rows(kColumnVectors)>
-void multiply_rows_in_place(const InPlaceProduct<Real>& p, int64_t first, Real* tile) {
+template <class Real, int N, bool kWhole, int M = max_rows(kColumnVectors)>
+FASTRNN_INLINE void multiply_rows_in_place(const InPlaceProduct<Real>& p, const Real* const* a,
+                                           int64_t m, int64_t first, Real* tile) {
   if constexpr (M > 0) {
-    if (p.rows == M) return multiply_in_place<Real, kWhole, M>(p, first, tile);
-    return multiply_rows_in_place<Real, kWhole, M - 1>(p, first, tile);
+    if (m == M) return multiply_in_place<Real, N, kWhole, M>(p, a, first, tile);
+    return multiply_rows_in_place<Real, N, kWhole, M - 1>(p, a, m, first, tile);
+  }
+}
+
+// The same for m rows and as many vectors as a panel has
+template <class Real, int N = kColumnVectors>
+FASTRNN_INLINE void multiply_panel_in_place(const InPlaceProduct<Real>& p, const Real* const* a,
+                                            int64_t m, int64_t first, Real* tile) {
+  const int64_t columns = p.columns - first;
+  if constexpr (N > 1) {
+    if (columns <= (N - 1) * kLanes<Real>)
+      return multiply_panel_in_place<Real, N - 1>(p, a, m, first, tile);
+  }
+  if (columns >= N * kLanes<Real>) {
+    multiply_rows_in_place<Real, N, true>(p, a, m, first, tile);
+  } else {
+    multiply_rows_in_place<Real, N, false>(p, a, m, first, tile);
   }
 }
 
 template <class Real>
 void product_in_place(const InPlaceProduct<Real>& p) {
   constexpr int64_t width = kColumnVectors * kLanes<Real>;
-  alignas(64) Real tile[max_rows(kColumnVectors) * width];
+  constexpr int tallest = max_rows(kColumnVectors);
+  const Tiling tiling = tile_rows(p.rows, tallest);
+  alignas(64) Real tile[tallest * width];
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
     const int64_t first = panel * width, columns = p.columns - first;
-    for (int64_t i = 0; i < p.rows; ++i) {
-      if (p.accumulate) {
-        load_columns(p.c[i] + first, columns, tile + i * width, width);
-      } else {
-        zero_columns(tile + i * width, width);
+    for (int64_t t = 0; t < tiling.tiles; ++t) {
+      const int64_t row = tiling.begin(t);
+      const int64_t m = tiling.begin(t + 1) - row;
+      for (int64_t i = 0; i < m; ++i) {
+        if (p.accumulate) {
+          load_columns(p.c[row + i] + first, columns, tile + i * width, width);
+        } else {
+          zero_columns(tile + i * width, width);
+        }
       }
+      multiply_panel_in_place(p, p.a + row, m, first, tile);
+      for (int64_t i = 0; i < m; ++i)
+        store_columns(p.c[row + i] + first, columns, tile + i * width, width);
     }
-    if (columns >= width) {
-      multiply_rows_in_place<Real, true>(p, first, tile);
-    } else {
-      multiply_rows_in_place<Real, false>(p, first, tile);
-    }
-    for (int64_t i = 0; i < p.rows; ++i)
-      store_columns(p.c[i] + first, columns, tile + i * width, width);
   }
 }
 
