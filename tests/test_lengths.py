@@ -111,19 +111,16 @@ def test_a_row_of_some_length_is_that_row_alone_to_the_bit(kind, options):
         assert all(torch.equal(s[:, b], a[:, 0]) for s, a in zip(states, alone, strict=True))
 
 
+@pytest.mark.usefixtures("restore_threads")
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_the_number_of_threads_changes_no_bit(kind, threads):
     layer = getattr(fastrnn, kind)(17, 40, num_layers=2, bidirectional=True)
     x, lengths = torch.randn(50, 24, 17), torch.randint(0, 51, (24,))
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for n in (1, threads):
-            torch.set_num_threads(n)
-            results.append(run(Called(layer, lengths=lengths), like(x, F32), None))
-    finally:
-        torch.set_num_threads(before)
+    results = []
+    for n in (1, threads):
+        torch.set_num_threads(n)
+        results.append(run(Called(layer, lengths=lengths), like(x, F32), None))
     for one, many in zip(*results, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, many, strict=True))
 

@@ -219,21 +219,18 @@ def test_a_reset_at_every_step_makes_every_step_a_sequence(kind):
     assert_same([y], [alone.view_as(y)], F64)
 
 
+@pytest.mark.usefixtures("restore_threads")
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_row_with_resets_is_that_row_alone_to_the_bit_on_any_number_of_threads(kind):
     layer = getattr(fastrnn, kind)(17, 40, num_layers=2, bidirectional=True)
     x, resets = torch.randn(30, 13, 17), torch.rand(30, 13) < 0.1
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        whole = run(Called(layer, resets=resets), like(x, F32), None)
-        for n in (2, 3):
-            torch.set_num_threads(n)
-            again = run(Called(layer, resets=resets), like(x, F32), None)
-            for one, many in zip(whole, again, strict=True):
-                assert all(torch.equal(a, b) for a, b in zip(one, many, strict=True))
-    finally:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(1)
+    whole = run(Called(layer, resets=resets), like(x, F32), None)
+    for n in (2, 3):
+        torch.set_num_threads(n)
+        again = run(Called(layer, resets=resets), like(x, F32), None)
+        for one, many in zip(whole, again, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, many, strict=True))
     for b in (0, 5, 12):
         alone = layer(x[:, b : b + 1], resets=resets[:, b : b + 1])
         assert all(

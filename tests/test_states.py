@@ -167,21 +167,18 @@ def test_a_gradient_may_come_through_a_single_state_alone(kind):
         assert_same(*gradients, F64)
 
 
+@pytest.mark.usefixtures("restore_threads")
 @pytest.mark.parametrize("kind", LAYERS)
 def test_the_number_of_threads_changes_no_bit(kind):
     layer = getattr(fastrnn, kind)(17, 40, num_layers=2, bidirectional=True)
     x, lengths = torch.randn(20, 12, 17), torch.randint(0, 21, (12,))
     called = Called(layer, lengths=lengths, return_states=True)
-    threads = torch.get_num_threads()
-    try:
-        results = []
-        for n in (1, 2, 3):
-            torch.set_num_threads(n)
-            with torch.no_grad():
-                inferred = flat(called(x))
-            results.append([*inferred, *flat(*run(called, like(x, F32), None))])
-    finally:
-        torch.set_num_threads(threads)
+    results = []
+    for n in (1, 2, 3):
+        torch.set_num_threads(n)
+        with torch.no_grad():
+            inferred = flat(called(x))
+        results.append([*inferred, *flat(*run(called, like(x, F32), None))])
     for other in results[1:]:
         assert all(map(torch.equal, results[0], other))
 

@@ -156,18 +156,15 @@ def test_derivatives_of_derivatives(kind, options):
     )
 
 
+@pytest.mark.usefixtures("restore_threads")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("batch", [1, 2, 40])
 @pytest.mark.parametrize("steps", [1, 11])
 @pytest.mark.parametrize("hidden", [1, 16, 130])
 def test_the_two_stages_of_a_reset_before_meet_at_every_size(threads, batch, steps, hidden):
     case = Case("GRU", hidden_size=hidden, dtype=F64, lengths=(steps,) * batch)
-    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    try:
-        assert_computes_the_equations(case.build(reset_after=False), case)
-    finally:
-        torch.set_num_threads(before)
+    assert_computes_the_equations(case.build(reset_after=False), case)
 
 
 @pytest.mark.parametrize(
