@@ -15,7 +15,7 @@ ROW = re.compile(r"^\| [^|]*: (T\d+ B\d+ I\d+ H\d+[^|]*) \|(.*)\|$", re.M)
 def committed_points() -> dict[tuple[str, str, str], list[Point]]:
     """Every measurement of a point; some workloads are in several grids."""
     points: dict[tuple[str, str, str], list[Point]] = {}
-    for file in ROOT.glob("benchmarks/results/*-avx512-2threads.json"):
+    for file in ROOT.glob("benchmarks/results/*-amd-epyc-avx512-2threads.json"):
         for point in Report.load(file).points:
             key = (point.workload.cell, point.workload.shape, point.phase)
             points.setdefault(key, []).append(point)
