@@ -98,8 +98,8 @@ bool Tensors::read_contiguous(py::handle object, DType dtype, Sizes sizes, Addre
   return true;
 }
 
-// What repeats one number in each row, as the gradient of a sum does, without torch, for which
-// that is a tenth of a small backward pass.
+// A contiguous copy of what repeats one number in each row, as the gradient of a sum does. Torch
+// would take a tenth of a small backward pass for it.
 py::object Tensors::repeated(const dlpack::Tensor& tensor, DType dtype, Sizes sizes) const {
   Address address = 0;
   py::object made = new_empty(dtype, sizes, address);
