@@ -12,8 +12,10 @@
 #include <vector>
 
 #include "calls.h"
+#include "cpu/crowd.h"
 #include "cpu/dispatch.h"
 #include "cpu/probe.h"
+#include "cpu/processors.h"
 #include "cpu/schedule.h"
 #include "direct.h"
 #include "scratch.h"
@@ -34,6 +36,14 @@ py::dict build_info() {
   info["compiler"] = FASTRNN_COMPILER;
   info["openmp"] = built_with_openmp();
   return info;
+}
+
+py::dict processors() {
+  py::dict found;
+  found["allowed"] = allowed_processors();
+  found["quota"] = processor_quota();
+  found["usable"] = usable_processors();
+  return found;
 }
 
 void bind_variants(py::module_ m) {
@@ -119,6 +129,10 @@ void bind_kernels(py::module_ kernels) {
     return better_in_turn({{1, units}, in_turn}, {{1, 1}, side_by_side});
   });
   kernels.def("threads_worth", &threads_worth);
+  kernels.def("processor_quota", &processor_quota);
+  kernels.def("pretend_processors", &pretend_processors);
+  kernels.def("pretend_crowded", &pretend_crowded);
+  kernels.def("times_crowded", &times_crowded);
   kernels.def("forward_block_rows", &forward_block_rows);
 }
 
@@ -174,6 +188,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("isa_force",
         [](const std::optional<std::string>& name) { name ? force_isa(*name) : unforce_isa(); });
   m.def("build_info", &build_info);
+  m.def("processors", &processors);
   m.def("empty_cache", &empty_cache);
   bind_kernels(m.def_submodule("kernels"));
 }

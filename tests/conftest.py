@@ -8,7 +8,7 @@ import pytest
 import torch  # before the engine, so that both share one pool of threads
 from hypothesis import HealthCheck, settings
 
-from fastrnn import isa
+from fastrnn import _core, isa
 
 # Examples are few because every one of them runs again for each instruction set. A fixture that
 # only forces an instruction set may well live across examples.
@@ -31,6 +31,13 @@ def each_isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Force one instruction set that this machine has; the test runs once for each."""
     with isa.force(request.param):
         yield request.param
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _every_thread() -> None:
+    """As many threads as a test asks for, on a machine that has fewer processors or is busy too."""
+    _core.kernels.pretend_processors(64)
+    _core.kernels.pretend_crowded(-1)
 
 
 @pytest.fixture

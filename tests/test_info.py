@@ -31,6 +31,9 @@ def test_json_says_everything_that_a_report_needs(capsys):
     assert info["compiler"]
     assert info["torch"] == torch.__version__
     assert info["threads"] == torch.get_num_threads()
+    processors = info["processors"]
+    assert processors["allowed"] >= 1
+    assert processors["quota"] is None or processors["quota"] > 0
     assert info["isa"] == {
         "built": isa.built(),
         "available": isa.available(),
@@ -46,6 +49,7 @@ def test_text_says_the_same(capsys):
     told = {name.strip(): value.strip() for name, value in lines.items()}
     assert told["fastrnn"] == fastrnn.__version__
     assert told["torch"] == torch.__version__
+    assert told["processors"].startswith(str(fastrnn._core.processors()["usable"]))
     assert told["isa active"] == isa.active()
     assert told["isa available"].split() == isa.available()
     assert told["cuda"].startswith(("built for ", "not built: "))

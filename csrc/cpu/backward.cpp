@@ -56,16 +56,14 @@ class Backward {
   void run_direction(Job job) {
     pack_weights(job);
     start_states(job);
-    job.crew.wait();
-    job.split = schedule(job.crews, job.crew.size).split;
-    const int group = job.crew.id / job.split.units;
-    const int part = job.crew.id % job.split.units;
-    const bool recurs = job.crew.id < job.split.threads();
-    if (recurs) {
-      job.rows = {group, job.split.rows};
-      job.columns = share(panels_.columns(shape_.out()), part, job.split.units);
-      job.gates = gates_of(share(panels_.columns(shape_.H), part, job.split.units));
-    }
+    job.crew.wait_evenly();
+    const Schedule steps = schedule(job.crews, job.crew.size);
+    job.split = steps.split;
+    const int number = job.crew.id / job.split.units;
+    Crew group = job.crew.group(number, job.split.units, steps.cycles);
+    bool recurs = job.crew.id < job.split.threads();
+    job.rows = {number, job.split.rows};
+    pass_.take_part(job, group);
     const std::vector<int64_t>& first = pass_.workspace.blocks;
     const int64_t blocks = static_cast<int64_t>(first.size()) - 1;
     for (int64_t i = 0; i < blocks; ++i) {
@@ -73,22 +71,15 @@ class Backward {
       const int64_t start = batch_.start(first[at]);
       const Block block = {first[at], first[at + 1], start, batch_.start(first[at + 1]) - start,
                            i == 0};
-      if (recurs) recur_(job, job.crew.group(group, job.split.units), block);
+      if (recurs) recurs = recur_(job, group, block);
       job.crew.wait();
       products_.pack_block(job, block);
       if (job.d_x) products_.multiply_to_input(job, block);
-      job.crew.wait();
+      job.crew.wait_evenly();
       products_.accumulate_weights(job, block);
-      job.crew.wait();
+      job.crew.wait_evenly();
     }
     finish(job);
-  }
-
-  // The same units as some column panels hold, in gate panels
-  Range gates_of(Range columns) const {
-    const int64_t per_column = panels_.column / panels_.unit;
-    return {std::min(panels_.gates, columns.begin * per_column),
-            std::min(panels_.gates, columns.end * per_column)};
   }
 
   void pack_gate_rows(const Job& job, const Real* w, int64_t K, Range slots, Real* to) const {

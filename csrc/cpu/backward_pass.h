@@ -45,7 +45,7 @@ struct BackwardPass {
           index(layer * pass.shape.directions + d),
           in_features(pass.shape.in(layer)),
           crews(sides.crews),
-          crew(sides.crew),
+          crew(sides.crew_of(d)),
           dir(pass.workspace.directions[d]),
           saved(pass.saved.directions[index]),
           weights(pass.args.weights[index]),
@@ -83,12 +83,25 @@ struct BackwardPass {
         columns{};  // gate panels and column panels of the same units (of H, and of the output)
   };
 
+  // A thread's units are those that its place in its group stands for.
+  void take_part(Job& job, const Crew& group) const {
+    job.columns = share(panels.columns(shape.out()), group.id, group.size);
+    job.gates = gates_of(share(panels.columns(shape.H), group.id, group.size));
+  }
+
   // A time block: steps begin .. end, rows stacked from `start`.
   struct Block {
     int64_t begin, end;
     int64_t start, rows;
     bool first;  // of those that this direction works through
   };
+
+  // The same units as some column panels hold, in gate panels
+  Range gates_of(Range columns) const {
+    const int64_t per_column = panels.column / panels.unit;
+    return {std::min(panels.gates, columns.begin * per_column),
+            std::min(panels.gates, columns.end * per_column)};
+  }
 
   View<const Real> output(int64_t layer) const {
     return batch.template stacked_view<const Real>(saved.outputs[layer],

@@ -16,26 +16,32 @@ class BackwardRecurrence {
   explicit BackwardRecurrence(const BackwardPass<Real>& pass)
       : pass_(pass), batch_(pass.batch), shape_(pass.shape), panels_(pass.panels) {}
 
-  // One thread's part in the steps of a block, last step first
-  void operator()(const Job& job, const Crew& group, const Block& block) const {
+  // One thread's part in the steps of a block, last step first; false if it has left the group
+  bool operator()(Job& job, Crew& group, const Block& block) const {
     for (int64_t s = block.begin; s < block.end; ++s) {
       const int64_t t = job.reverse ? s : block.begin + block.end - 1 - s;
       if (shape_.P) {
         collect_projected(job, block, t);
-        group.wait();
+        group.wait_evenly();
         unproject(job, block, t);
       }
-      const BackwardStep<Real> step = differentiate_cell(job, block, t);
-      group.wait();
+      BackwardStep<Real> step = differentiate_cell(job, block, t);
+      if (group.wait_for_step()) {
+        if (group.id >= group.size) return false;
+        pass_.take_part(job, group);
+        step.panel_begin = job.gates.begin;
+        step.panel_end = job.gates.end;
+      }
       if (panels_.cell.two_stages()) {
         multiply_to_reset(job, block, t);
         panels_.cell.backward_last(step);
-        group.wait();
+        group.wait_evenly();
       }
       const bool last = t == (job.reverse ? batch_.T() - 1 : 0);
       if (!last || pass_.args.d_h0) multiply_to_hidden(job, block, t);
       if (batch_.has_resets()) stop_at_resets(job, t);
     }
+    return true;
   }
 
  private:

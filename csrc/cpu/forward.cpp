@@ -57,24 +57,20 @@ class Forward {
   void run_direction(Job job) {
     const bool once = panels_.reads_weights_once(pass_.plan);
     const int threads = job.crew.size;
-    if (once) {
-      job.fused = true;
-      job.split = {1, threads};
-    } else {
-      const Schedule schedule = panels_.schedule(pass_.plan, job.in_features, job.crews, threads);
-      job.fused = schedule.fused;
-      job.split = schedule.split;
-      packing_.pack_weights(job);
-    }
+    const Schedule schedule = panels_.schedule(pass_.plan, job.in_features, job.crews, threads);
+    job.fused = once || schedule.fused;
+    job.split = once ? Split{1, threads} : schedule.split;
+    if (!once) packing_.pack_weights(job);
     packing_.pack_small(job);
-    job.crew.wait();
+    job.crew.wait_evenly();
     job.block_rows = panels_.block_rows(pass_.plan, job.in_features, job.crews) / job.split.rows;
     const bool recurs = job.crew.id < job.split.threads();
     const bool helped =
         !job.fused && job.split.threads() < threads && 2 * pass_.most_rows(job) <= job.block_rows;
     if (!recurs && !helped) return;
     if (recurs) pass_.take_part(job, job.crew.id);
-    const Crew members = job.crew.group(job.crew.id / job.split.units, job.split.units);
+    const Crew members =
+        job.crew.group(job.crew.id / job.split.units, job.split.units, schedule.cycles);
     if (once) {
       recurrence_.take_single_step(job, members);
     } else if (helped) {

@@ -49,7 +49,7 @@ struct ForwardPass {
           index(layer * pass.shape.directions + d),
           in_features(pass.shape.in(layer)),
           crews(sides.crews),
-          crew(sides.crew),
+          crew(sides.crew_of(d)),
           dir(pass.workspace.directions[d]),
           saved(pass.plan.save ? pass.saved.directions[index] : typename Saved<Real>::Direction{}),
           weights(pass.args.weights[index]),
@@ -91,6 +91,11 @@ struct ForwardPass {
     job.dealt = {{even, panels.gates}, part, job.split.units};
     job.columns = share(panels.columns(shape.P), part, job.split.units);
     job.projected = job.dir.projected + group * job.block_rows * panels.pre;
+  }
+  // The same rows and more units, where others of the thread's group have left it
+  void share_with_fewer(Job& job, const Crew& group) const {
+    job.split.units = group.size;
+    take_part(job, static_cast<int>(job.rows.first) * group.size + group.id);
   }
   // How many rows any thread has at any step
   int64_t most_rows(const Job& job) const { return Rows{0, job.split.rows}.count(batch.B()); }

@@ -21,12 +21,13 @@ class ForwardRecurrence {
         shape_(pass.shape),
         panels_(pass.panels) {}
 
-  void take_single_step(const Job& job, const Crew& group) const {
+  void take_single_step(const Job& job, Crew group) const {
     const int64_t count = list_rows(job, 0, 0);
     if (count == 1) {
       panels_.cell.forward_row(
           step_arguments(job, 0, {0, count}, job.own.panels, job.weights.w_ih, job.weights.w_hh));
-      return end_step(job, 0, group);
+      end_step(job, 0, group);
+      return;
     }
     for (int64_t panel = job.own.panels.begin; panel < job.own.panels.end; ++panel) {
       const Range one = {panel, panel + 1};
@@ -37,12 +38,13 @@ class ForwardRecurrence {
     end_step(job, 0, group);
   }
 
-  void take_steps(const Job& job, const Crew& group) const {
+  void take_steps(Job job, Crew group) const {
     for (int64_t s = 0; s < batch_.T();) {
       const int64_t end = job.fused ? batch_.T() : block_end(job, s);
       if (!job.fused) project(job, s, end, 0);
-      for (int64_t slot = 0; s < end; ++s)
-        slot += take_step(job, group, pass_.time_of(job, s), slot);
+      for (int64_t slot = 0; s < end; ++s) {
+        if (!take_step(job, group, pass_.time_of(job, s), slot)) return;
+      }
     }
   }
 
@@ -51,7 +53,8 @@ class ForwardRecurrence {
   // two halves of the room and the two rolls of tickets by turns. They are short, since the first
   // has nothing to hide behind, but worth a barrier; a piece of them is worth its pass over the
   // weights.
-  void take_steps_with_helpers(const Job& job, const Crew& group, bool recurs) const {
+  void take_steps_with_helpers(const Job& job, Crew group, bool recurs) const {
+    Job own = job;  // may grow when others leave the group
     const int64_t T = batch_.T(), room = job.block_rows / 2, rows = pass_.most_rows(job);
     const int64_t length = std::min(std::max<int64_t>(T / 4, 64), room / rows);
     const int64_t piece = std::max<int64_t>(1, 4 * panels_.cell.tallest / rows);
@@ -59,8 +62,8 @@ class ForwardRecurrence {
       const int64_t next = begin + length, end = std::min(T, next);
       if (recurs) {
         int64_t slot = block * room;
-        for (int64_t s = std::max<int64_t>(0, begin); s < end; ++s)
-          slot += take_step(job, group, pass_.time_of(job, s), slot);
+        for (int64_t s = std::max<int64_t>(0, begin); s < end && recurs; ++s)
+          recurs = take_step(own, group, pass_.time_of(job, s), slot);
       }
       if (next < T) {
         project_pieces(job, next, std::min(T, next + length), piece, (1 - block) * room,
@@ -88,21 +91,25 @@ class ForwardRecurrence {
     }
   }
 
-  int64_t take_step(const Job& job, const Crew& group, int64_t t, int64_t slot) const {
+  // False if this thread has left the group with the step; else `slot` passes over its rows.
+  bool take_step(Job& job, Crew& group, int64_t t, int64_t& slot) const {
     const int64_t count = list_rows(job, t, slot);
+    slot += count;
     each_part(job, [&](const Part& part) {
       step(job, t, part.rows(count), part.panels, pass_.w_ih_panel(job, part.panels.begin),
            pass_.w_hh_panel(job, part.panels.begin));
     });
     if (panels_.cell.two_stages()) {
-      group.wait();
+      group.wait_evenly();
       each_part(job, [&](const Part& part) {
         panels_.cell.forward_last(step_arguments(job, t, part.rows(count), part.panels, nullptr,
                                                  pass_.w_last_panel(job, part.panels.begin)));
       });
     }
-    end_step(job, t, group);
-    return count;
+    if (!end_step(job, t, group)) return true;
+    if (group.id >= group.size) return false;
+    pass_.share_with_fewer(job, group);
+    return true;
   }
 
   // As many steps as a block has room for, at least one
@@ -196,13 +203,13 @@ class ForwardRecurrence {
     panels_.cell.forward(step_arguments(job, t, rows, panels, w_ih, w_hh));
   }
 
-  // From here on the rest of the group may read this step's output.
-  void end_step(const Job& job, int64_t t, const Crew& group) const {
-    group.wait();
+  // From here on the rest of the group may read this step's output. True if it is a smaller group.
+  bool end_step(const Job& job, int64_t t, Crew& group) const {
     if (shape_.P) {
+      group.wait_evenly();
       project_hidden(job, t);
-      group.wait();
     }
+    return group.wait_for_step();
   }
 
   // y = h * w_hr^T

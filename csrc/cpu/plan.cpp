@@ -5,6 +5,7 @@
 
 #include "backward.h"
 #include "forward.h"
+#include "processors.h"
 
 namespace fastrnn {
 
@@ -56,7 +57,7 @@ double forward_cycles(const Plan& plan) {
 
 template <class Real>
 void measure(Plan& plan, int threads) {
-  plan.threads = threads_worth(forward_cycles<Real>(plan), threads);
+  plan.threads = threads_worth(forward_cycles<Real>(plan), std::min(threads, usable_processors()));
   Arena saved(nullptr);
   Saved<Real> layout(plan, saved);
   plan.saved_bytes = plan.save ? saved.bytes() : 0;

@@ -1,27 +1,35 @@
 #include "team.h"
 
+#include <algorithm>
+
+#include "crowd.h"
+#include "parking.h"
+#include "processors.h"
+
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
-#include <sched.h>
 #endif
 
 namespace fastrnn {
 namespace {
 
-constexpr int kSpins = 4000;
+// Spins before the first look at a clock, which most waits never need, and from one look to the
+// next
+constexpr int kFirstSpins = 64;
+constexpr int kSpins = 32;
+
+// How long a wait for the others' step is no reason to sleep: a few steps, and what a short delay
+// of the system takes. In nanoseconds, for processors of about 2.5 GHz.
+constexpr double kStepsWorthSpinning = 3;
+constexpr double kNanosecondsOfCycle = 0.4;
+constexpr int64_t kLeastPatience = 20000, kMostPatience = 500000;
 
 void relax() {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
-#endif
-}
-
-void yield() {
-#if defined(__unix__) || defined(__APPLE__)
-  sched_yield();
 #endif
 }
 
@@ -35,7 +43,8 @@ const int fork_handler = pthread_atfork(nullptr, nullptr, [] { in_forked_child =
 // another), and so does a forked child (the OpenMP pool does not survive a fork).
 int usable_threads(int wanted) {
 #ifdef _OPENMP
-  if (wanted > 1 && !in_forked_child && !omp_in_parallel()) return wanted;
+  if (wanted > 1 && !in_forked_child && !omp_in_parallel())
+    return uncrowded_threads(std::min(wanted, usable_processors()));
 #endif
   (void)wanted;
   return 1;
@@ -43,20 +52,59 @@ int usable_threads(int wanted) {
 
 }  // namespace
 
-void Crew::wait() const {
+Crew Crew::group(int g, int members, double step_cycles) const {
+  Crew crew(id % members, members, group_seats_ + g * members);
+  const double steps = kStepsWorthSpinning * kNanosecondsOfCycle * step_cycles;
+  crew.patience_ = kLeastPatience +
+                   static_cast<int64_t>(std::min<double>(steps, kMostPatience - kLeastPatience));
+  return crew;
+}
+
+void Crew::meet(bool evenly) const {
   if (size == 1) return;
   Seat& own = seats_[id];
-  const int here = ++own.waits;
+  const int wanted = 2 * ++own.waits;
   for (int round = 0, distance = 1; distance < size; ++round, distance *= 2) {
-    seats_[(id + distance) % size].signals[round].store(here, std::memory_order_release);
-    for (int spins = 0; own.signals[round].load(std::memory_order_acquire) < here; ++spins) {
-      if (spins < kSpins) {
-        relax();
-      } else {
-        yield();
-      }
-    }
+    std::atomic<int>& theirs = seats_[(id + distance) % size].signals[round];
+    if (theirs.exchange(wanted, std::memory_order_acq_rel) & 1) unpark(theirs);
+    await(own.signals[round], wanted, evenly);
   }
+}
+
+void Crew::await(std::atomic<int>& signal, int wanted, bool evenly) const {
+  const auto came = [&](int spins) {
+    for (; spins > 0; --spins) {
+      if (signal.load(std::memory_order_acquire) >= wanted) return true;
+      relax();
+    }
+    return false;
+  };
+  if (came(kFirstSpins)) return;
+  const int64_t begin = nanoseconds_now();
+  while (nanoseconds_now() - begin < patience_) {
+    if (came(kSpins)) return;
+  }
+  for (int seen; (seen = signal.load(std::memory_order_acquire)) < wanted;) {
+    if ((seen & 1) || signal.compare_exchange_strong(seen, seen | 1)) park(signal, seen | 1);
+  }
+  if (evenly && report_long_wait(begin, nanoseconds_now(), size)) halve_after(seats_[id].waits + 1);
+}
+
+// Whoever comes to that wait has been seen by the member that set it before it came there itself.
+void Crew::halve_after(int wait) const {
+  int unset = 0;
+  seats_[0].halved_after[halvings_].compare_exchange_strong(unset, wait);
+}
+
+bool Crew::wait_for_step() {
+  meet(true);
+  if (size == 1) return false;
+  int after = seats_[0].halved_after[halvings_].load(std::memory_order_acquire);
+  if (after == 0) after = pretended_waits() * (halvings_ + 1);
+  if (after <= 0 || after > seats_[id].waits) return false;
+  ++halvings_;
+  size = (size + 1) / 2;
+  return true;
 }
 
 bool built_with_openmp() {

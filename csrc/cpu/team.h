@@ -12,8 +12,12 @@ namespace fastrnn {
 // A thread's place at a barrier (see Crew::wait).
 struct Seat {
   static constexpr int kRounds = 16;  // as many bits as a number of threads may have
-  alignas(64) std::atomic<int> signals[kRounds] = {};  // from the others: how often they came by
-  alignas(64) int waits = 0;                           // its own count
+  // From the others: twice the number of times they came by, and 1 more while this thread sleeps
+  alignas(64) std::atomic<int> signals[kRounds] = {};
+  alignas(64) int waits = 0;  // its own count
+  // The first seat of a crew says for all after which wait it has half its members, the next half
+  // of those, ...; 0 for not yet.
+  alignas(64) std::atomic<int> halved_after[kRounds] = {};
 };
 
 struct Range {
@@ -47,27 +51,46 @@ class Tickets {
 // Members of a team that work on the same thing.
 class Crew {
  public:
-  Crew(int id, int size, Seat* seats, Seat* group_seats)
-      : id(id), size(size), seats_(seats), group_seats_(group_seats) {}
+  Crew(int id, int size, Seat* seats) : id(id), size(size), seats_(seats) {}
 
   // Returns when every member is here. In each round a member signals one other and awaits another,
   // twice as far away as in the round before: for two threads that is a single line of memory each
-  // way. Spins for about as long as a step of a small layer takes, then gives the core away: with
-  // other work on the machine a spinning thread would keep the very core that the awaited one
-  // needs.
-  void wait() const;
+  // way. Spins for a while, then sleeps: with other work on the machine a spinning thread would
+  // keep the very core that the awaited one needs.
+  void wait() const { meet(false); }
 
-  // The g-th group of `members` consecutive members, as one of them sees it
-  Crew group(int g, int members) const {
-    return Crew(id % members, members, group_seats_ + g * members, nullptr);
+  // The same after work that was shared evenly, so that a long wait tells of a crowded machine
+  // (crowd.h)
+  void wait_evenly() const { meet(true); }
+
+  // The same at the end of a step. True if the crew has been crowded and has half its members from
+  // now on: those whose id is not below `size` then have left it. All members find out after the
+  // same wait.
+  bool wait_for_step();
+
+  // The g-th group of `members` consecutive members, as one of them sees it. They share steps of so
+  // many cycles, which are to take all of them the same time.
+  Crew group(int g, int members, double step_cycles) const;
+
+  // The same crew, whose groups have these seats
+  Crew with_groups_at(Seat* seats) const {
+    Crew crew = *this;
+    crew.group_seats_ = seats;
+    return crew;
   }
 
   int id;
   int size;
 
  private:
+  void meet(bool evenly) const;
+  void await(std::atomic<int>& signal, int wanted, bool evenly) const;
+  void halve_after(int wait) const;
+
   Seat* seats_;
-  Seat* group_seats_;
+  Seat* group_seats_ = nullptr;
+  int64_t patience_ = 200000;  // nanoseconds that it spins at the most
+  int halvings_ = 0;
 };
 
 // The directions of a layer that one crew takes: the whole team both in turn, or two crews one each
@@ -76,6 +99,12 @@ struct Sides {
   int crews;
   Crew crew;
   int begin, end;
+  Seat* group_seats;
+  int threads;
+
+  // As it works on direction d. A group may lose members there, and so each direction has seats for
+  // groups of its own.
+  Crew crew_of(int64_t d) const { return crew.with_groups_at(group_seats + d * threads); }
 };
 
 // The seats of a team, for every way of falling into crews and groups. Each layer has seats of its
@@ -85,28 +114,27 @@ class Seats {
   Seats(int threads, int64_t layers)
       : all_(new Seat[static_cast<size_t>(threads * (1 + 4 * layers))]), threads_(threads) {}
 
-  Crew team(int id, int size) const { return Crew(id, size, all_.get(), nullptr); }
+  Crew team(int id, int size) const { return Crew(id, size, all_.get()); }
 
   // For one crew or two
   Sides sides(int64_t layer, int id, int size, int directions, int crews) const {
-    if (crews < 2) return {crews, crew(layer, 0, id, size), 0, directions};
+    Seat* const seats = all_.get() + threads_ * (1 + 4 * layer);
+    Seat* const group_seats = seats + 2 * threads_;
+    if (crews < 2) return {crews, Crew(id, size, seats), 0, directions, group_seats, threads_};
     const int first = (size + 1) / 2;
-    if (id < first) return {crews, crew(layer, 0, id, first), 0, 1};
-    return {crews, crew(layer, 1, id - first, size - first), 1, 2};
+    if (id < first) return {crews, Crew(id, first, seats), 0, 1, group_seats, threads_};
+    const Crew second(id - first, size - first, seats + threads_);
+    return {crews, second, 1, 2, group_seats, threads_};
   }
 
  private:
-  Crew crew(int64_t layer, int side, int id, int size) const {
-    Seat* seats = all_.get() + threads_ * (1 + 4 * layer + 2 * side);
-    return Crew(id, size, seats, seats + threads_);
-  }
-
   std::unique_ptr<Seat[]> all_;
   int threads_;
 };
 
-// Runs body(context, id, size) on `threads` threads, or on fewer: on one inside a parallel region
-// of the caller's and in a forked child.
+// Runs body(context, id, size) on `threads` threads, or on fewer: as many as the process may use
+// processors (processors.h), or not even those on a crowded machine (crowd.h); on one inside a
+// parallel region of the caller's and in a forked child.
 void run_team(int threads, void (*body)(void* context, int id, int size), void* context);
 
 template <class Body>

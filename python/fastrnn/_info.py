@@ -17,8 +17,10 @@ def collect() -> dict[str, Any]:
     -------
     dict
         Plain values only, ready for JSON: ``version``, ``compiler``, ``openmp``, ``python``,
-        ``platform``, ``isa`` (built, available, active, error), ``threads``, ``torch`` (its
-        version, None if not installed) and ``cuda`` (built, architectures, compiler, reason).
+        ``platform``, ``isa`` (built, available, active, error), ``threads``, ``processors``
+        (allowed: those that the process may run on; quota: what its control group grants of their
+        time, None for all of it; usable: as many as a call will use threads at the most), ``torch``
+        (its version, None if not installed) and ``cuda`` (built, architectures, compiler, reason).
     """
     torch_version, threads = _torch()
     from . import _core  # after torch, whose thread pool it then shares
@@ -32,6 +34,7 @@ def collect() -> dict[str, Any]:
         "platform": platform.platform(),
         "isa": _isa(),
         "threads": threads,
+        "processors": _processors(),
         "torch": torch_version,
         "cuda": _cuda(),
     }
@@ -39,13 +42,15 @@ def collect() -> dict[str, Any]:
 
 def as_text(info: dict[str, Any]) -> str:
     """The same for people, a line for each subject."""
-    isa, cuda = info["isa"], info["cuda"]
+    isa, cuda, processors = info["isa"], info["cuda"], info["processors"]
+    quota = "" if processors["quota"] is None else f", a quota of {processors['quota']:g}"
     rows = {
         "fastrnn": info["version"],
         "python": f"{info['python']} on {info['platform']}",
         "torch": info["torch"] or "not installed (pip install 'fastrnn[torch]')",
         "compiler": f"{info['compiler']}, OpenMP {'on' if info['openmp'] else 'off'}",
         "threads": info["threads"],
+        "processors": f"{processors['usable']} usable of {processors['allowed']} allowed{quota}",
         "isa built": " ".join(isa["built"]),
         "isa available": " ".join(isa["available"]),
         "isa active": isa["active"] or f"none: {isa['error']}",
@@ -58,12 +63,19 @@ def as_text(info: dict[str, Any]) -> str:
 
 
 def _torch() -> tuple[str | None, int | None]:
-    """torch's version, and how many threads a call will use."""
+    """torch's version, and how many threads it offers a call."""
     if find_spec("torch") is None:
         return None, os.cpu_count()
     import torch
 
     return torch.__version__, torch.get_num_threads()
+
+
+def _processors() -> dict[str, Any]:
+    from . import _core
+
+    found = _core.processors()
+    return {**found, "quota": found["quota"] or None}
 
 
 def _isa() -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""How many threads a call may use: processors, quotas of control groups, crowded machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from cases import Case, run
+
+from fastrnn import _core
+
+
+def write(root, path, text):
+    file = root / path.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def quota(root):
+    return _core.kernels.processor_quota(str(root))
+
+
+def test_without_control_groups_there_is_no_quota(tmp_path):
+    assert quota(tmp_path) == 0
+
+
+def test_version_2_in_a_container_that_sees_its_own_group_as_the_top(tmp_path):
+    write(tmp_path, "/proc/self/cgroup", "0::/\n")
+    write(tmp_path, "/sys/fs/cgroup/cpu.max", "150000 100000\n")
+    assert quota(tmp_path) == 1.5
+
+
+def test_version_2_the_smallest_quota_on_the_way_up_counts(tmp_path):
+    write(tmp_path, "/proc/self/cgroup", "0::/pods/pod7/box\n")
+    write(tmp_path, "/sys/fs/cgroup/pods/pod7/box/cpu.max", "max 100000\n")
+    write(tmp_path, "/sys/fs/cgroup/pods/pod7/cpu.max", "200000 50000\n")
+    write(tmp_path, "/sys/fs/cgroup/pods/cpu.max", "800000 100000\n")
+    assert quota(tmp_path) == 4
+
+
+def test_version_2_without_a_limit(tmp_path):
+    write(tmp_path, "/proc/self/cgroup", "0::/user.slice\n")
+    write(tmp_path, "/sys/fs/cgroup/user.slice/cpu.max", "max 100000\n")
+    assert quota(tmp_path) == 0
+
+
+@pytest.mark.parametrize("mount", ["cpu,cpuacct", "cpu"])
+def test_version_1(tmp_path, mount):
+    write(tmp_path, "/proc/self/cgroup", "4:memory:/box\n3:cpu,cpuacct:/docker/box\n0::/\n")
+    folder = f"/sys/fs/cgroup/{mount}/docker/box"
+    write(tmp_path, f"{folder}/cpu.cfs_quota_us", "250000\n")
+    write(tmp_path, f"{folder}/cpu.cfs_period_us", "100000\n")
+    assert quota(tmp_path) == 2.5
+
+
+def test_version_1_without_a_limit(tmp_path):
+    write(tmp_path, "/proc/self/cgroup", "3:cpu,cpuacct:/\n")
+    write(tmp_path, "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n")
+    write(tmp_path, "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n")
+    assert quota(tmp_path) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_a_process_that_may_run_on_one_processor_uses_one_thread():
+    program = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "import json, torch; torch.set_num_threads(8)\n"
+        "from fastrnn import _core; print(json.dumps(_core.processors()))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    found = json.loads(result.stdout)
+    assert found["allowed"] == found["usable"] == 1
+
+
+@pytest.fixture(params=[1, 2, 5])
+def crowded(request):
+    """Crews have half their members after so many waits, and after as many again."""
+    _core.kernels.pretend_crowded(request.param)
+    yield
+    _core.kernels.pretend_crowded(-1)
+
+
+def results_of(layer, x, hx):
+    outputs, gradients = run(layer, x, hx)
+    return [t.detach() for t in (*outputs, *gradients)]
+
+
+@pytest.mark.usefixtures("each_isa", "restore_threads")
+@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"lengths": (9,) * 3},
+        {"lengths": (9,) * 13, "input_size": 300},
+        {"lengths": (300,), "input_size": 40, "hidden_size": 35},
+        {"lengths": (7,) * 9 + (3,) * 4 + (1,) * 2, "form": "packed", "bidirectional": True},
+        {"lengths": (5, 5), "num_layers": 2, "bidirectional": True},
+    ],
+    ids=["within the step", "projected ahead", "with helpers", "packed", "two layers"],
+)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("LSTM", {}),
+        ("LSTM", {"proj_size": 33}),
+        ("GRU", {}),
+        ("GRU", {"reset_after": False}),
+        ("RNN", {}),
+    ],
+    ids=["lstm", "lstm projected", "gru", "gru reset before", "rnn"],
+)
+def test_threads_that_leave_in_mid_call_change_no_bit(kind, options, shape, threads, crowded):
+    """The rows and units that those had who leave pass to those who stay."""
+    case = Case(kind, **{"hidden_size": 290, **shape})
+    job = case.build(**options), case.input(), case.state()
+    if options.get("proj_size"):
+        job = job[0], job[1], None
+    torch.set_num_threads(1)
+    expected = results_of(*job)
+    torch.set_num_threads(threads)
+    got = results_of(*job)
+    assert all(torch.equal(g, e) for g, e in zip(got, expected, strict=True))
