@@ -160,6 +160,7 @@ def test_what_cannot_be_taken_from_keras_is_refused(make, part):
     ("options", "part"),
     [
         ({"proj_size": 2}, "nothing like proj_size=2"),
+        ({"initial_state": True}, "nothing like initial_state=True"),
         ({"peephole": "i"}, "nothing like peephole='i'"),
         ({"cell_clip": 1.0}, "nothing like cell_clip=1.0"),
         ({"input_forget": True}, "nothing like input_forget=True"),

@@ -91,13 +91,18 @@ def revert(model: ModuleT) -> ModuleT:
         A layer has an option that torch's lack; nothing has been changed then.
     """
     for name, module in model.named_modules():
-        if getattr(module, "variant", None) is not None and type(module) in _TORCH_OF:
+        base = type(module).__bases__[0] if is_parametrized(module) else type(module)
+        if base in _TORCH_OF and _has_more_than_torchs(module):
             raise ValueError(f"model: expected layers that torch has too, got {name!r}: {module}")
     for module in model.modules():
         own = type(module)
         if own in _derived_from:
             _turn(module, _derived_from[own])
     return _turn_all(model, _TORCH_OF)
+
+
+def _has_more_than_torchs(module: Any) -> bool:
+    return module.variant is not None or getattr(module, "initial_state", False)
 
 
 def _turn_all(model: ModuleT, target_of: dict[type, type]) -> ModuleT:

@@ -228,6 +228,7 @@ def _keras_options(layer: Any) -> tuple[str, dict[str, Any]]:
     """The class and the constructor's keywords of Keras's layer."""
     variant = getattr(layer, "variant", None)
     lacking = [f"proj_size={layer.proj_size}"] if layer.proj_size else []
+    lacking += ["initial_state=True"] if getattr(layer, "initial_state", False) is True else []
     options: dict[str, Any] = {"use_bias": layer.bias}
     if variant is None:
         own = layer.nonlinearity if layer.mode.startswith("RNN") else "tanh"

@@ -22,6 +22,7 @@ from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
 from . import functional
+from .initial_states import for_batch, new_states
 from .spec import Variant
 from .variants import ALL_OPTIONS, check_directions, describe, make_variant
 
@@ -114,6 +115,34 @@ class _WithOptions(torch.nn.Module):
 class _Layer(_WithOptions, torch.nn.RNNBase):
     """What the three layers share."""
 
+    initial_state: bool = False
+
+    def __init__(
+        self,
+        *args: Any,
+        initial_state: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, device=device, dtype=dtype, **kwargs)
+        if initial_state:
+            self.initial_state = True
+            for name, state in new_states(self).items():
+                self.register_parameter(name, torch.nn.Parameter(state))
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, as the constructor did; initial states are zeros again."""
+        super().reset_parameters()
+        if self.initial_state is True:
+            with torch.no_grad():
+                for name in new_states(self):
+                    getattr(self, name).zero_()
+
+    def extra_repr(self) -> str:
+        learned = ["initial_state=True"] if self.initial_state is True else []
+        return ", ".join([super().extra_repr(), *learned])
+
     def _check_variant(self, variant: Variant) -> None:
         check_directions(variant, self.bidirectional)
 
@@ -152,6 +181,9 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
             keywords = {"lengths": lengths, "resets": resets, "return_states": return_states}
             node: tuple[Any, ...] = _node(self, input, hx, **keywords)
             return node
+        # Not any truth: a class that somebody derived may have its own attribute of this name.
+        if hx is None and self.initial_state is True:
+            hx = for_batch(self, input)
         return functional.run_layer(
             _CELL_OF_MODE[self.mode],
             input,
@@ -178,7 +210,9 @@ class LSTM(_Layer, torch.nn.LSTM):
     Constructor arguments, attributes and parameters are those of ``torch.nn.LSTM``; see there. The
     equations are in `fastrnn.reference.lstm_step`. The keywords ``activation``,
     ``recurrent_activation``, ``output_activation``, ``peephole``, ``cell_clip``, ``input_forget``,
-    ``forget_bias`` and ``reverse`` come on top: see `fastrnn.variants`.
+    ``forget_bias`` and ``reverse`` come on top: see `fastrnn.variants`. With ``initial_state=True``
+    the layer has the states that it begins with where none are given as parameters: ``h_0``
+    [L*D, 1, K] and ``c_0`` [L*D, 1, H], zeros at first.
 
     Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
     """
@@ -199,7 +233,8 @@ class LSTM(_Layer, torch.nn.LSTM):
         input : Tensor or PackedSequence
             [T, B, I], [B, T, I] with ``batch_first``, or [T, I] for one sequence.
         hx : (Tensor, Tensor), optional
-            h_0 [L*D, B, K] and c_0 [L*D, B, H], without B for one sequence; zeros if not given.
+            h_0 [L*D, B, K] and c_0 [L*D, B, H], without B for one sequence; if not given zeros, or
+            with ``initial_state=True`` the layer's own, for every sequence.
         lengths : Tensor [B] of integers or sequence of int, optional
             The steps of each sequence, 0 to T, in any order. What lies beyond them is not read.
         resets : Tensor bool, shaped like ``input`` without its features, optional
@@ -231,7 +266,7 @@ class GRU(_Layer, torch.nn.GRU):
     Constructor arguments, attributes and parameters are those of ``torch.nn.GRU``; see there. The
     equations are in `fastrnn.reference.gru_step`. The keywords ``activation``,
     ``recurrent_activation``, ``cell_clip``, ``reset_after`` and ``reverse`` come on top: see
-    `fastrnn.variants`.
+    `fastrnn.variants`; and ``initial_state``, as in `LSTM`, for ``h_0`` [L*D, 1, H].
 
     Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
     """
@@ -254,7 +289,8 @@ class RNN(_Layer, torch.nn.RNN):
 
     Constructor arguments, attributes and parameters are those of ``torch.nn.RNN``; see there. The
     equations are in `fastrnn.reference.rnn_step`. The keywords ``activation``, which takes the
-    place of ``nonlinearity``, ``cell_clip`` and ``reverse`` come on top: see `fastrnn.variants`.
+    place of ``nonlinearity``, ``cell_clip`` and ``reverse`` come on top: see `fastrnn.variants`;
+    and ``initial_state``, as in `LSTM`, for ``h_0`` [L*D, 1, H].
 
     Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
     """

@@ -22,6 +22,7 @@ __all__ = [
     "activations_to_onnx",
     "biases_from_onnx",
     "biases_to_onnx",
+    "dequantized",
     "gates_from_onnx",
     "gates_to_onnx",
     "rows_in_onnx",
@@ -95,6 +96,25 @@ def biases_from_onnx(cell: str, bias: Tensor) -> tuple[Tensor, Tensor]:
     """One direction's bias of ONNX's, [2*G*H], as torch's two, b_ih and b_hh, both [G*H]."""
     b_ih, b_hh = bias.chunk(2)
     return gates_from_onnx(cell, b_ih), gates_from_onnx(cell, b_hh)
+
+
+def dequantized(weight: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    """A weight of a DynamicQuantizeLSTM as an LSTM has it.
+
+    Parameters
+    ----------
+    weight : Tensor [D, anything, G*H] int8 or uint8
+        Transposed, beside the LSTM's.
+    scale, zero_point : Tensor [D] or [D, G*H]
+        Of a direction, or of each column; ``zero_point`` of the weight's dtype.
+
+    Returns
+    -------
+    Tensor [D, G*H, anything]
+        Of the dtype of ``scale``.
+    """
+    scale, zero_point = (one.reshape(len(weight), 1, -1) for one in (scale, zero_point))
+    return ((weight.to(scale.dtype) - zero_point.to(scale.dtype)) * scale).transpose(1, 2)
 
 
 def activations_to_onnx(texts: Sequence[str]) -> tuple[list[str], list[float], list[float]]:

@@ -94,6 +94,20 @@ def test_lengths_become_those_of_the_node_even_0(kind: str) -> None:
     assert_agrees(exported, layer, x, hx, lengths=torch.tensor([0, 1, 4]))
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_initial_states_of_the_layers_own_are_those_of_the_nodes(kind: str) -> None:
+    layer = layer_of(kind, num_layers=2, bidirectional=True, initial_state=True)
+    for name in ("h_0", "c_0")[: 2 if kind == "LSTM" else 1]:
+        torch.nn.init.normal_(getattr(layer, name))
+    exported = Exported(layer, torch.randn(T, B, 3), sizes=({0: Dim("steps"), 1: Dim("batch")},))
+    assert "h_0" in exported.program.model.graph.initializers
+    for node in exported.program.model.graph:
+        if node.op_type == kind:
+            assert all(node.inputs[5 : 7 if kind == "LSTM" else 6])
+    for steps, batch in ((T, B), (1, 1), (9, 4)):
+        assert_agrees(exported, layer, torch.randn(steps, batch, 3))
+
+
 def test_one_sequence_is_exported_without_a_batch() -> None:
     layer = layer_of("LSTM", num_layers=2)
     x, hx = torch.randn(T, 3), state_of(layer)
