@@ -1,95 +1,53 @@
 // Products of rows with packed panels, on the micro-kernel of tile-inl.h.
 
-// Columns of c that a tile of `width` touches, vector by vector.
+// Where the sums of a product go: to c alone, or to what is there or has to be there first
 template <class Real>
-FASTRNN_INLINE void load_columns(const Real* c, int64_t columns, Real* tile, int64_t width) {
-  for (int64_t j = 0; j < width; j += kLanes<Real>) store(tile + j, load_first(c + j, columns - j));
+FASTRNN_INLINE void store_sums(Real* c, int64_t columns, const Real* sums, int64_t width,
+                               const Real* before) {
+  for (int64_t j = 0; j < width && j < columns; j += kLanes<Real>) {
+    const Vec<Real> sum = load(sums + j);
+    const int64_t n = columns - j;
+    store_first(c + j, before ? load_first(before + j, n) + sum : sum, n);
+  }
 }
 
-template <class Real>
-FASTRNN_INLINE void store_columns(Real* c, int64_t columns, const Real* tile, int64_t width) {
-  for (int64_t j = 0; j < width && j < columns; j += kLanes<Real>)
-    store_first(c + j, load(tile + j), columns - j);
-}
-
-template <class Real>
-FASTRNN_INLINE void zero_columns(Real* tile, int64_t width) {
-  for (int64_t j = 0; j < width; j += kLanes<Real>) store(tile + j, Vec<Real>{});
-}
-
-// A panel is read once for every tile of rows; this many bytes of it at a time stay in the
-// second-level cache meanwhile. The sums wait in memory between pieces, unrounded, so the chain of
-// additions is the same with any piece size.
-constexpr int64_t kPanelPieceBytes = 256 * 1024;
-
-// One piece of k goes through all panels before the next one begins: the left-hand operand's share
-// of it stays in a cache that is near.
 template <class Real, int N>
 void product(const Product<Real>& p) {
   constexpr int64_t width = N * kLanes<Real>;
-  constexpr int tallest = max_rows(N);
-  const bool single = p.k.runs == 1 && p.k.tail == 0;
-  const int64_t unit = single ? 1 : p.k.run;  // pieces are whole runs, or any part of a single one
-  const int64_t units = single ? p.k.run : p.k.runs;
-  const int64_t unit_jump = single ? 1 : p.k.jump;
+  const Pieces pieces(p.k);
   const int64_t length = p.k.run * p.k.runs + p.k.tail;
-  const int64_t room = kPanelPieceBytes / (width * static_cast<int64_t>(sizeof(Real)) * unit);
-  const int64_t piece = room > 0 ? room : 1;
-  const Tiling tiling = tile_rows(p.rows, tallest);
-  alignas(64) Real tile[tallest * width];
+  const Tiling tiling = tile_rows(p.rows, max_rows(N));
+  alignas(64) Real sums[kRowsAtOnce<N> * width];
 
-  for (int64_t begin = 0; begin < units; begin += piece) {
-    const int64_t count = units - begin < piece ? units - begin : piece;
-    Runs k = single ? Runs{count} : Runs{p.k.run, count, p.k.jump};
-    if (begin + count == units) {
-      k.tail = p.k.tail;
-      k.tail_at = p.k.tail_at - begin * unit_jump;
-    }
-    const bool from_c = p.accumulate || begin > 0;
-    for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-      const int64_t skipped = (panel - p.panel_begin) * length + begin * unit;
-      const int64_t columns = p.columns - panel * width;
-      const Real* init = p.init ? p.init + panel * p.init_panel : nullptr;
-      for (int64_t t = 0; t < tiling.tiles; ++t) {
-        const int64_t row = tiling.begin(t);
-        const int64_t m = tiling.begin(t + 1) - row;
-        const Real* a[tallest];
-        for (int64_t i = 0; i < m; ++i) {
-          a[i] = p.a[row + i] + begin * unit_jump;
-          if (from_c) {
-            load_columns(p.c[row + i] + panel * p.c_panel, columns, tile + i * width, width);
-          } else if (init) {
-            load_columns(init, width, tile + i * width, width);
-          } else {
-            zero_columns(tile + i * width, width);
-          }
-        }
-        multiply_columns<Real, N>(columns, m, a, {k, 1}, p.panels + skipped * width, tile, width);
-        for (int64_t i = 0; i < m; ++i)
-          store_columns(p.c[row + i] + panel * p.c_panel, columns, tile + i * width, width);
+  for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
+    const Real* w = p.panels + (panel - p.panel_begin) * length * width;
+    const int64_t columns = p.columns - panel * width;
+    const Real* init = p.init ? p.init + panel * p.init_panel : nullptr;
+    for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
+      const int64_t end = t + kTilesAtOnce < tiling.tiles ? t + kTilesAtOnce : tiling.tiles;
+      const int64_t first = tiling.begin(t), rows = tiling.begin(end) - first;
+      multiply_block<Real, N>(columns, tiling, t, end, p.a + first, pieces, 1, w, sums, width);
+      for (int64_t i = 0; i < rows; ++i) {
+        Real* c = p.c[first + i] + panel * p.c_panel;
+        store_sums(c, columns, sums + i * width, width, p.accumulate ? c : init);
       }
     }
   }
 }
 
-// tile += a * b for M rows and N vectors of b's columns from `first` on, the last as far as there
-// are columns
+// tile = a * b, or that is added to it, for a piece of k, M rows and N vectors of b's
+// columns from `first` on, the last as far as there are columns
 template <class Real, int N, bool kWhole, int M>
-FASTRNN_INLINE void multiply_in_place(const InPlaceProduct<Real>& p, const Real* const* a,
-                                      int64_t first, Real* tile) {
+FASTRNN_INLINE void multiply_in_place(const InPlaceProduct<Real>& p, const Pieces::Piece& piece,
+                                      const Real* const* a, int64_t first, bool add, Real* tile) {
   constexpr int lanes = kLanes<Real>;
   constexpr int64_t width = kColumnVectors * lanes;
   const int64_t last = p.columns - first - (N - 1) * lanes;
-  Vec<Real> sum[M][N];
-#pragma GCC unroll 16
-  for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) sum[m][n] = load(tile + m * width + n * lanes);
-  }
-  const Real* const* row = p.b;
-  for (int64_t r = 0; r <= p.k.runs; ++r) {
-    const int64_t begin = r < p.k.runs ? r * p.k.jump : p.k.tail_at;
-    const int64_t end = begin + (r < p.k.runs ? p.k.run : p.k.tail);
+  Vec<Real> sum[M][N] = {};
+  const Real* const* row = p.b + piece.begin;
+  for (int64_t r = 0; r <= piece.k.runs; ++r) {
+    const int64_t begin = piece.a + (r < piece.k.runs ? r * piece.k.jump : piece.k.tail_at);
+    const int64_t end = begin + (r < piece.k.runs ? piece.k.run : piece.k.tail);
     for (int64_t k = begin; k < end; ++k, ++row) {
       const Real* b = *row + first;
       Vec<Real> w[N];
@@ -106,32 +64,38 @@ FASTRNN_INLINE void multiply_in_place(const InPlaceProduct<Real>& p, const Real*
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) store(tile + m * width + n * lanes, sum[m][n]);
+    for (int n = 0; n < N; ++n) {
+      Real* to = tile + m * width + n * lanes;
+      store(to, add ? load(to) + sum[m][n] : sum[m][n]);
+    }
   }
 }
 
 template <class Real, int N, bool kWhole, int M = max_rows(kColumnVectors)>
-FASTRNN_INLINE void multiply_rows_in_place(const InPlaceProduct<Real>& p, const Real* const* a,
-                                           int64_t m, int64_t first, Real* tile) {
+FASTRNN_INLINE void multiply_rows_in_place(const InPlaceProduct<Real>& p, const Pieces& pieces,
+                                           const Real* const* a, int64_t m, int64_t first,
+                                           Real* tile) {
   if constexpr (M > 0) {
-    if (m == M) return multiply_in_place<Real, N, kWhole, M>(p, a, first, tile);
-    return multiply_rows_in_place<Real, N, kWhole, M - 1>(p, a, m, first, tile);
+    if (m < M) return multiply_rows_in_place<Real, N, kWhole, M - 1>(p, pieces, a, m, first, tile);
+    for (int64_t i = 0; i < pieces.count; ++i)
+      multiply_in_place<Real, N, kWhole, M>(p, pieces[i], a, first, i > 0, tile);
   }
 }
 
 // The same for m rows and as many vectors as a panel has
 template <class Real, int N = kColumnVectors>
-FASTRNN_INLINE void multiply_panel_in_place(const InPlaceProduct<Real>& p, const Real* const* a,
-                                            int64_t m, int64_t first, Real* tile) {
+FASTRNN_INLINE void multiply_panel_in_place(const InPlaceProduct<Real>& p, const Pieces& pieces,
+                                            const Real* const* a, int64_t m, int64_t first,
+                                            Real* tile) {
   const int64_t columns = p.columns - first;
   if constexpr (N > 1) {
     if (columns <= (N - 1) * kLanes<Real>)
-      return multiply_panel_in_place<Real, N - 1>(p, a, m, first, tile);
+      return multiply_panel_in_place<Real, N - 1>(p, pieces, a, m, first, tile);
   }
   if (columns >= N * kLanes<Real>) {
-    multiply_rows_in_place<Real, N, true>(p, a, m, first, tile);
+    multiply_rows_in_place<Real, N, true>(p, pieces, a, m, first, tile);
   } else {
-    multiply_rows_in_place<Real, N, false>(p, a, m, first, tile);
+    multiply_rows_in_place<Real, N, false>(p, pieces, a, m, first, tile);
   }
 }
 
@@ -139,6 +103,7 @@ template <class Real>
 void product_in_place(const InPlaceProduct<Real>& p) {
   constexpr int64_t width = kColumnVectors * kLanes<Real>;
   constexpr int tallest = max_rows(kColumnVectors);
+  const Pieces pieces(p.k);
   const Tiling tiling = tile_rows(p.rows, tallest);
   alignas(64) Real tile[tallest * width];
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
@@ -146,16 +111,11 @@ void product_in_place(const InPlaceProduct<Real>& p) {
     for (int64_t t = 0; t < tiling.tiles; ++t) {
       const int64_t row = tiling.begin(t);
       const int64_t m = tiling.begin(t + 1) - row;
+      multiply_panel_in_place(p, pieces, p.a + row, m, first, tile);
       for (int64_t i = 0; i < m; ++i) {
-        if (p.accumulate) {
-          load_columns(p.c[row + i] + first, columns, tile + i * width, width);
-        } else {
-          zero_columns(tile + i * width, width);
-        }
+        Real* c = p.c[row + i] + first;
+        store_sums<Real>(c, columns, tile + i * width, width, p.accumulate ? c : nullptr);
       }
-      multiply_panel_in_place(p, p.a + row, m, first, tile);
-      for (int64_t i = 0; i < m; ++i)
-        store_columns(p.c[row + i] + first, columns, tile + i * width, width);
     }
   }
 }
@@ -210,30 +170,27 @@ void outer(const Outer<Real>& p) {
   if (p.K > 0 && p.K <= kThin) return outer_few(p);
   constexpr int N = kColumnVectors;
   constexpr int64_t width = N * kLanes<Real>;
-  constexpr int tallest = max_rows(N);
-  const Tiling tiling = tile_rows(p.rows, tallest);
-  const Steps steps = {{p.K}, p.a_stride};
-  alignas(64) Real tile[tallest * width];
+  const Tiling tiling = tile_rows(p.rows, max_rows(N));
+  const Pieces pieces(Runs{p.K});
+  alignas(64) Real sums[kRowsAtOnce<N> * width];
 
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
     const int64_t columns = p.columns - panel * width;
-    for (int64_t t = 0; t < tiling.tiles; ++t) {
-      const int64_t row = tiling.begin(t);
-      const int64_t m = tiling.begin(t + 1) - row;
-      const Real* a[tallest];
-      for (int64_t i = 0; i < m; ++i) {
-        a[i] = p.a + row + i;
-        zero_columns(tile + i * width, width);
-        const Real* c = p.c + (row + i) * p.c_stride + panel * width;
+    const Real* w = p.panels + (panel - p.panel_begin) * p.panel_stride;
+    for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
+      const int64_t end = t + kTilesAtOnce < tiling.tiles ? t + kTilesAtOnce : tiling.tiles;
+      const int64_t first = tiling.begin(t), rows = tiling.begin(end) - first;
+      const Real* a[kRowsAtOnce<N>];
+      for (int64_t i = 0; i < rows; ++i) {
+        a[i] = p.a + first + i;
+        const Real* c = p.c + (first + i) * p.c_stride + panel * width;
         for (int64_t j = 0; j < width && j < columns; j += kLine<Real>)
           __builtin_prefetch(c + j, 1);
       }
-      multiply_columns<Real, N>(columns, m, a, steps,
-                                p.panels + (panel - p.panel_begin) * p.panel_stride, tile, width);
-      for (int64_t i = 0; i < m; ++i) {
-        Real* c = p.c + (row + i) * p.c_stride + panel * width;
-        for (int64_t j = 0; j < width && j < columns; j += kLanes<Real>)
-          add_or_store<Real>(load(tile + i * width + j), p.accumulate, columns - j, c + j);
+      multiply_block<Real, N>(columns, tiling, t, end, a, pieces, p.a_stride, w, sums, width);
+      for (int64_t i = 0; i < rows; ++i) {
+        Real* c = p.c + (first + i) * p.c_stride + panel * width;
+        store_sums<Real>(c, columns, sums + i * width, width, p.accumulate ? c : nullptr);
       }
     }
   }

@@ -11,6 +11,7 @@ struct CellPanel {
   static constexpr int kGateVectors = C::kGates * kUnitVectors;
   static constexpr int kHiddenVectors = C::kHiddenGates * kUnitVectors;
   static constexpr int kTallest = max_rows(kGateVectors);
+  static constexpr int kRowsAtOnce = kTilesAtOnce * kTallest;
 };
 
 // What the lanes at `place` of a panel row need beside their states
@@ -26,24 +27,44 @@ FASTRNN_INLINE Extras<Vec<Real>> extras_of(const Step<Real>& p, int64_t place) {
   return extras;
 }
 
+// What the pre-activations of some rows are made of, with kWidth elements from row to row: the
+// product of the input with its gates and their bias, or null where the rows know it as their
+// projected input; and the product of the hidden state with its gates. The former is complete
+// before the latter, summed from zero as well, is added: a sum of small numbers is not rounded at
+// the size of a large one.
+template <class Real>
+struct Shares {
+  const Real* input;
+  const Real* hidden;
+};
+
 // Each row's arithmetic must not depend on its neighbours. That holds as long as the compiler emits
 // these equations once: a copy inlined for another tile height might contract other additions into
 // fused multiply-adds.
 template <class C, class Real>
-FASTRNN_NOINLINE void apply_forward(const ForwardStep<Real>& p, const Real* tile,
+FASTRNN_NOINLINE void apply_forward(const ForwardStep<Real>& p, const Shares<Real>& shares,
                                     const ForwardRow<Real>* rows, int64_t count, int64_t panel) {
   typedef CellPanel<C, Real> Panel;
   constexpr int lanes = kLanes<Real>;
+  const Real* bias = p.bias + panel * Panel::kWidth;
   for (int64_t m = 0; m < count; ++m) {
     const ForwardRow<Real>& row = rows[m];
+    const Real* input = shares.input ? shares.input + m * Panel::kWidth : row.x + panel * p.x_panel;
+    const Real* hidden = shares.hidden + m * Panel::kWidth;
     for (int u = 0; u < Panel::kUnitVectors; ++u) {
       const int64_t unit = panel * Panel::kUnits + u * lanes;
       const int64_t valid = p.H - unit;
       if (valid <= 0) break;
       const Extras<Vec<Real>> extras = extras_of<C>(p, panel * Panel::kWidth + u * lanes);
       Vec<Real> pre[C::kSlots], saved[C::kSlots], h_prev = {}, c_prev = {}, h, c;
-      for (int s = 0; s < C::kSlots; ++s)
-        pre[s] = load(tile + m * Panel::kWidth + s * Panel::kUnits + u * lanes);
+      for (int s = 0; s < C::kSlots; ++s) {
+        const int gate = s - C::kInputSlot, hidden_gate = s - C::kHiddenSlot;
+        const bool has_input = gate >= 0 && gate < C::kGates;
+        const Real* from = has_input ? input + gate * Panel::kUnits : bias + s * Panel::kUnits;
+        pre[s] = load(from + u * lanes);
+        if (p.K > 0 && hidden_gate >= 0 && hidden_gate < C::kHiddenGates)
+          pre[s] += load(hidden + hidden_gate * Panel::kUnits + u * lanes);
+      }
       if constexpr (C::kReadsPreviousHidden) h_prev = load_first(row.h_prev + unit, valid);
       if constexpr (C::kHasCellState) c_prev = load(row.c_prev + unit);
       C::forward(pre, h_prev, c_prev, extras, saved, h, c);
@@ -59,58 +80,98 @@ FASTRNN_NOINLINE void apply_forward(const ForwardStep<Real>& p, const Real* tile
   }
 }
 
-// The pre-activations before any product: the bias, or the projected input where it has been added
-// already.
+// Where a panel has one gate, its first columns are the units that it has.
 template <class C, class Real>
-FASTRNN_INLINE void start_tile(const ForwardStep<Real>& p, const ForwardRow<Real>* rows, int64_t m,
-                               int64_t panel, Real* tile) {
+FASTRNN_INLINE int64_t columns_of(const ForwardStep<Real>& p, int64_t panel) {
   typedef CellPanel<C, Real> Panel;
-  const Real* bias = p.bias + panel * Panel::kWidth;
-  for (int64_t i = 0; i < m; ++i) {
-    const Real* x = rows[i].x + panel * p.x_panel;
-    for (int s = 0; s < C::kSlots; ++s) {
-      const int place = s - C::kInputSlot;
-      const bool projected = p.I == 0 && place >= 0 && place < C::kGates;
-      const Real* from = projected ? x + place * Panel::kUnits : bias + s * Panel::kUnits;
-      load_columns(from, Panel::kUnits, tile + i * Panel::kWidth + s * Panel::kUnits,
-                   Panel::kUnits);
-    }
+  return C::kSlots == 1 ? p.H - panel * Panel::kUnits : Panel::kWidth;
+}
+
+// The bias joins the product of the input with its gates.
+template <class C, class Real>
+FASTRNN_INLINE void add_bias(const ForwardStep<Real>& p, int64_t count, int64_t panel,
+                             Real* input) {
+  typedef CellPanel<C, Real> Panel;
+  const Real* bias = p.bias + panel * Panel::kWidth + C::kInputSlot * Panel::kUnits;
+  const int64_t columns = columns_of<C>(p, panel);
+  for (int64_t m = 0; m < count; ++m, input += Panel::kWidth) {
+    for (int64_t j = 0; j < C::kGates * Panel::kUnits && j < columns; j += kLanes<Real>)
+      store(input + j, load(bias + j) + load(input + j));
   }
 }
 
-// tile += rows of a times the first columns of the panel. A single row cannot keep the multipliers
-// busy with the chains of one panel, and so takes two panels at once.
-template <class Real, int N, int P>
-FASTRNN_INLINE void multiply_panels(int64_t columns, int64_t m, const Real* const* a, int64_t K,
-                                    const Real* panel, Real* tile, int64_t tile_stride) {
-  const Steps steps = {{K}, 1};
-  if constexpr (P == 1) {
-    multiply_columns<Real, N>(columns, m, a, steps, panel, tile, tile_stride);
-  } else {
-    multiply_tile<Real, 1, N, N, P>(a, steps, panel, K * N * kLanes<Real>, tile, tile_stride);
+// The projected input comes from afar, and is there when the product is done.
+template <class C, class Real>
+FASTRNN_INLINE void fetch_projected(const ForwardStep<Real>& p, const ForwardRow<Real>* rows,
+                                    int64_t count, int64_t panel) {
+  for (int64_t r = 0; r < count; ++r) {
+    for (int64_t j = 0; j < C::kGates * CellPanel<C, Real>::kUnits; j += kLine<Real>)
+      __builtin_prefetch(rows[r].x + panel * p.x_panel + j);
   }
 }
 
-// The rows of one tile and the units of P panels from `panel` on; P is 1 unless m is.
-template <class C, class Real, int P>
-FASTRNN_INLINE void step_tile(const ForwardStep<Real>& p, const ForwardRow<Real>* rows, int64_t m,
-                              int64_t panel, Real* tile) {
+// The tiles begin .. end of the rows and the units of one panel
+template <class C, class Real>
+void step_block(const ForwardStep<Real>& p, const Tiling& tiling, int64_t begin, int64_t end,
+                int64_t panel) {
   typedef CellPanel<C, Real> Panel;
-  constexpr int N = Panel::kGateVectors, hidden = Panel::kHiddenVectors;
+  constexpr int N = Panel::kGateVectors, hidden_vectors = Panel::kHiddenVectors;
+  const ForwardRow<Real>* rows = p.rows + tiling.begin(begin);
   const int64_t from = (panel - p.panel_begin) * kLanes<Real>;
-  // Where a panel has one gate, its first columns are the units that it has.
-  const int64_t columns = C::kSlots == 1 ? p.H - panel * Panel::kUnits : Panel::kWidth;
-  const Real* a[Panel::kTallest];
-  for (int i = 0; i < P; ++i) start_tile<C>(p, rows, m, panel + i, tile + i * Panel::kWidth);
+  const int64_t count = tiling.begin(end) - tiling.begin(begin);
+  const int64_t columns = columns_of<C>(p, panel);
+  alignas(64) Real input[Panel::kRowsAtOnce * Panel::kWidth];
+  alignas(64) Real hidden[Panel::kRowsAtOnce * Panel::kWidth];
+  const Real* a[Panel::kRowsAtOnce];
   if (p.I > 0) {
-    for (int64_t r = 0; r < m; ++r) a[r] = rows[r].x;
-    multiply_panels<Real, N, P>(columns, m, a, p.I, p.w_ih + from * N * p.I,
-                                tile + C::kInputSlot * Panel::kUnits, Panel::kWidth);
+    for (int64_t r = 0; r < count; ++r) a[r] = rows[r].x;
+    multiply_block<Real, N>(columns, tiling, begin, end, a, Pieces(Runs{p.I}), 1,
+                            p.w_ih + from * N * p.I, input, Panel::kWidth);
+    add_bias<C>(p, count, panel, input);
   }
-  for (int64_t r = 0; r < m; ++r) a[r] = rows[r].h_prev;
-  multiply_panels<Real, hidden, P>(columns, m, a, p.K, p.w_hh + from * hidden * p.K,
-                                   tile + C::kHiddenSlot * Panel::kUnits, Panel::kWidth);
-  for (int i = 0; i < P; ++i) apply_forward<C>(p, tile + i * Panel::kWidth, rows, m, panel + i);
+  if (p.I == 0) fetch_projected<C>(p, rows, count, panel);
+  if (p.K > 0) {
+    for (int64_t r = 0; r < count; ++r) a[r] = rows[r].h_prev;
+    multiply_block<Real, hidden_vectors>(columns, tiling, begin, end, a, Pieces(Runs{p.K}), 1,
+                                         p.w_hh + from * hidden_vectors * p.K, hidden,
+                                         Panel::kWidth);
+  }
+  apply_forward<C>(p, Shares<Real>{p.I > 0 ? input : nullptr, hidden}, rows, count, panel);
+}
+
+// A single row cannot keep the multipliers busy with the chains of one panel, and so takes two
+// panels at once: tile[panel] = a * panel.
+template <class Real, int N>
+FASTRNN_INLINE void multiply_pair(const Real* a, int64_t K, const Real* panels, Real* tile,
+                                  int64_t tile_stride) {
+  const Pieces pieces(Runs{K});
+  const int64_t panel_stride = K * N * kLanes<Real>;
+  for (int64_t i = 0; i < pieces.count; ++i) {
+    const Pieces::Piece piece = pieces[i];
+    const Real* at[] = {a + piece.a};
+    const Real* w = panels + piece.begin * N * kLanes<Real>;
+    multiply_tile<Real, 1, N, N, 2>(at, {piece.k, 1}, w, panel_stride, i > 0, tile, tile_stride);
+  }
+}
+
+template <class C, class Real>
+void step_pair(const ForwardStep<Real>& p, int64_t panel) {
+  typedef CellPanel<C, Real> Panel;
+  constexpr int N = Panel::kGateVectors, hidden_vectors = Panel::kHiddenVectors;
+  const int64_t from = (panel - p.panel_begin) * kLanes<Real>;
+  alignas(64) Real input[2 * Panel::kWidth], hidden[2 * Panel::kWidth];
+  if (p.I > 0)
+    multiply_pair<Real, N>(p.rows->x, p.I, p.w_ih + from * N * p.I, input, Panel::kWidth);
+  if (p.K > 0) {
+    multiply_pair<Real, hidden_vectors>(p.rows->h_prev, p.K, p.w_hh + from * hidden_vectors * p.K,
+                                        hidden, Panel::kWidth);
+  }
+  for (int i = 0; i < 2; ++i) {
+    Real* own = input + i * Panel::kWidth;
+    if (p.I > 0) add_bias<C>(p, 1, panel + i, own);
+    const Shares<Real> shares = {p.I > 0 ? own : nullptr, hidden + i * Panel::kWidth};
+    apply_forward<C>(p, shares, p.rows, 1, panel + i);
+  }
 }
 
 template <class C, class Real>
@@ -118,26 +179,24 @@ void forward_step(const ForwardStep<Real>& p) {
   typedef CellPanel<C, Real> Panel;
   constexpr int kPair = 2;
   const Tiling tiling = tile_rows(p.count, Panel::kTallest);
-  alignas(64) Real tile[Panel::kTallest * Panel::kWidth];
-
   for (int64_t i = p.panel_begin; i < p.panel_end;) {
     const int64_t panels = p.count == 1 && i + kPair <= p.panel_end ? kPair : 1;
     const int64_t panel = p.descending ? p.panel_begin + p.panel_end - panels - i : i;
     if (panels == kPair) {
-      step_tile<C, Real, kPair>(p, p.rows, 1, panel, tile);
+      step_pair<C>(p, panel);
     } else {
-      for (int64_t t = 0; t < tiling.tiles; ++t) {
-        const int64_t row = tiling.begin(t);
-        step_tile<C, Real, 1>(p, p.rows + row, tiling.begin(t + 1) - row, panel, tile);
+      for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
+        const int64_t end = t + kTilesAtOnce < tiling.tiles ? t + kTilesAtOnce : tiling.tiles;
+        step_block<C>(p, tiling, t, end, panel);
       }
     }
     i += panels;
   }
 }
 
-// The second stage's equations, on what has become of the last slot
+// The second stage's equations; its product joins the last slot
 template <class C, class Real>
-FASTRNN_NOINLINE void apply_forward_last(const ForwardStep<Real>& p, const Real* tile,
+FASTRNN_NOINLINE void apply_forward_last(const ForwardStep<Real>& p, const Real* hidden,
                                          const ForwardRow<Real>* rows, int64_t count,
                                          int64_t panel) {
   typedef CellPanel<C, Real> Panel;
@@ -152,7 +211,8 @@ FASTRNN_NOINLINE void apply_forward_last(const ForwardStep<Real>& p, const Real*
       Real* at = row.saved + panel * Panel::kWidth + u * lanes;
       Vec<Real> saved[C::kSlots];
       for (int s = 0; s + 1 < C::kSlots; ++s) saved[s] = load(at + s * Panel::kUnits);
-      saved[C::kSlots - 1] = load(tile + m * Panel::kUnits + u * lanes);
+      saved[C::kSlots - 1] =
+          load(at + (C::kSlots - 1) * Panel::kUnits) + load(hidden + m * Panel::kUnits + u * lanes);
       store(at + (C::kSlots - 1) * Panel::kUnits, saved[C::kSlots - 1]);
       const Vec<Real> h_prev = load_first(row.h_prev + unit, valid);
       store_first(row.h + unit, C::forward_last(saved, h_prev, extras), valid);
@@ -163,24 +223,21 @@ FASTRNN_NOINLINE void apply_forward_last(const ForwardStep<Real>& p, const Real*
 template <class C, class Real>
 void forward_last(const ForwardStep<Real>& p) {
   typedef CellPanel<C, Real> Panel;
-  constexpr int N = Panel::kUnitVectors, tallest = max_rows(N);
-  const Tiling tiling = tile_rows(p.count, tallest);
-  const int64_t last = (C::kSlots - 1) * Panel::kUnits;
-  alignas(64) Real tile[tallest * Panel::kUnits];
-  const Real* a[tallest];
+  constexpr int N = Panel::kUnitVectors;
+  const Tiling tiling = tile_rows(p.count, max_rows(N));
+  const Pieces pieces(Runs{p.K});
+  alignas(64) Real hidden[kRowsAtOnce<N> * Panel::kUnits];
+  const Real* a[kRowsAtOnce<N>];
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
     const Real* weights = p.w_hh + (panel - p.panel_begin) * Panel::kUnits * p.K;
-    for (int64_t t = 0; t < tiling.tiles; ++t) {
+    for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
+      const int64_t end = t + kTilesAtOnce < tiling.tiles ? t + kTilesAtOnce : tiling.tiles;
       const ForwardRow<Real>* rows = p.rows + tiling.begin(t);
-      const int64_t m = tiling.begin(t + 1) - tiling.begin(t);
-      for (int64_t i = 0; i < m; ++i) {
-        a[i] = rows[i].reset_hidden;
-        load_columns(rows[i].saved + panel * Panel::kWidth + last, Panel::kUnits,
-                     tile + i * Panel::kUnits, Panel::kUnits);
-      }
-      multiply_panels<Real, N, 1>(p.H - panel * Panel::kUnits, m, a, p.K, weights, tile,
-                                  Panel::kUnits);
-      apply_forward_last<C>(p, tile, rows, m, panel);
+      const int64_t count = tiling.begin(end) - tiling.begin(t);
+      for (int64_t i = 0; i < count; ++i) a[i] = rows[i].reset_hidden;
+      multiply_block<Real, N>(p.H - panel * Panel::kUnits, tiling, t, end, a, pieces, 1, weights,
+                              hidden, Panel::kUnits);
+      apply_forward_last<C>(p, hidden, rows, count, panel);
     }
   }
 }
@@ -197,50 +254,53 @@ FASTRNN_INLINE void add_block(const Real* x, const Real* w, int64_t K, int64_t r
   }
 }
 
-// tile += x * w^T for the units of one panel, w as torch keeps it
+// tile = x * w^T for the units of one panel, w as torch keeps it
 template <class C, class Real>
 FASTRNN_INLINE void multiply_unpacked(const Real* x, const Real* w, int64_t K, int64_t H,
                                       int64_t panel, const int* gate, Real* tile) {
   typedef CellPanel<C, Real> Panel;
   constexpr int lanes = kLanes<Real>, vectors = Panel::kGateVectors;
-  Vec<Real> sum[vectors];
   const Real* from[vectors];
   int64_t rows[vectors];
   bool whole = true;
   for (int v = 0; v < vectors; ++v) {
     const int64_t unit = panel * Panel::kUnits + v % Panel::kUnitVectors * lanes;
-    sum[v] = load(tile + v * lanes);
     from[v] = w + (gate[v / Panel::kUnitVectors] * H + unit) * K;
     rows[v] = H - unit;
     whole = whole && rows[v] >= lanes;
   }
-  int64_t k = 0;
-  if (whole) {
-    for (; k + lanes <= K; k += lanes) {
+  const Pieces pieces(Runs{K});
+  for (int64_t i = 0; i < pieces.count; ++i) {
+    const int64_t end = pieces[i].begin + pieces[i].k.run;
+    int64_t k = pieces[i].begin;
+    Vec<Real> sum[vectors] = {};
+    if (whole) {
+      for (; k + lanes <= end; k += lanes) {
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v)
-        add_block<Real, true>(x + k, from[v] + k, K, lanes, lanes, sum[v]);
+        for (int v = 0; v < vectors; ++v)
+          add_block<Real, true>(x + k, from[v] + k, K, lanes, lanes, sum[v]);
+      }
     }
-  }
-  for (; k < K; k += lanes) {
+    for (; k < end; k += lanes) {
+      for (int v = 0; v < vectors; ++v)
+        add_block<Real, false>(x + k, from[v] + k, K, rows[v], end - k, sum[v]);
+    }
     for (int v = 0; v < vectors; ++v)
-      add_block<Real, false>(x + k, from[v] + k, K, rows[v], K - k, sum[v]);
+      store(tile + v * lanes, i == 0 ? sum[v] : load(tile + v * lanes) + sum[v]);
   }
-  for (int v = 0; v < vectors; ++v) store(tile + v * lanes, sum[v]);
 }
 
 template <class C, class Real>
 void forward_row(const ForwardStep<Real>& p) {
   typedef CellPanel<C, Real> Panel;
-  alignas(64) Real tile[Panel::kWidth];
+  alignas(64) Real input[Panel::kWidth], hidden[Panel::kWidth];
   const ForwardRow<Real>& row = *p.rows;
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    start_tile<C>(p, &row, 1, panel, tile);
-    multiply_unpacked<C>(row.x, p.w_ih, p.I, p.H, panel, C::kGateOfSlot + C::kInputSlot,
-                         tile + C::kInputSlot * Panel::kUnits);
+    multiply_unpacked<C>(row.x, p.w_ih, p.I, p.H, panel, C::kGateOfSlot + C::kInputSlot, input);
+    add_bias<C>(p, 1, panel, input);
     multiply_unpacked<C>(row.h_prev, p.w_hh, p.K, p.H, panel, C::kGateOfSlot + C::kHiddenSlot,
-                         tile + C::kHiddenSlot * Panel::kUnits);
-    apply_forward<C>(p, tile, &row, 1, panel);
+                         hidden);
+    apply_forward<C>(p, Shares<Real>{input, hidden}, &row, 1, panel);
   }
 }
 

@@ -23,6 +23,52 @@ struct Steps {
   int64_t stride;
 };
 
+// The sum of a product over k is cut into pieces of about this length. Each is summed from zero,
+// then they are added in their order: rounding errors stay small where K is large, and a piece of a
+// panel stays in the first-level cache while all tiles of rows pass over it. Where the cuts fall
+// depends on k alone.
+constexpr int64_t kPiece = 256;
+constexpr int64_t kPieceUnit = 16;
+
+FASTRNN_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+class Pieces {
+ public:
+  explicit Pieces(const Runs& k) : k_(k) {
+    single_ = k.runs == 1 && k.tail == 0;
+    const int64_t unit = single_ ? 1 : k.run, units = single_ ? k.run : k.runs;
+    const int64_t wanted = (units * unit + kPiece / 2) / kPiece;
+    count = wanted > 0 ? wanted : 1;
+    each_ = (units + count - 1) / count;
+    if (single_) each_ = round_up(each_, kPieceUnit);
+    count = each_ > 0 ? (units + each_ - 1) / each_ : 1;
+  }
+
+  // k of the i-th piece; where it begins, in a row of the left-hand operand and in k
+  struct Piece {
+    Runs k;
+    int64_t a, begin;
+  };
+  Piece operator[](int64_t i) const {
+    const int64_t first = i * each_, units = single_ ? k_.run : k_.runs;
+    const int64_t left = units - first, own = left < each_ ? left : each_;
+    if (single_) return {Runs{own}, first, first};
+    Piece piece = {Runs{k_.run, own, k_.jump}, first * k_.jump, first * k_.run};
+    if (i + 1 == count) {
+      piece.k.tail = k_.tail;
+      piece.k.tail_at = k_.tail_at - piece.a;
+    }
+    return piece;
+  }
+
+  int64_t count;
+
+ private:
+  Runs k_;
+  bool single_;
+  int64_t each_;  // units of a piece: elements of a single run, or whole runs
+};
+
 // Elements of a cache line
 template <class Real>
 constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(Real));
@@ -36,25 +82,17 @@ FASTRNN_INLINE void fetch_run(const Real* const (&row)[M], int64_t offset, int64
   }
 }
 
-// tile[p][m][n] += sum over k of a[m][k] * panel[p][k][n], for P panels at once; panel: [k][W
-// vectors], of which N count, `panel_stride` apart. Rows of the tile are `tile_stride` apart, its
-// panels M of them.
+// tile[p][m][n] = sum over k of a[m][k] * panel[p][k][n], or that is added to it (kAdd), for P
+// panels at once; panel: [k][W vectors], of which N count, `panel_stride` apart. Rows of the tile
+// are `tile_stride` apart, its panels M of them.
 template <class Real, int M, int N, int W = N, int P = 1>
 FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, const Real* panel,
-                                  int64_t panel_stride, Real* tile, int64_t tile_stride) {
+                                  int64_t panel_stride, bool add, Real* tile, int64_t tile_stride) {
   constexpr int lanes = kLanes<Real>;
   const Real* row[M];
-  Vec<Real> sum[P][M][N];
+  Vec<Real> sum[P][M][N] = {};
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) row[m] = a[m];
-#pragma GCC unroll 16
-  for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 16
-      for (int n = 0; n < N; ++n) sum[p][m][n] = load(tile + (p * M + m) * tile_stride + n * lanes);
-    }
-  }
   const Runs& all = steps.k;
   const int64_t runs = all.runs + (all.tail > 0);
   int64_t at = 0;
@@ -85,7 +123,10 @@ FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, cons
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
-      for (int n = 0; n < N; ++n) store(tile + (p * M + m) * tile_stride + n * lanes, sum[p][m][n]);
+      for (int n = 0; n < N; ++n) {
+        Real* to = tile + (p * M + m) * tile_stride + n * lanes;
+        store(to, add ? load(to) + sum[p][m][n] : sum[p][m][n]);
+      }
     }
   }
 }
@@ -93,21 +134,51 @@ FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, cons
 // The same for 1 to M rows and one panel.
 template <class Real, int N, int W = N, int M = max_rows(W)>
 void multiply_rows(int64_t rows, const Real* const* a, const Steps& steps, const Real* panel,
-                   Real* tile, int64_t tile_stride) {
+                   bool add, Real* tile, int64_t tile_stride) {
   if constexpr (M > 0) {
-    if (rows == M) return multiply_tile<Real, M, N, W>(a, steps, panel, 0, tile, tile_stride);
-    return multiply_rows<Real, N, W, M - 1>(rows, a, steps, panel, tile, tile_stride);
+    if (rows == M) return multiply_tile<Real, M, N, W>(a, steps, panel, 0, add, tile, tile_stride);
+    return multiply_rows<Real, N, W, M - 1>(rows, a, steps, panel, add, tile, tile_stride);
   }
 }
 
 // The same for the first 1 to N of W vectors: the last panel of an operand may be partly filled.
 template <class Real, int W, int N = W>
 FASTRNN_INLINE void multiply_columns(int64_t columns, int64_t rows, const Real* const* a,
-                                     const Steps& steps, const Real* panel, Real* tile,
+                                     const Steps& steps, const Real* panel, bool add, Real* tile,
                                      int64_t tile_stride) {
   if constexpr (N > 1) {
     if (columns <= (N - 1) * kLanes<Real>)
-      return multiply_columns<Real, W, N - 1>(columns, rows, a, steps, panel, tile, tile_stride);
+      return multiply_columns<Real, W, N - 1>(columns, rows, a, steps, panel, add, tile,
+                                              tile_stride);
   }
-  multiply_rows<Real, N, W>(rows, a, steps, panel, tile, tile_stride);
+  multiply_rows<Real, N, W>(rows, a, steps, panel, add, tile, tile_stride);
+}
+
+// Tiles of rows that pass over a piece of a panel before the next one comes; their sums wait in
+// memory.
+constexpr int kTilesAtOnce = 8;
+
+template <int kVectors>
+constexpr int kRowsAtOnce = kTilesAtOnce * max_rows(kVectors);
+
+// sums[row] = the product of row `a` with a panel, for the tiles begin .. end of a tiling; both are
+// counted from the first row of these.
+template <class Real, int W>
+FASTRNN_INLINE void multiply_block(int64_t columns, const Tiling& tiling, int64_t begin,
+                                   int64_t end, const Real* const* a, const Pieces& pieces,
+                                   int64_t stride, const Real* panel, Real* sums,
+                                   int64_t sums_stride) {
+  const int64_t first = tiling.begin(begin);
+  for (int64_t i = 0; i < pieces.count; ++i) {
+    const Pieces::Piece piece = pieces[i];
+    const Steps steps = {piece.k, stride};
+    const Real* w = panel + piece.begin * W * kLanes<Real>;
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t row = tiling.begin(t) - first, m = tiling.begin(t + 1) - first - row;
+      const Real* at[max_rows(W)];
+      for (int64_t r = 0; r < m; ++r) at[r] = a[row + r] + piece.a * stride;
+      Real* tile = sums + row * sums_stride;
+      multiply_columns<Real, W>(columns, m, at, steps, w, i > 0, tile, sums_stride);
+    }
+  }
 }
