@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import roads
 import torch  # before the engine, so that both share one pool of threads
 from hypothesis import HealthCheck, settings
 
@@ -30,6 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def each_isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Force one instruction set that this machine has; the test runs once for each."""
     with isa.force(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=roads.ROADS)
+def each_road(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Send every call of the test by one road to the engine; the test runs once for each."""
+    with roads.road(request.param):
         yield request.param
 
 

@@ -78,7 +78,7 @@ def test_functions_compute_what_torch_computes_in_float64(case):
     got = run(stateless, like(x, case.dtype), like(hx, case.dtype))
     expected = run(judge, like(x, dtype), like(hx, dtype))
     for g, e in zip(got, expected, strict=True):
-        assert_same(g, e, case.dtype)
+        assert_same(g, e, case)
 
 
 @pytest.mark.parametrize(("kind", "options"), VARIANTS)

@@ -40,7 +40,7 @@ def assert_torchs(case):
     got = run(fast, like(x, case.dtype), like(hx, case.dtype))
     expected = run(plain, like(x, case.dtype), like(hx, case.dtype))
     for g, e in zip(got, expected, strict=True):
-        assert_same(g, e, case.dtype)
+        assert_same(g, e, case)
 
 
 @pytest.mark.usefixtures("each_isa")
