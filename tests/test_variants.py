@@ -119,6 +119,7 @@ def test_every_option_with_every_other_is_what_the_equations_say(case, data):
     assert_computes_the_equations(layer, case, **keywords)
 
 
+@pytest.mark.usefixtures("each_road")
 @pytest.mark.usefixtures("each_isa")
 @one_of_each
 def test_an_option_alone_is_what_the_equations_say(kind, options):
@@ -143,6 +144,7 @@ def test_gradients_are_those_of_finite_differences(kind, options):
     assert torch.autograd.gradcheck(call, (x, *states, *weights))
 
 
+@pytest.mark.usefixtures("each_road")
 @pytest.mark.parametrize(
     ("kind", "options"),
     [("LSTM", {"peephole": "ifo", "cell_clip": 2.0}), ("GRU", {"reset_after": False})],
