@@ -1,10 +1,14 @@
-"""What all tests share: the hypothesis profile, fixtures for ISAs and for numbers of threads."""
+"""What all tests share: the hypothesis profile, which skips are in order, and fixtures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+import roads
 import torch  # before the engine, so that both share one pool of threads
 from hypothesis import HealthCheck, settings
 
@@ -19,6 +23,44 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("fastrnn")
+
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--allowed-skips",
+        metavar="FILE",
+        type=Path,
+        help="make every skip a failure but those that a line of FILE matches, 'path: reason' with "
+        "wildcards; '#' begins a comment",
+    )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+    return _without_strange_skips((yield), item.config)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[Any]:
+    return _without_strange_skips((yield), collector.config)
+
+
+def _without_strange_skips(report: Report, config: pytest.Config) -> Report:
+    """The report; a failure in place of a skip that the file of --allowed-skips does not list."""
+    allowed: Path | None = config.getoption("--allowed-skips")
+    if allowed is None or not report.skipped or hasattr(report, "wasxfail"):
+        return report
+    assert isinstance(report.longrepr, tuple)
+    reason = report.longrepr[2].removeprefix("Skipped: ")
+    skip = f"{report.nodeid.partition('::')[0]}: {reason}"
+    lines = (line.partition("#")[0].strip() for line in allowed.read_text().splitlines())
+    if not any(fnmatchcase(skip, line) for line in lines):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which {allowed} does not allow: {skip}"
+    return report
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,6 +80,13 @@ def _every_thread() -> None:
     """As many threads as a test asks for, on a machine that has fewer processors or is busy too."""
     _core.kernels.pretend_processors(64)
     _core.kernels.pretend_crowded(-1)
+
+
+@pytest.fixture(params=roads.ROADS)
+def each_road(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Send every call of the test by one road to the engine; the test runs once for each."""
+    with roads.road(request.param):
+        yield request.param
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_lengths_give_what_torch_gives_by_packing(case, data):
     got = run(Called(fast, lengths=lengths), like(x, case.dtype), like(hx, case.dtype))
     expected = run(PackRunUnpack(plain, lengths), like(x, case.dtype), like(hx, case.dtype))
     for g, e in zip(got, expected, strict=True):
-        assert_same(g, e, case.dtype)
+        assert_same(g, e, case)
 
 
 @given(case=cases(form="dense"), data=st.data())
@@ -73,7 +73,7 @@ def test_the_reference_computes_the_same(case, data):
     got = run(Called(layer, lengths=lengths), like(x, case.dtype), like(hx, case.dtype))
     expected = run(OnReference(layer, lengths=lengths), like(x, case.dtype), like(hx, case.dtype))
     for g, e in zip(got, expected, strict=True):
-        assert_same(g, e, case.dtype)
+        assert_same(g, e, case)
 
 
 @pytest.mark.parametrize(

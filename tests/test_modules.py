@@ -40,7 +40,7 @@ def assert_torchs(case):
     got = run(fast, like(x, case.dtype), like(hx, case.dtype))
     expected = run(plain, like(x, case.dtype), like(hx, case.dtype))
     for g, e in zip(got, expected, strict=True):
-        assert_same(g, e, case.dtype)
+        assert_same(g, e, case)
 
 
 @pytest.mark.usefixtures("each_isa")
@@ -413,6 +413,7 @@ def test_layers_are_instances_of_torchs():
     assert isinstance(fastrnn.GRU(3, 4), nn.RNNBase)
 
 
+@pytest.mark.usefixtures("each_road")
 def test_hooks_of_every_kind_fire():
     layer, seen = fastrnn.LSTM(3, 4), []
     layer.register_forward_pre_hook(lambda *_: seen.append("before"))
@@ -426,6 +427,7 @@ def test_hooks_of_every_kind_fire():
     assert set(seen[2:]) == {"backward", "gradient", "done"}
 
 
+@pytest.mark.usefixtures("each_road")
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_tied_weight_collects_the_gradients_of_both_its_places(kind):
     fast, plain = Case(kind, input_size=4, num_layers=2, dtype=F64).pair()

@@ -13,6 +13,7 @@ import fastrnn
 LAYERS = ["LSTM", "GRU", "RNN"]
 
 
+@pytest.mark.usefixtures("each_road")
 @pytest.mark.parametrize("name", LAYERS)
 def test_second_derivatives_are_right(name: str) -> None:
     layer = getattr(fastrnn, name)(3, 4, num_layers=2, bidirectional=True).double()
@@ -68,6 +69,7 @@ def test_a_negative_view_is_read_with_its_sign() -> None:
     assert torch.equal(layer(negative)[0], layer(-x)[0])
 
 
+@pytest.mark.usefixtures("each_road")
 def test_an_infinite_gradient_stops_at_a_closed_relu_as_in_torch() -> None:
     plain, fast = torch.nn.RNN(3, 8, nonlinearity="relu"), fastrnn.RNN(3, 8, nonlinearity="relu")
     fast.load_state_dict(plain.state_dict())
@@ -83,6 +85,7 @@ def test_an_infinite_gradient_stops_at_a_closed_relu_as_in_torch() -> None:
         torch.testing.assert_close(got, want)
 
 
+@pytest.mark.usefixtures("each_road")
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_nobody_needs_are_not_computed(name: str) -> None:
     layer = getattr(fastrnn, name)(3, 4, num_layers=2)

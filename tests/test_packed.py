@@ -21,7 +21,7 @@ def test_packed_batches_give_torchs_outputs_and_gradients(case):
     got = run(fast, like(x, case.dtype), like(hx, case.dtype))
     expected = run(plain, like(x, case.dtype), like(hx, case.dtype))
     for g, e in zip(got, expected, strict=True):
-        assert_same(g, e, case.dtype)
+        assert_same(g, e, case)
 
 
 @pytest.mark.parametrize("form", ["packed", "unsorted"])

@@ -86,7 +86,7 @@ def test_a_batch_with_resets_is_its_stretches_run_one_by_one(drawn):
     got = run(called, like(x, case.dtype), like(hx, case.dtype))
     expected = run(PieceByPiece(plain, resets), like(x, case.dtype), like(hx, case.dtype))
     for g, e in zip(got, expected, strict=True):
-        assert_same(g, e, case.dtype)
+        assert_same(g, e, case)
 
 
 @given(drawn=with_resets(dropout=0.0, with_state=True), data=st.data())
@@ -100,7 +100,7 @@ def test_with_lengths_too_and_nothing_happens_past_the_end(drawn, data):
     judge = PieceByPiece(plain, resets, lengths)
     expected = run(judge, like(x, case.dtype), like(hx, case.dtype))
     for g, e in zip(got, expected, strict=True):
-        assert_same(g, e, case.dtype)
+        assert_same(g, e, case)
 
 
 @given(drawn=with_resets(), data=st.data())
@@ -113,7 +113,7 @@ def test_the_reference_computes_the_same(drawn, data):
     got = run(Called(layer, **keywords), like(x, case.dtype), like(hx, case.dtype))
     expected = run(OnReference(layer, **keywords), like(x, case.dtype), like(hx, case.dtype))
     for g, e in zip(got, expected, strict=True):
-        assert_same(g, e, case.dtype)
+        assert_same(g, e, case)
 
 
 @pytest.mark.parametrize("kind", LAYERS)

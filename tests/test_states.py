@@ -48,7 +48,7 @@ def test_the_state_after_a_step_is_the_final_state_of_the_prefix(case):
     got = run(Called(fast, return_states=True), x, hx)
     expected = run(Prefixes(plain), like(x, case.dtype), like(hx, case.dtype))
     for g, e in zip(got, expected, strict=True):
-        assert_same(g, e, case.dtype)
+        assert_same(g, e, case)
 
 
 @given(case=cases(), data=st.data())
@@ -63,7 +63,7 @@ def test_the_reference_computes_the_same(case, data):
     got = run(Called(layer, **keywords), like(x, case.dtype), like(hx, case.dtype))
     expected = run(OnReference(layer, **keywords), like(x, case.dtype), like(hx, case.dtype))
     for g, e in zip(got, expected, strict=True):
-        assert_same(g, e, case.dtype)
+        assert_same(g, e, case)
 
 
 @pytest.mark.parametrize("grad", [True, False])

@@ -84,7 +84,7 @@ def variants(draw: st.DrawFn, kind: str) -> dict[str, Any]:
 def stays_small(layer: Any, case: Case, **keywords: Any) -> bool:
     """Whether neither a state nor a gradient grows far, and the rounding of either way with it."""
     computed = run(OnReference(layer, **keywords), like(case.input(), F64), like(case.state(), F64))
-    return all(tensor.abs().max() < 1e4 for part in computed for tensor in part if tensor.numel())
+    return all(tensor.abs().max() < 1e2 for part in computed for tensor in part if tensor.numel())
 
 
 def assert_computes_the_equations(layer: Any, case: Case, **keywords: Any) -> None:
@@ -92,11 +92,11 @@ def assert_computes_the_equations(layer: Any, case: Case, **keywords: Any) -> No
     got = run(Called(layer, **keywords), like(x, case.dtype), like(hx, case.dtype))
     expected = run(OnReference(layer, **keywords), like(x, case.dtype), like(hx, case.dtype))
     for g, e in zip(got, expected, strict=True):
-        assert_same(g, e, case.dtype)
+        assert_same(g, e, case)
     with torch.no_grad():
         torch.manual_seed(1)
         outputs = flat(layer(x, hx, **keywords))
-    assert_same(outputs, got[0], case.dtype)
+    assert_same(outputs, got[0], case)
 
 
 @pytest.mark.usefixtures("each_isa")
@@ -119,6 +119,7 @@ def test_every_option_with_every_other_is_what_the_equations_say(case, data):
     assert_computes_the_equations(layer, case, **keywords)
 
 
+@pytest.mark.usefixtures("each_road")
 @pytest.mark.usefixtures("each_isa")
 @one_of_each
 def test_an_option_alone_is_what_the_equations_say(kind, options):
@@ -143,6 +144,7 @@ def test_gradients_are_those_of_finite_differences(kind, options):
     assert torch.autograd.gradcheck(call, (x, *states, *weights))
 
 
+@pytest.mark.usefixtures("each_road")
 @pytest.mark.parametrize(
     ("kind", "options"),
     [("LSTM", {"peephole": "ifo", "cell_clip": 2.0}), ("GRU", {"reset_after": False})],

@@ -16,6 +16,7 @@ __all__ = [
     "apply_untransformed",
     "below_autograd",
     "below_transformations",
+    "casts_lstm_of_bfloat16",
     "casts_packed_lstm",
     "dlpack_exchange_api",
     "empty_strided_on_cpu",
@@ -118,13 +119,17 @@ def _casts_packed_lstm() -> bool:
                 False,
                 False,
             )
-    except RuntimeError:  # this machine has no kernel for it
-        return False
+    except RuntimeError:  # it was cast, and this processor has no kernel for what it became
+        return True
     return bool(y.dtype is torch.bfloat16)
 
 
 casts_packed_lstm = _casts_packed_lstm()
 """Whether autocast casts all of a packed LSTM of equal lengths, too, as some versions do."""
+
+
+casts_lstm_of_bfloat16: bool = _C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+"""Whether a bfloat16 input gets to that operation, too; on some processors it does not."""
 
 
 def dlpack_exchange_api() -> Any:

@@ -69,17 +69,25 @@ def under_autocast(
 def _is_layer_of_onednn(input: Any, state: Tensor | None) -> bool:
     """Whether torch's LSTM is one operation, of which everything is cast.
 
-    Not for float16, and a packed batch at the most if its lengths are equal.
+    Not for float16, for bfloat16 if the processor has it, and a packed batch at the most if its
+    lengths are equal.
     """
-    if not isinstance(input, PackedSequence):
-        return input.dtype is not torch.float16
-    data, batch_sizes, row_index, _ = input
-    if data.dtype is torch.float16 or not _torch.casts_packed_lstm:
+    packed = isinstance(input, PackedSequence)
+    data = input.data if packed else input
+    if data.dtype is torch.float16:
         return False
+    if data.dtype is torch.bfloat16 and not _torch.casts_lstm_of_bfloat16:
+        return False
+    if not packed:
+        return True
+    if not _torch.casts_packed_lstm:
+        return False
+    _, batch_sizes, row_index, _ = input
     if state is not None and state.dim() != 3:
         state = None  # to be refused
     batch = batch_of(data, state, False, batch_sizes, row_index)
-    return batch * batch_sizes.shape[0] == data.shape[0]
+    of_equal_lengths: bool = batch * batch_sizes.shape[0] == data.shape[0]
+    return of_equal_lengths
 
 
 def raised(value: Any) -> Any:

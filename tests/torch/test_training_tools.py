@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CELLS, LAYERS, flat, input_of, twins
+from cases import CELLS, LAYERS, Case, flat, input_of, twins
+from roads import ROADS
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from torch.utils.checkpoint import checkpoint
@@ -20,7 +21,7 @@ KINDS = [*LAYERS, *CELLS]
 
 def assert_close(got: Any, expected: Any) -> None:
     for g, e in zip(flat(got), flat(expected), strict=True):
-        torch.testing.assert_close(g, e, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(g, e, rtol=0, atol=Case().tolerance)
 
 
 def gradients(layer: Any, loss: Tensor) -> list[Tensor]:
@@ -32,9 +33,10 @@ def gradients(layer: Any, loss: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("use_reentrant", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_checkpointed_layer_has_its_gradients_and_dropout_masks(
-    kind: str, use_reentrant: bool
+    kind: str, use_reentrant: bool, each_road: str
 ) -> None:
-    options = {"num_layers": 2, "dropout": 0.5} if kind in LAYERS else {}
+    dropout = 0.0 if each_road == "short" else 0.5
+    options = {"num_layers": 2, "dropout": dropout} if kind in LAYERS else {}
     layer, _ = twins(kind, **options)
     x = input_of(kind).requires_grad_()
     torch.manual_seed(1)
@@ -46,6 +48,7 @@ def test_a_checkpointed_layer_has_its_gradients_and_dropout_masks(
     assert_close([*y, *gradients(layer, y[0].square().sum()), x.grad], expected)
 
 
+@pytest.mark.usefixtures("each_road")
 @pytest.mark.parametrize("kind", LAYERS)
 def test_averaged_models_average_the_weights_that_are_used(kind: str) -> None:
     results = []
@@ -65,6 +68,7 @@ def test_averaged_models_average_the_weights_that_are_used(kind: str) -> None:
     assert_close(*results)
 
 
+@pytest.mark.usefixtures("each_road")
 @pytest.mark.parametrize("kind", KINDS)
 def test_hooks_run_as_often_as_torch_s_and_change_the_same(kind: str) -> None:
     x, results, logs = input_of(kind), [], []
@@ -90,6 +94,7 @@ def test_hooks_run_as_often_as_torch_s_and_change_the_same(kind: str) -> None:
     assert sorted(map(str, logs[0])) == sorted(map(str, logs[1]))
 
 
+@pytest.mark.usefixtures("each_road")
 def test_hooks_on_saved_tensors_see_what_backward_needs() -> None:
     layer, _ = twins("LSTM")
     x = input_of("LSTM")
@@ -103,6 +108,7 @@ def test_hooks_on_saved_tensors_see_what_backward_needs() -> None:
     assert len(packed) == len(unpacked) > len(list(layer.parameters()))
 
 
+@pytest.mark.usefixtures("each_road")
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_clipped_as_torch_s(kind: str) -> None:
     x, results = input_of(kind), []
@@ -114,6 +120,8 @@ def test_gradients_are_clipped_as_torch_s(kind: str) -> None:
     assert_close(*results)
 
 
+@pytest.mark.parametrize("each_road", [way for way in ROADS if way != "operator"], indirect=True)
+@pytest.mark.usefixtures("each_road")
 def test_anomaly_mode_names_the_layer_where_nan_appeared() -> None:
     layer, _ = twins("LSTM")
     x = torch.full((5, 2, 3), torch.nan, requires_grad=True)
@@ -126,6 +134,7 @@ def test_anomaly_mode_names_the_layer_where_nan_appeared() -> None:
     assert any("modules.py" in str(warning.message) for warning in caught)
 
 
+@pytest.mark.usefixtures("each_road")
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 @pytest.mark.parametrize("way", ["foreach", "fused"])
 def test_optimizers_of_every_make_train_it(optimizer: str, way: str) -> None:

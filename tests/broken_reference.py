@@ -1,0 +1,78 @@
+"""A plugin for pytest: where a test asks for the reference's outputs, they are 1.5 times too large.
+
+Every test that asked is named in the file that `REPORT` in the environment names, one to a line,
+with "failed" or "passed" before it. `test_judge.py` runs tests with it: of each test function the
+first case, since all cases of one end in the same comparison.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch  # noqa: F401 - before the engine, so that both share one pool of threads
+from torch import Tensor
+
+from fastrnn import reference
+
+TESTS = str(Path(__file__).parent)
+WHAT_TESTS_ASK_FOR = ("rnn", "lstm_step", "gru_step", "rnn_step")
+
+asked: set[str] = set()
+running = ""
+
+
+def _too_large(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return 1.5 * value
+    return tuple(map(_too_large, value)) if isinstance(value, tuple) else value
+
+
+def _broken(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        computed = function(*arguments, **keywords)
+        if not sys._getframe(1).f_code.co_filename.startswith(TESTS):
+            return computed  # the library's own derivatives
+        asked.add(running)
+        return _too_large(computed)
+
+    return call
+
+
+def pytest_configure() -> None:
+    from hypothesis import Phase, settings
+
+    for name in WHAT_TESTS_ASK_FOR:
+        setattr(reference, name, _broken(getattr(reference, name)))
+    of_suite = settings.get_profile("fastrnn")
+    settings.register_profile(
+        "broken", of_suite, phases=[Phase.generate], derandomize=True, database=None
+    )
+    settings.load_profile("broken")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
+    items[:] = [item for item in items if item in first.values()]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    global running
+    running = item.nodeid
+    outcome = "failed"
+    try:
+        yield
+        outcome = "passed"
+    finally:
+        running = ""
+        if item.nodeid in asked:
+            with open(os.environ["REPORT"], "a") as report:
+                report.write(f"{outcome} {item.nodeid}\n")

@@ -1,0 +1,77 @@
+"""The roads that a call may take from checked arguments to the engine, taken by force and counted.
+
+- ``short``: from torch's tensors straight into the engine (`fastrnn.direct`).
+- ``eager``: through `fastrnn.ops`, and its node of torch's graph.
+- ``operator``: as one operator of torch's (`fastrnn.operators`), as in compilers and modes.
+
+`reference` is none of them: there the plain equations compute instead of the engine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from torch import Tensor
+
+from fastrnn import functional
+from fastrnn import reference as equations
+
+LONG = ("eager", "operator")
+ROADS = (*(["short"] if hasattr(Tensor, "__dlpack_c_exchange_api__") else []), *LONG)
+"""Those that this torch has."""
+
+
+@contextmanager
+def road(name: str) -> Iterator[None]:
+    """Every call takes the road of this name; at least one did, and none took another."""
+    taken: Counter[str] = Counter()
+    ways = {
+        "short": functional._directly,
+        "eager": functional.ops.run,
+        "operator": functional.operators.run,
+    }
+
+    def spy(way: str) -> Any:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            if way == "short" and name != "short":
+                return None
+            done = ways[way](*arguments, **keywords)
+            taken[way] += done is not None
+            return done
+
+        return call
+
+    with (
+        mock.patch.object(functional, "_directly", spy("short")),
+        mock.patch.object(functional.ops, "run", spy("eager")),
+        mock.patch.object(functional.operators, "run", spy("operator")),
+    ):
+        if name == "operator":
+            with mock.patch.object(functional.operators, "is_watched", return_value=True):
+                yield
+        else:
+            yield
+    assert set(taken) == {name}, f"calls by each road: {dict(taken)}, expected all by {name!r}"
+
+
+@contextmanager
+def reference() -> Iterator[None]:
+    """Every call is computed by `fastrnn.reference`; at least one was."""
+    calls = 0
+
+    def run(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return equations.rnn(*arguments, **keywords)
+
+    with (
+        mock.patch.object(functional, "_directly", return_value=None),
+        mock.patch.object(functional.operators, "is_watched", return_value=False),
+        mock.patch.object(functional.ops, "run", run),
+    ):
+        yield
+    assert calls, "the reference was not called"
