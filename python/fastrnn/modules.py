@@ -89,7 +89,7 @@ class _WithOptions(torch.nn.Module):
         raise NotImplementedError
 
     def _new_peepholes(self, name: str, like: Tensor, letters: int) -> None:
-        bound = self.hidden_size**-0.5
+        bound = max(self.hidden_size, 1) ** -0.5
         weight = like.new_empty(letters * self.hidden_size).uniform_(-bound, bound)
         self.register_parameter(name, torch.nn.Parameter(weight))
 
