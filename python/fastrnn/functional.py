@@ -25,7 +25,7 @@ from torch.nn.utils.rnn import PackedSequence
 from . import _checks, _ragged_checks, _state_checks, _torch, calls, operators, ops, precision
 from .layout import batch_of
 from .spec import Outputs, Variant
-from .variants import make_variant
+from .variants import make_variant, take_nonlinearity
 
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
 
@@ -183,6 +183,7 @@ def rnn(
     """
     if nonlinearity not in ("tanh", "relu"):
         raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
+    nonlinearity = take_nonlinearity(options) or nonlinearity
     return _from_weights(
         f"rnn_{nonlinearity}",
         input,
@@ -278,8 +279,8 @@ def rnn_cell(
     Parameters, results and exceptions are those of `gru_cell`, with one gate and with
     ``nonlinearity`` "tanh" or "relu"; RuntimeError for another.
     """
+    cell = rnn_cell_of(take_nonlinearity(options) or nonlinearity)
     variant = make_variant("RNNCell", options)
-    cell = rnn_cell_of(nonlinearity)
     h: Tensor = run_cell(cell, input, hx, w_ih, w_hh, b_ih, b_hh, None, variant)
     return h
 
