@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from . import modules
+from .arrays import tensor_of_array
 from .keras_activations import (
     activation_from_keras,
     activation_to_keras,
@@ -193,20 +194,12 @@ def _warn_of_dropout(layer: Any) -> None:
 
 def _weights_from_keras(kind: str, layer: Any) -> list[Tensor]:
     """w_ih, w_hh, and b_ih and b_hh if Keras's layer has a bias."""
-    kernel, recurrent, *biases = (_tensor(weight) for weight in layer.get_weights())
+    kernel, recurrent, *biases = map(tensor_of_array, layer.get_weights())
     weights = [_gates(kind, kernel).t(), _gates(kind, recurrent).t()]
     if not biases:
         return weights
     b_ih, b_hh = biases[0] if biases[0].dim() == 2 else (biases[0], torch.zeros_like(biases[0]))
     return [*weights, _gates(kind, b_ih), _gates(kind, b_hh)]
-
-
-def _tensor(weight: np.ndarray[Any, Any]) -> Tensor:
-    """A copy, of the dtype of the same name if it is one that NumPy does not know."""
-    if weight.dtype.name in ("float16", "float32", "float64"):
-        return torch.from_numpy(weight.copy())
-    dtype: torch.dtype = getattr(torch, weight.dtype.name)
-    return torch.from_numpy(weight.astype("float32")).to(dtype)
 
 
 def _gates(kind: str, weight: Tensor) -> Tensor:
