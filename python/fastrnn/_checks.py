@@ -60,11 +60,8 @@ def layer_plan(
     RuntimeError
         ``dropout`` is no probability.
     """
-    for name, size in (
-        ("input_size", input_size),
-        ("hidden_size", hidden_size),
-        ("num_layers", num_layers),
-    ):
+    sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
+    for name, size in sizes.items():
         if size <= 0:
             raise ValueError(f"{name} must be greater than zero, got {size}")
     if proj_size < 0:
