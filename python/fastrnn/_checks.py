@@ -323,7 +323,8 @@ def other_dtype(value: Tensor, name: str, dtype: torch.dtype) -> str:
     got, expected = (one.removesuffix("Tensor").rpartition(".")[2] for one in (got, expected))
     return (
         f"mat1 and mat2 must have the same dtype, but got {got} and {expected}; "
-        f"{name}: convert it with .to({dtype}) or the module with .to({value.dtype})"
+        f"{name}: expected {dtype} as the weights have, got {value.dtype}; "
+        f"convert it with .to({dtype}) or the module with .to({value.dtype})"
     )
 
 
