@@ -78,6 +78,14 @@ def test_a_bidirectional_layer_from_keras_computes_the_same(kind):
     close(fastrnn.from_keras(theirs)(x)[0], as_tensor(theirs(x.numpy())[0]))
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
+def test_a_layer_with_keras_defaults_is_one_of_torchs(kind):
+    own = fastrnn.from_keras(built(layer_of(kind)))
+    plain = getattr(torch.nn, type(own).__name__)
+    assert own.variant is None
+    assert type(fastrnn.revert(own)) is plain
+
+
 def test_gradients_reach_the_same_weights():
     theirs = built(layer_of("GRU"))
     own = fastrnn.from_keras(theirs)

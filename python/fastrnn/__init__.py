@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import functional, isa, onnx, reference, variants
+    from .arrays import from_arrays
     from .conversion import convert, patch, revert
     from .keras_layers import from_keras, to_keras
     from .memory import empty_cache
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "convert",
     "empty_cache",
+    "from_arrays",
     "from_keras",
     "from_onnx",
     "functional",
@@ -48,6 +50,7 @@ _HOME = {
     **dict.fromkeys(("convert", "patch", "revert"), "conversion"),
     **dict.fromkeys(("from_keras", "to_keras"), "keras_layers"),
     "empty_cache": "memory",
+    "from_arrays": "arrays",
     "from_onnx": "onnx_nodes",
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from . import _checks, _torch
+from . import _ragged_checks, _torch
 from .layout import SINGLE, Layout, is_single_step
 from .ragged import Packing, active_steps, packing_of_lengths, packing_of_sizes
 
@@ -80,9 +80,9 @@ class Form:
 
 
 def _check_packed(data: Tensor, batch_sizes: Tensor, row_index: Tensor | None, batch: int) -> None:
-    """`fastrnn._checks.check_packed`, unless a compiler does not know the values yet."""
+    """`fastrnn._ragged_checks.check_packed`, unless a compiler does not know the values yet."""
     if not _torch.has_values(batch_sizes):
         return
     order = None if row_index is None else _torch.unwrapped(row_index)
     with _torch.below_transformations():
-        _checks.check_packed(data, _torch.unwrapped(batch_sizes), order, batch)
+        _ragged_checks.check_packed(data, _torch.unwrapped(batch_sizes), order, batch)

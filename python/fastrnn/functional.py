@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear, pad
 from torch.nn.utils.rnn import PackedSequence
 
-from . import _checks, _torch, calls, operators, ops, precision
+from . import _checks, _ragged_checks, _state_checks, _torch, calls, operators, ops, precision
 from .layout import batch_of
 from .spec import Outputs, Variant
-from .variants import make_variant
+from .variants import make_variant, take_nonlinearity
 
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
 
@@ -181,7 +182,8 @@ def rnn(
     "tanh" or "relu"; ValueError for another.
     """
     if nonlinearity not in ("tanh", "relu"):
-        raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+        raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
+    nonlinearity = take_nonlinearity(options) or nonlinearity
     return _from_weights(
         f"rnn_{nonlinearity}",
         input,
@@ -277,8 +279,8 @@ def rnn_cell(
     Parameters, results and exceptions are those of `gru_cell`, with one gate and with
     ``nonlinearity`` "tanh" or "relu"; RuntimeError for another.
     """
+    cell = rnn_cell_of(take_nonlinearity(options) or nonlinearity)
     variant = make_variant("RNNCell", options)
-    cell = rnn_cell_of(nonlinearity)
     h: Tensor = run_cell(cell, input, hx, w_ih, w_hh, b_ih, b_hh, None, variant)
     return h
 
@@ -286,7 +288,7 @@ def rnn_cell(
 def rnn_cell_of(nonlinearity: str) -> str:
     """The cell of this nonlinearity; RuntimeError, as torch's cell raises it, for another."""
     if nonlinearity not in ("tanh", "relu"):
-        raise RuntimeError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+        raise RuntimeError(f"Unknown nonlinearity: {nonlinearity}; expected 'tanh' or 'relu'")
     return f"rnn_{nonlinearity}"
 
 
@@ -329,27 +331,29 @@ def run_layer(
         if dtypes is not None:
             input, hx, weights = precision.raised((input, hx, weights))
     if isinstance(input, PackedSequence):
-        _checks.check_absent("lengths", lengths)
-        _checks.check_absent("resets", resets)
+        _ragged_checks.check_absent("lengths", lengths)
+        _ragged_checks.check_absent("resets", resets)
         return _run_packed(plan, input, hx, weights, return_states, dtypes)
-    rank = _checks.rank_of(input, "input")
+    rank = _checks.check_rank(input, cell, (2, 3))
+    h, c = _state_checks.layer_states(cell, hx, rank)
+    data = input
     if rank == 2:
-        data, batch_first = input.unsqueeze(1), False
-    elif rank == 3:
-        data = input
-    else:
-        raise ValueError(f"input: expected 2 or 3 dimensions, got {rank}")
+        batch_first = False
+        data, h, c = (None if one is None else one.unsqueeze(1) for one in (input, h, c))
     steps, batch = data.shape[1::-1] if batch_first else data.shape[:2]
-    if steps == 0:
-        raise RuntimeError("input: expected a sequence length larger than 0, got 0")
     _checks.check_input(data, plan, weights, ValueError)
+    if h is not None:
+        _state_checks.check_layer_states(plan.spec, h, c, batch)
+    _state_checks.check_devices(h, c, data)
+    if steps == 0:
+        raise RuntimeError("Expected sequence length to be larger than 0 in RNN; input has 0 steps")
+    _state_checks.check_dtypes(h, c, data)
     _checks.check_weights(plan, weights, data)
-    h, c = _layer_states(plan, hx, batch, data, rank)
     if lengths is not None:
         known = not operators.is_watched()
-        lengths = _checks.check_lengths(lengths, steps, batch, data.device, known=known)
+        lengths = _ragged_checks.check_lengths(lengths, steps, batch, data.device, known=known)
     if resets is not None:
-        resets = _checks.check_resets(resets, input.shape[:-1])
+        resets = _ragged_checks.check_resets(resets, input.shape[:-1])
         resets = resets.unsqueeze(1) if rank == 2 else resets.t() if batch_first else resets
     y, h_n, c_n, h_all, c_all = _runner(data, dtypes)(
         plan.spec,
@@ -425,12 +429,17 @@ def _run_packed(
     if watched:  # the values are checked once they are known
         batch = batch_of(data, hx, False, batch_sizes, sorted_indices)
     else:
-        batch = _checks.check_packed(data, batch_sizes, sorted_indices)
+        batch = _ragged_checks.check_packed(data, batch_sizes, sorted_indices)
     # torch's LSTM does not look at the dtype of a packed input before a matrix product fails.
-    mismatch = RuntimeError if plan.spec.cell == "lstm" else ValueError
+    cell = plan.spec.cell
+    mismatch = RuntimeError if cell == "lstm" else ValueError
     _checks.check_input(data, plan, weights, mismatch)
+    h, c = _state_checks.layer_states(cell, hx, None)
+    if h is not None:
+        _state_checks.check_layer_states(plan.spec, h, c, batch)
+    _state_checks.check_devices(h, c, data)
+    _state_checks.check_dtypes(h, c, data)
     _checks.check_weights(plan, weights, data)
-    h, c = _layer_states(plan, hx, batch, data, None)
     y, h_n, c_n, h_all, c_all = _runner(data, dtypes)(
         plan.spec,
         data,
@@ -443,35 +452,6 @@ def _run_packed(
     )
     output = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
     return _as_returned(output, h_n, c_n, h_all, c_all)
-
-
-def _layer_states(
-    plan: _checks.Plan, hx: Any, batch: int, data: Tensor, rank: int | None
-) -> tuple[Tensor | None, Tensor | None]:
-    """h_0 [L*D, B, K] and c_0 [L*D, B, H] out of ``hx``; the input's ``rank`` is None if packed."""
-    if hx is None:
-        return None, None
-    spec = plan.spec
-    count = spec.num_layers * (2 if spec.bidirectional else 1)
-    size = (count, batch, spec.proj_size or spec.hidden_size)
-    if spec.cell != "lstm":
-        return _layer_state(hx, "hx", size, data, rank), None
-    h, c = _checks.layer_state_pair(hx, rank)
-    return (
-        _layer_state(h, "hx[0]", size, data, rank),
-        _layer_state(c, "hx[1]", (count, batch, spec.hidden_size), data, rank),
-    )
-
-
-def _layer_state(
-    state: Any, name: str, size: tuple[int, int, int], data: Tensor, rank: int | None
-) -> Tensor:
-    expected = 2 if rank == 2 else 3
-    if _checks.rank_of(state, name) != expected:
-        raise RuntimeError(
-            f"{name}: expected {expected} dimensions for this input, got {state.dim()}"
-        )
-    return _checks.check_state(state.unsqueeze(1) if rank == 2 else state, name, size, data)
 
 
 def run_cell(
@@ -497,30 +477,49 @@ def run_cell(
         weights = (*weights, w_ch)
     traced = torch.compiler.is_dynamo_compiling()
     make_plan = _checks.cell_plan.__wrapped__ if traced else _checks.cell_plan
-    plan = make_plan(cell, *(sizes or _checks.sizes_of(cell, w_ih, "w_ih")), bias, variant)
+    plan = make_plan(cell, *(sizes or _checks.cell_sizes_of(w_ih, w_hh)), bias, variant)
     done = _directly(plan, input, hx, weights, False)
     if done is not None:
         return done
     if sizes is not None:
-        plan = make_plan(cell, *_checks.sizes_of(cell, w_ih, "w_ih"), bias, variant)
+        plan = make_plan(cell, *_checks.cell_sizes_of(w_ih, w_hh), bias, variant)
     dtypes = None
     if _torch.is_any_autocast_enabled():
         dtypes = precision.under_autocast(plan.spec, input, hx, weights, one_step=True)
         if dtypes is not None:
             input, hx, weights = precision.raised((input, hx, weights))
-    rank = _checks.rank_of(input, "input")
-    if rank not in (1, 2):
-        raise ValueError(f"input: expected 1 or 2 dimensions, got {rank}")
-    _checks.check_input(input, plan, weights, RuntimeError)
+    rank = _checks.check_rank(input, cell, (1, 2), "Cell")
+    h, c = _state_checks.cell_states(cell, hx, rank)
+    _checks.check_cell_input(input, plan)
+    if h is not None:
+        _state_checks.check_cell_states(h, c, plan, input)
     _checks.check_weights(plan, weights, input)
-    h, c = _cell_states(plan, hx, input)
+    _state_checks.check_devices(h, c, input)
+    _state_checks.check_dtypes(h, c, input)
+    if not plan.spec.hidden_size:
+        return _without_units(input, h, c, weights, cell)
     data = input
+    if not plan.spec.input_size:  # the engine gets a feature that is always zero
+        plan = make_plan(cell, 1, plan.spec.hidden_size, bias, variant)
+        data, weights = pad(data, (0, 1)), (pad(weights[0], (0, 1)), *weights[1:])
     if rank == 1:  # one sequence is a batch of one
-        data, h, c = (None if tensor is None else tensor[None] for tensor in (input, h, c))
+        data, h, c = (None if tensor is None else tensor[None] for tensor in (data, h, c))
     h_next, _, c_next, _, _ = _runner(data, dtypes)(plan.spec, data, h, c, weights)
     if rank == 1:
         h_next, c_next = h_next[0], None if c_next is None else c_next[0]
     return h_next if c_next is None else (h_next, c_next)
+
+
+def _without_units(
+    data: Tensor, h: Tensor | None, c: Tensor | None, weights: Sequence[Tensor], cell: str
+) -> Any:
+    """What `run_cell` returns where H = 0: empty as the gates are, and with their gradients."""
+    w_ih, w_hh, *vectors = weights
+    none = data.new_zeros((*data.shape[:-1], 0))
+    gates = linear(data, w_ih) + linear(none if h is None else h, w_hh)
+    for vector in vectors:
+        gates = gates + vector
+    return gates if cell != "lstm" else (gates, gates + (none if c is None else c))
 
 
 def _cell_weights(w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[Any, ...]:
@@ -532,21 +531,3 @@ def _cell_weights(w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[Any, ...]
     if b_hh is None:
         return w_ih, w_hh, b_ih, torch.zeros_like(b_ih)
     return w_ih, w_hh, b_ih, b_hh
-
-
-def _cell_states(plan: _checks.Plan, hx: Any, data: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """h and c, with the dimensions of ``data``, out of ``hx``."""
-    if hx is None:
-        return None, None
-    size = (*data.shape[:-1], plan.spec.hidden_size)
-    if plan.spec.cell != "lstm":
-        return _cell_state(hx, "hx", size, data), None
-    h, c = _checks.cell_state_pair(hx, len(size))
-    return _cell_state(h, "hx[0]", size, data), _cell_state(c, "hx[1]", size, data)
-
-
-def _cell_state(state: Any, name: str, size: tuple[int, ...], data: Tensor) -> Tensor:
-    rank = _checks.rank_of(state, name)
-    if rank not in (1, 2):
-        raise ValueError(f"{name}: expected 1 or 2 dimensions, got {rank}")
-    return _checks.check_state(state, name, size, data)

@@ -1,4 +1,4 @@
-"""Layers of Keras 3 into layers of this package and back, weights copied, on any backend.
+"""Layers of Keras into layers of this package and back, weights copied, on any backend.
 
 Keras keeps a kernel [I, G*H] and a recurrent kernel [H, G*H], which are torch's weights transposed,
 gates of the GRU in the order z r h (torch r z n), and one bias [G*H], but for its GRU of the form
@@ -15,7 +15,16 @@ import torch
 from torch import Tensor
 
 from . import modules
-from .variants import describe, parse_activation
+from .arrays import tensor_of_array
+from .keras_activations import (
+    activation_from_keras,
+    activation_to_keras,
+    classes_of,
+    is_version_2,
+    package_of,
+)
+from .precision import REDUCED
+from .variants import describe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,18 +33,6 @@ __all__ = ["from_keras", "to_keras"]
 
 _GATES = {"LSTM": (0, 1, 2, 3), "GRU": (1, 0, 2), "RNN": (0,)}  # torch's places, and Keras's
 _KINDS = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}
-_ACTIVATIONS = {
-    "tanh": "tanh",
-    "sigmoid": "sigmoid",
-    "relu": "relu",
-    "hard_sigmoid": "hard_sigmoid",
-    "softsign": "softsign",
-    "softplus": "softplus",
-    "elu": "elu",
-    "leaky_relu": "leaky_relu(0.2)",
-    "linear": "identity",
-}
-"""For each name of ``keras.activations`` ours, with the parameters that Keras's has."""
 
 
 def from_keras(layer: Any) -> Any:
@@ -49,7 +46,8 @@ def from_keras(layer: Any) -> Any:
     Parameters
     ----------
     layer : keras.layers.LSTM, GRU, SimpleRNN, or Bidirectional of one of them
-        Built, that is: called once, or ``layer.build((None, None, I))``.
+        Built, that is: called once, or ``layer.build((None, None, I))``. Of Keras 3, or of Keras 2
+        (``keras`` before 3, ``tf_keras``), whose activations are those of its version.
 
     Returns
     -------
@@ -60,18 +58,22 @@ def from_keras(layer: Any) -> Any:
     Raises
     ------
     ValueError
-        It is another layer, is not built, or does something that layers here do not.
-    ImportError
-        Keras 3 is not installed.
+        It is another layer, is not built, does something that layers here do not, or has two
+        directions that differ in more than their weights.
     """
-    import keras
-
-    both = isinstance(layer, keras.layers.Bidirectional)
+    both = "Bidirectional" in classes_of(layer)
     directions = _directions(layer) if both else [layer]
     kind = _kind(directions[0])
-    given = [_options(kind, direction) for direction in directions]
-    if given[0] != given[-1]:
-        raise ValueError(f"layer: expected directions of equal options, got {given}")
+    given = [_options(_kind(direction), direction) for direction in directions]
+    described = [
+        {"kind": _kind(one), "units": one.units, "use_bias": bool(one.use_bias), **options}
+        for one, options in zip(directions, given, strict=True)
+    ]
+    if described[0] != described[-1]:
+        raise ValueError(
+            f"layer: expected directions of equal options, got {described[0]} forwards and "
+            f"{described[-1]} backwards"
+        )
     for direction in directions:
         _warn_of_dropout(direction)
     weights = [w for direction in directions for w in _weights_from_keras(kind, direction)]
@@ -79,7 +81,7 @@ def from_keras(layer: Any) -> Any:
     own = getattr(modules, kind)(
         w_ih.shape[1],
         w_hh.shape[1],
-        bias=directions[0].use_bias,
+        bias=bool(directions[0].use_bias),
         batch_first=True,
         bidirectional=both,
         dtype=w_ih.dtype,
@@ -118,23 +120,27 @@ def to_keras(layer: Any) -> Any:
     """
     import keras
 
-    kind, options = _keras_options(layer)
+    if is_version_2(keras):
+        raise ImportError(f"Keras 3 is not installed, but {keras.__version__}")
+    kind, options = _keras_options(layer, keras)
     D = 2 if layer.bidirectional else 1
     inputs = layer.input_size
     stack: list[Any] = []
     for k in range(layer.num_layers):
         made = getattr(keras.layers, kind)(layer.hidden_size, return_sequences=True, **options)
-        made = keras.layers.Bidirectional(made) if layer.bidirectional else made
+        if layer.bidirectional:
+            made = keras.layers.Bidirectional(made, dtype=_dtype_of(layer))
         made.build((None, None, inputs))
         suffixes = (f"_l{k}", f"_l{k}_reverse")[:D]
         made.set_weights([w for suffix in suffixes for w in _weights_to_keras(layer, suffix)])
         if layer.dropout and stack:
-            stack.append(keras.layers.Dropout(layer.dropout))
+            stack.append(keras.layers.Dropout(layer.dropout, dtype=_dtype_of(layer)))
         stack.append(made)
         inputs = D * layer.hidden_size
     if len(stack) == 1:
         return stack[0]
-    return keras.Sequential([keras.Input((None, layer.input_size)), *stack])
+    input = keras.Input((None, layer.input_size), dtype=_dtype_of(layer))
+    return keras.Sequential([input, *stack])
 
 
 # ---- from Keras ----
@@ -152,47 +158,28 @@ def _directions(layer: Any) -> list[Any]:
 
 
 def _kind(layer: Any) -> str:
-    import keras
-
-    for name, kind in _KINDS.items():
-        if isinstance(layer, getattr(keras.layers, name)):
-            if not layer.built:
-                raise ValueError(
-                    f"layer: expected a built layer, got {layer.name!r} without weights; call it "
-                    f"once, or layer.build((None, None, input_size))"
-                )
-            return kind
-    raise ValueError(
-        f"layer: expected an LSTM, a GRU, a SimpleRNN or a Bidirectional of one of them, "
-        f"got {layer!r}"
-    )
+    kind = next((own for theirs, own in _KINDS.items() if theirs in classes_of(layer)), None)
+    if kind is None:
+        raise ValueError(
+            f"layer: expected an LSTM, a GRU, a SimpleRNN or a Bidirectional of one of them of "
+            f"Keras's, got {layer!r}"
+        )
+    if not layer.built:
+        raise ValueError(
+            f"layer: expected a built layer, got {layer.name!r} without weights; call it once, or "
+            f"layer.build((None, None, input_size))"
+        )
+    return kind
 
 
 def _options(kind: str, layer: Any) -> dict[str, Any]:
-    options: dict[str, Any] = {"activation": _activation(layer.activation, "activation")}
-    if kind != "RNN":
-        given = layer.recurrent_activation
-        options["recurrent_activation"] = _activation(given, "recurrent_activation")
+    names = ("activation",) if kind == "RNN" else ("activation", "recurrent_activation")
+    options: dict[str, Any] = {
+        name: activation_from_keras(getattr(layer, name), name, package_of(layer)) for name in names
+    }
     if kind == "GRU":
         options["reset_after"] = bool(layer.reset_after)
     return options
-
-
-def _activation(function: Any, option: str) -> str:
-    """The name of one of ``keras.activations``, or of a layer that is given in its place."""
-    import keras
-
-    if isinstance(function, keras.layers.LeakyReLU):
-        return f"leaky_relu({float(function.negative_slope)})"
-    if isinstance(function, keras.layers.ELU):
-        return f"elu({float(function.alpha)})"
-    name = getattr(function, "__name__", None)
-    if name in _ACTIVATIONS and function is getattr(keras.activations, name):
-        return _ACTIVATIONS[name]
-    raise ValueError(
-        f"layer.{option}: expected one of {', '.join(_ACTIVATIONS)}, LeakyReLU or ELU, "
-        f"got {function!r}"
-    )
 
 
 def _warn_of_dropout(layer: Any) -> None:
@@ -207,7 +194,7 @@ def _warn_of_dropout(layer: Any) -> None:
 
 def _weights_from_keras(kind: str, layer: Any) -> list[Tensor]:
     """w_ih, w_hh, and b_ih and b_hh if Keras's layer has a bias."""
-    kernel, recurrent, *biases = (torch.from_numpy(w.copy()) for w in layer.get_weights())
+    kernel, recurrent, *biases = map(tensor_of_array, layer.get_weights())
     weights = [_gates(kind, kernel).t(), _gates(kind, recurrent).t()]
     if not biases:
         return weights
@@ -224,12 +211,14 @@ def _gates(kind: str, weight: Tensor) -> Tensor:
 # ---- to Keras ----
 
 
-def _keras_options(layer: Any) -> tuple[str, dict[str, Any]]:
+def _keras_options(layer: Any, keras: Any) -> tuple[str, dict[str, Any]]:
     """The class and the constructor's keywords of Keras's layer."""
     variant = getattr(layer, "variant", None)
     lacking = [f"proj_size={layer.proj_size}"] if layer.proj_size else []
     lacking += ["initial_state=True"] if getattr(layer, "initial_state", False) is True else []
-    options: dict[str, Any] = {"use_bias": layer.bias}
+    options: dict[str, Any] = {"use_bias": layer.bias, "dtype": _dtype_of(layer)}
+    if layer.weight_ih_l0.dtype in REDUCED:  # Keras's default cannot be drawn in these
+        options["recurrent_initializer"] = "glorot_uniform"
     if variant is None:
         own = layer.nonlinearity if layer.mode.startswith("RNN") else "tanh"
         known = {"activation": own, "recurrent_activation": "sigmoid"}
@@ -247,23 +236,9 @@ def _keras_options(layer: Any) -> tuple[str, dict[str, Any]]:
         del known["recurrent_activation"]
     if layer.mode == "GRU":
         options["reset_after"] = variant is None or variant.reset_after
-    options |= {option: _activation_to_keras(text, option) for option, text in known.items()}
+    options |= {option: activation_to_keras(text, option, keras) for option, text in known.items()}
     kind = layer.mode.partition("_")[0]
     return "SimpleRNN" if kind == "RNN" else kind, options
-
-
-def _activation_to_keras(text: str, option: str) -> Any:
-    import keras
-
-    name, parameters = parse_activation(text)
-    if name == "leaky_relu":
-        return keras.layers.LeakyReLU(negative_slope=parameters[0])
-    if name == "elu":
-        return keras.layers.ELU(alpha=parameters[0])
-    for keras_name, own in _ACTIVATIONS.items():
-        if own == text:
-            return getattr(keras.activations, keras_name)
-    raise ValueError(f"layer: Keras's has nothing like {option}={text!r}")
 
 
 def _weights_to_keras(layer: Any, suffix: str) -> list[np.ndarray[Any, Any]]:
@@ -277,4 +252,11 @@ def _weights_to_keras(layer: Any, suffix: str) -> list[np.ndarray[Any, Any]]:
         variant = getattr(layer, "variant", None)
         apart = kind == "GRU" and (variant is None or variant.reset_after)
         weights = [*weights, torch.stack([b_ih, b_hh]) if apart else b_ih + b_hh]
-    return [weight.numpy() for weight in weights]
+    # NumPy has no bfloat16, which float32 holds exactly.
+    exact = torch.float64 if layer.weight_ih_l0.dtype is torch.float64 else torch.float32
+    return [weight.to(exact).numpy() for weight in weights]
+
+
+def _dtype_of(layer: Any) -> str:
+    """Keras's name for the dtype of a layer's weights."""
+    return str(layer.weight_ih_l0.dtype).removeprefix("torch.")

@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import PackedSequence
 from . import functional
 from .initial_states import for_batch, new_states
 from .spec import Variant
-from .variants import ALL_OPTIONS, check_directions, describe, make_variant
+from .variants import ALL_OPTIONS, check_directions, describe, make_variant, take_nonlinearity
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
@@ -70,6 +70,11 @@ class _WithOptions(torch.nn.Module):
         options = {name: kwargs.pop(name) for name in ALL_OPTIONS if name in kwargs}
         kind = next(own.__name__ for own in type(self).__mro__ if own.__module__ == __name__)
         forget_bias = options.pop("forget_bias", None) if kind in ("LSTM", "LSTMCell") else None
+        nonlinearity = take_nonlinearity(options) if kind in ("RNN", "RNNCell") else None
+        if nonlinearity is not None and len(args) > 3:
+            args = (*args[:3], nonlinearity, *args[4:])
+        elif nonlinearity is not None:
+            kwargs["nonlinearity"] = nonlinearity
         variant = make_variant(kind, options)
         super().__init__(*args, **kwargs)
         if variant is not None:
@@ -90,7 +95,7 @@ class _WithOptions(torch.nn.Module):
         raise NotImplementedError
 
     def _new_peepholes(self, name: str, like: Tensor, letters: int) -> None:
-        bound = self.hidden_size**-0.5
+        bound = max(self.hidden_size, 1) ** -0.5
         weight = like.new_empty(letters * self.hidden_size).uniform_(-bound, bound)
         self.register_parameter(name, torch.nn.Parameter(weight))
 

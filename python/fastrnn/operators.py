@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _checks, _torch, calls, reference, transformations
+from . import _ragged_checks, _torch, calls, reference, transformations
 from .derivatives import by_equations, pulled_back_twice
 from .layout import SINGLE, Layout, batch_of, of_present, rows_of, save, steps_of, taken_apart
 from .spec import FLAT, Outputs, Spec
@@ -120,9 +120,9 @@ def _make_call(layout: Layout, tensors: Sequence[Any]) -> calls.Call:
     data, hx, cx, batch_sizes, row_index, lengths, resets = tensors[:SINGLE]
     if lengths is not None:
         steps = steps_of(data, layout.batch_first, None)
-        lengths = _checks.check_lengths(lengths, steps, layout.batch, data.device)
+        lengths = _ragged_checks.check_lengths(lengths, steps, layout.batch, data.device)
     if batch_sizes is not None:
-        _checks.check_packed(data, batch_sizes, row_index, layout.batch)
+        _ragged_checks.check_packed(data, batch_sizes, row_index, layout.batch)
     checked = (data, hx, cx, batch_sizes, row_index, lengths, resets)
     return calls.call_of(layout, [*checked, *tensors[SINGLE:]])
 

@@ -20,6 +20,9 @@ The LSTM has also:
 And the GRU has ``reset_after=False``: the reset gate acts on h before the product with W_hn.
 
 Activations are those of `ACTIVATIONS`, by name or with parameters: "leaky_relu", "leaky_relu(0.2)".
+
+An option that says what torch's layer does anyway makes torch's layer: ``variant`` is None, and
+`fastrnn.revert` takes it. The ``activation`` "tanh" or "relu" of an RNN is its ``nonlinearity``.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ __all__ = [
     "make_variant",
     "own_activation",
     "parse_activation",
+    "take_nonlinearity",
 ]
 
 ACTIVATIONS: dict[str, tuple[float, ...]] = {
@@ -162,12 +166,12 @@ def make_variant(kind: str, options: Mapping[str, Any]) -> Variant | None:
     for name in options:
         if name not in own:
             raise ValueError(_explain_unknown(kind, name))
-    activation = _canonical(options, "activation", "")
-    output = activation if "output_activation" in own else ""
+    activation = _canonical(options, "activation", "tanh")
+    output = activation if "output_activation" in own else "tanh"
     variant = Variant(
-        activation=activation,
+        activation="" if activation == "tanh" else activation,
         recurrent_activation=_canonical(options, "recurrent_activation", "sigmoid"),
-        output_activation=_canonical(options, "output_activation", output or "tanh"),
+        output_activation=_canonical(options, "output_activation", output),
         peephole=_check_peephole(options.get("peephole") or ""),
         cell_clip=_check_clip(options.get("cell_clip")),
         input_forget=bool(options.get("input_forget", False)),
@@ -175,6 +179,21 @@ def make_variant(kind: str, options: Mapping[str, Any]) -> Variant | None:
         reverse=bool(options.get("reverse", False)),
     )
     return None if variant == PLAIN else variant
+
+
+def take_nonlinearity(options: dict[str, Any]) -> str | None:
+    """Take the ``activation`` out of an RNN's options if torch has it as a ``nonlinearity``.
+
+    Raises
+    ------
+    ValueError
+        It is no activation of `ACTIVATIONS`.
+    """
+    name = _canonical(options, "activation", "")
+    if name not in ("tanh", "relu"):
+        return None
+    del options["activation"]
+    return name
 
 
 def _options_of(kind: str) -> list[str]:
