@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _checks, _torch, calls, reference, transformations
+from . import _checks, _torch, calls, flops, reference, transformations
 from .derivatives import by_equations, pulled_back_twice
 from .layout import SINGLE, Layout, batch_of, of_present, rows_of, save, steps_of, taken_apart
 from .spec import FLAT, Outputs, Spec
@@ -279,3 +279,4 @@ torch.library.register_autograd(
     setup_context=_keep_for_second_derivatives,
     lib=_library,
 )
+flops.register(_BEFORE)
