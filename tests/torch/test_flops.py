@@ -77,6 +77,15 @@ def test_in_the_reverse_direction_of_a_packed_batch_torch_counts_products_of_zer
     assert backward_of_torch - backward == 2 * shorter * plain.weight_hh_l0.numel()
 
 
+def test_a_projection_that_is_trained_alone_counts_a_step_more_than_torchs() -> None:
+    fast, plain = twins("LSTM", proj_size=2, dtype=F64)
+    for layer in (fast, plain):
+        layer.requires_grad_(False).weight_hr_l0.requires_grad_()
+    x = torch.randn(7, 5, 3, dtype=F64)
+    difference = counted(fast, x)[1] - counted(plain, x)[1]
+    assert difference == 2 * 5 * plain.weight_hr_l0.numel()
+
+
 def test_a_padded_batch_counts_as_the_packed_one() -> None:
     layer = fastrnn.LSTM(3, 4, num_layers=2)
     lengths, x = torch.tensor([7, 4, 1]), torch.randn(7, 3, 3)
