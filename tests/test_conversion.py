@@ -1,11 +1,9 @@
-"""convert, revert and patch: the same objects, another class, and nothing else."""
+"""convert and revert: the same objects, another class, and nothing else."""
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import pickle
-import threading
 
 import pytest
 import torch
@@ -143,7 +141,8 @@ def test_subclasses_are_left_alone_both_ways():
         pass
 
     model = nn.ModuleList([Own(3, 4), OwnFast(3, 4)])
-    fastrnn.convert(model)
+    with pytest.warns(UserWarning, match="subclasses=True"):
+        fastrnn.convert(model)
     assert type(model[0]) is Own
     fastrnn.revert(model)
     assert type(model[1]) is OwnFast
@@ -195,7 +194,8 @@ def test_a_parametrized_subclass_is_left_alone():
     layer = Own(3, 4)
     parametrizations.weight_norm(layer, "weight_hh_l0")
     own = type(layer)
-    assert type(fastrnn.convert(layer)) is own
+    with pytest.warns(UserWarning, match="the model itself"):
+        assert type(fastrnn.convert(layer)) is own
 
 
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
@@ -229,176 +229,3 @@ def test_layers_without_kernels_are_converted_and_compute_once_they_are_moved():
 def test_a_model_without_recurrent_layers_passes_through():
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
     assert fastrnn.convert(model) is model
-
-
-# ---- patch ----
-
-
-def kinds_built():
-    """The class of one layer of each kind as the code under test would build it."""
-    return {kind: type(getattr(nn, kind)(3, 4)) for kind in KINDS}
-
-
-TORCHS = {kind: getattr(nn, kind) for kind in KINDS}
-FASTRNNS = {kind: getattr(fastrnn, kind) for kind in KINDS}
-
-
-def test_torchs_constructors_give_fastrnns_layers_inside_and_torchs_outside():
-    with fastrnn.patch():
-        assert kinds_built() == FASTRNNS
-        assert type(nn.modules.LSTM(3, 4)) is fastrnn.LSTM
-        assert type(nn.modules.rnn.LSTM(3, 4)) is fastrnn.LSTM
-        assert type(TORCHS["LSTM"](3, hidden_size=4)) is fastrnn.LSTM
-    assert kinds_built() == TORCHS
-
-
-def test_a_model_built_under_patch_computes_what_torchs_computes():
-    torch.manual_seed(8)
-    plain = Model()
-    torch.manual_seed(8)
-    with fastrnn.patch():
-        fast = Model()
-    assert type(fast.stack[0]) is fastrnn.LSTM
-    x = torch.randn(5, 2, 3)
-    torch.testing.assert_close(fast(x), plain(x))
-
-
-def test_isinstance_means_the_same_inside():
-    plain = nn.LSTM(3, 4)
-    with fastrnn.patch():
-        assert isinstance(plain, nn.LSTM)
-        assert isinstance(nn.LSTM(3, 4), nn.LSTM)
-        assert isinstance(fastrnn.LSTM(3, 4), nn.LSTM)
-        assert not isinstance(plain, fastrnn.LSTM)
-        assert issubclass(fastrnn.GRU, nn.GRU)
-
-
-def test_subclasses_made_or_built_inside_are_what_they_are_outside():
-    with fastrnn.patch():
-
-        class Inside(nn.GRU):
-            def __init__(self, size):
-                super().__init__(size, size)
-
-            def forward(self, x):
-                return super().forward(x)[0]
-
-        class InsideFast(fastrnn.GRU):
-            pass
-
-        layer = Inside(3)
-        assert type(layer) is Inside
-        assert type(InsideFast(3, 4)) is InsideFast
-        assert type(Own(3, 4)) is Own
-        assert layer(torch.randn(5, 2, 3)).shape == (5, 2, 3)
-
-
-def test_patch_may_be_nested_and_entered_again():
-    patch = fastrnn.patch()
-    with patch:
-        with patch, fastrnn.patch():
-            assert kinds_built() == FASTRNNS
-        assert kinds_built() == FASTRNNS
-    assert kinds_built() == TORCHS
-    with patch:
-        assert kinds_built() == FASTRNNS
-    assert kinds_built() == TORCHS
-
-
-def test_patch_ends_when_its_body_raises():
-    with pytest.raises(ZeroDivisionError), fastrnn.patch():
-        1 / 0  # noqa: B018
-    assert kinds_built() == TORCHS
-
-
-def test_a_failing_constructor_fails_as_in_torch_and_leaves_patch_intact():
-    with fastrnn.patch():
-        with pytest.raises(ValueError, match="hidden_size"):
-            nn.LSTM(3, 0)
-        assert kinds_built() == FASTRNNS
-
-
-def test_torchs_classes_are_untouched_afterwards():
-    before = {kind: dict(vars(cls)) for kind, cls in TORCHS.items()}
-    with fastrnn.patch():
-        pass
-    assert {kind: dict(vars(cls)) for kind, cls in TORCHS.items()} == before
-
-
-def test_patch_serves_as_a_decorator():
-    @fastrnn.patch()
-    def build():
-        return nn.RNN(3, 4)
-
-    assert type(build()) is fastrnn.RNN
-    assert kinds_built() == TORCHS
-
-
-def test_other_threads_build_torchs_layers_meanwhile_and_may_patch_on_their_own():
-    found, inside, done = {}, threading.Barrier(3), threading.Barrier(3)
-
-    def work(name, patched):
-        if patched:
-            with fastrnn.patch():
-                inside.wait()
-                found[name] = kinds_built()
-                done.wait()
-            found[f"{name} afterwards"] = kinds_built()
-        else:
-            inside.wait()
-            found[name] = kinds_built()
-            done.wait()
-
-    threads = [
-        threading.Thread(target=work, args=args)
-        for args in (("a", True), ("b", True), ("c", False))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == {
-        "a": FASTRNNS,
-        "b": FASTRNNS,
-        "c": TORCHS,
-        "a afterwards": TORCHS,
-        "b afterwards": TORCHS,
-    }
-
-
-def test_many_threads_entering_and_leaving_at_random_leave_nothing_behind():
-    wrong = []
-
-    def work():
-        for _ in range(50):
-            with fastrnn.patch():
-                wrong.append(type(nn.GRUCell(1, 1)) is not fastrnn.GRUCell)
-            wrong.append(type(nn.GRUCell(1, 1)) is not nn.GRUCell)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not any(wrong)
-    assert kinds_built() == TORCHS
-
-
-def test_asyncio_tasks_do_not_patch_each_other():
-    async def patched(entered, checked):
-        with fastrnn.patch():
-            entered.set()
-            await checked.wait()
-            return kinds_built()
-
-    async def bare(entered, checked):
-        await entered.wait()
-        built = kinds_built()
-        checked.set()
-        return built
-
-    async def both():
-        events = asyncio.Event(), asyncio.Event()
-        return await asyncio.gather(patched(*events), bare(*events))
-
-    assert asyncio.run(both()) == [FASTRNNS, TORCHS]

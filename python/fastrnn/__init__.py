@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import functional, isa, onnx, reference, variants
     from .arrays import from_arrays
-    from .conversion import convert, patch, revert
+    from .conversion import convert, revert
     from .keras_layers import from_keras, to_keras
     from .memory import empty_cache
     from .modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
     from .onnx_nodes import from_onnx
+    from .patching import patch
 
     __version__: str
 
@@ -47,7 +48,8 @@ __all__ = [
 _SUBMODULES = ("functional", "isa", "onnx", "reference", "variants")
 _HOME = {
     **dict.fromkeys(("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"), "modules"),
-    **dict.fromkeys(("convert", "patch", "revert"), "conversion"),
+    **dict.fromkeys(("convert", "revert"), "conversion"),
+    "patch": "patching",
     **dict.fromkeys(("from_keras", "to_keras"), "keras_layers"),
     "empty_cache": "memory",
     "from_arrays": "arrays",

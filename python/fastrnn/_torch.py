@@ -10,6 +10,7 @@ from torch import Tensor
 from torch._functorch import pyfunctorch
 from torch._subclasses import fake_tensor
 from torch.autograd import forward_ad, profiler
+from torch.fx import _symbolic_trace
 
 __all__ = [
     "after_autograd",
@@ -24,6 +25,7 @@ __all__ = [
     "has_tangents",
     "has_values",
     "is_any_autocast_enabled",
+    "is_fx_tracing",
     "is_observed",
     "is_profiled",
     "unwrapped",
@@ -71,6 +73,14 @@ def is_observed() -> bool:
     if forward_ad._current_level >= 0 or _length_of_dispatch_stack() > 0 or _is_tracing():
         return True
     return _innermost_transformation() is not None
+
+
+_HAS_FX_FLAG = hasattr(_symbolic_trace, "_is_fx_tracing_flag")
+
+
+def is_fx_tracing() -> bool:
+    """Whether a tracer of torch.fx may be at work."""
+    return not _HAS_FX_FLAG or _symbolic_trace._is_fx_tracing_flag
 
 
 def is_profiled() -> bool:

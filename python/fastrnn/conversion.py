@@ -1,8 +1,6 @@
-"""Turn ``torch.nn``'s recurrent layers into fastrnn's and back, in a model or while one is built.
+"""Turn ``torch.nn``'s recurrent layers into fastrnn's and back, in a model that exists.
 
-A layer is turned by giving the very same object the other class. Its parameters, buffers, hooks,
-flags, parametrizations and every reference to it stay what they were, because nothing is made
-anew. The two classes differ in methods alone, which is what makes this sound.
+What turning a layer means is in `fastrnn.counterparts`.
 
 (This module is not called ``convert``: Python binds an imported submodule to its name on the
 package, where it would hide the function.)
@@ -10,38 +8,62 @@ package, where it would hide the function.)
 
 from __future__ import annotations
 
-import functools
-import threading
-import types
-from collections.abc import Callable
-from contextlib import ContextDecorator
-from contextvars import ContextVar
-from types import TracebackType
-from typing import Any, TypeVar
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import torch
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import type_before_parametrizations
 
-from . import modules
+from . import _checks, cuda
+from .counterparts import FAST_OF, fast_class, plain_base, torch_class, turn, turned_class
 
-__all__ = ["convert", "patch", "revert"]
+__all__ = ["Layer", "Report", "convert", "revert"]
 
 ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 
-_FAST_OF: dict[type, type] = {
-    torch.nn.LSTM: modules.LSTM,
-    torch.nn.GRU: modules.GRU,
-    torch.nn.RNN: modules.RNN,
-    torch.nn.LSTMCell: modules.LSTMCell,
-    torch.nn.GRUCell: modules.GRUCell,
-    torch.nn.RNNCell: modules.RNNCell,
-}
-_TORCH_OF: dict[type, type] = {fast: plain for plain, fast in _FAST_OF.items()}
-_derived_from: dict[type, type] = {}
-"""For each class that `_between` made the one that somebody wrote."""
+
+class Layer(NamedTuple):
+    """A layer in a `Report`."""
+
+    name: str
+    """Where it is in the model, as in ``named_modules()``: "" for the model itself."""
+    kind: str
+    """Its class before conversion."""
+    note: str
+    """Why it was passed over, or what keeps a converted one from computing; "" for nothing."""
+
+    def __str__(self) -> str:
+        where = f"{self.name or 'the model itself'} ({self.kind})"
+        return f"{where}: {self.note}" if self.note else where
 
 
-def convert(model: ModuleT, *, subclasses: bool = False) -> ModuleT:
+class Report(NamedTuple):
+    """What `convert` did: what it turned, and which recurrent layers it left as they were."""
+
+    converted: tuple[Layer, ...]
+    passed_over: tuple[Layer, ...]
+
+    def __str__(self) -> str:
+        parts = (("converted", self.converted), ("passed over", self.passed_over))
+        return "\n".join(_listed(f"{title}: {len(layers)}", layers) for title, layers in parts)
+
+
+@overload
+def convert(
+    model: ModuleT, *, subclasses: bool = False, report: Literal[False] = False
+) -> ModuleT: ...
+
+
+@overload
+def convert(
+    model: ModuleT, *, subclasses: bool = False, report: Literal[True]
+) -> tuple[ModuleT, Report]: ...
+
+
+def convert(model: ModuleT, *, subclasses: bool = False, report: bool = False) -> Any:
     """Make every recurrent layer of torch's inside ``model`` compute with fastrnn.
 
     Layers are changed in place and stay the same objects: parameters are shared by identity with
@@ -57,16 +79,46 @@ def convert(model: ModuleT, *, subclasses: bool = False) -> ModuleT:
         Turn layers of classes derived from those, too: what their own code calls as
         ``super().forward(...)`` is fastrnn's then. They stay instances of their class. By default
         they are left alone, since their own code may depend on torch's.
+    report : bool
+        Return what was converted and what was passed over, and why, instead of warning of the
+        latter. ``print`` shows it as lines.
 
     Returns
     -------
     torch.nn.Module
-        ``model`` itself.
+        ``model`` itself; with ``report`` the pair of it and a `Report`.
+
+    Raises
+    ------
+    TypeError
+        No class can be derived from that of a layer, by what its metaclass says.
+
+    Whatever is raised, nothing has been changed then.
+
+    Warns
+    -----
+    UserWarning
+        Recurrent layers were passed over (of derived classes, compiled by TorchScript, quantized),
+        or are where no call can be computed; once, with all their names.
     """
-    _turn_all(model, _FAST_OF)
-    if subclasses:
-        for module in model.modules():
-            _turn_if_derived(module)
+    plan, converted, passed_over = [], [], []
+    counterpart = partial(fast_class, subclasses=subclasses)
+    for name, module in model.named_modules():
+        target = turned_class(module, counterpart)
+        kind = _name_of(type_before_parametrizations(module))
+        if target is not None:
+            plan.append((module, target))
+            converted.append(Layer(name, kind, _obstacle(module)))
+        elif why := _why_passed_over(module):
+            passed_over.append(Layer(name, kind, why))
+    passed_over += _compiled_layers(model)
+    _turn_all(plan)
+    if report:
+        return model, Report(tuple(converted), tuple(passed_over))
+    noted = [*passed_over, *(layer for layer in converted if layer.note)]
+    if noted:
+        title = f"recurrent layers that do not compute with fastrnn: {len(noted)}"
+        warnings.warn(_listed(title, noted), stacklevel=2)
     return model
 
 
@@ -90,147 +142,93 @@ def revert(model: ModuleT) -> ModuleT:
     ValueError
         A layer has an option that torch's lack; nothing has been changed then.
     """
+    plan = []
     for name, module in model.named_modules():
-        base = type(module).__bases__[0] if is_parametrized(module) else type(module)
-        if base in _TORCH_OF and _has_more_than_torchs(module):
+        target = turned_class(module, torch_class)
+        if target is None:
+            continue
+        if _has_more_than_torchs(module):
             raise ValueError(f"model: expected layers that torch has too, got {name!r}: {module}")
-    for module in model.modules():
-        own = type(module)
-        if own in _derived_from:
-            _turn(module, _derived_from[own])
-    return _turn_all(model, _TORCH_OF)
-
-
-def _has_more_than_torchs(module: Any) -> bool:
-    return module.variant is not None or getattr(module, "initial_state", False)
-
-
-def _turn_all(model: ModuleT, target_of: dict[type, type]) -> ModuleT:
-    for module in model.modules():
-        own = type(module)
-        if own in target_of:
-            _turn(module, target_of[own])
-        elif is_parametrized(module) and own.__bases__[0] in target_of:
-            _turn(module, _parametrized_like(own, target_of[own.__bases__[0]]))
+        plan.append((module, target))
+    _turn_all(plan)
     return model
 
 
-def _turn(module: torch.nn.Module, target: type) -> None:
-    module.__class__ = target
-    if isinstance(module, torch.nn.RNNBase):
-        # torch's layer keeps a list of its weights in the instance, fastrnn's has a property.
-        module.__dict__.pop("_flat_weights", None)
-        module._init_flat_weights()
+def _has_more_than_torchs(module: Any) -> bool:
+    own_states = getattr(module, "initial_state", False) is True
+    return own_states or getattr(module, "variant", None) is not None
 
 
-def _parametrized_like(own: type, base: type) -> type:
-    """The class that ``torch.nn.utils.parametrize`` would have made, had the layer been a ``base``.
+def _turn_all(plan: Sequence[tuple[torch.nn.Module, type]]) -> None:
+    """Give every module its class, or none of them."""
+    turned: list[tuple[torch.nn.Module, type]] = []
+    try:
+        for module, target in plan:
+            turned.append((module, type(module)))
+            turn(module, target)
+    except BaseException:
+        for module, before in reversed(turned):
+            turn(module, before)
+        raise
 
-    It makes a class of properties for each parametrized layer; ``own``'s are copied on top of
-    ``base``, and ``own`` is left as it is because deep copies of the layer share it.
+
+# ---- what is passed over ----
+
+_KINDS = frozenset(kind.__name__ for kind in FAST_OF)
+_OPERATORS = re.compile(r"\baten::(?:quantized_)?(?:lstm|gru|rnn_tanh|rnn_relu)(?:_cell)?\b")
+
+
+def _why_passed_over(module: torch.nn.Module) -> str:
+    """Why a recurrent layer that Python runs has no counterpart; "" for one that needs none."""
+    own = type(module)
+    plain = plain_base(own)
+    if plain is not None:
+        way = "fastrnn.convert(model, subclasses=True) turns it, too"
+        return f"derives from torch.nn.{plain.__name__}; {way}"
+    if own.__name__ in _KINDS and own.__module__.startswith("torch.ao.nn."):
+        return "quantized; the engine computes with the weights of torch.nn's layers"
+    return ""
+
+
+def _compiled_layers(model: torch.nn.Module) -> Iterator[Layer]:
+    """Recurrent layers that TorchScript runs; the outermost module where it tells of none inside.
+
+    What is frozen has no modules any more, and a class that somebody derived is not known as such.
     """
-    members = {k: v for k, v in vars(own).items() if k not in ("__dict__", "__weakref__")}
-    return type(f"Parametrized{base.__name__}", (base,), members)
+    note = "compiled by TorchScript; convert the model before torch.jit.trace compiles it"
+    seen: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if not isinstance(module, torch.jit.ScriptModule) or name.startswith(seen):
+            continue
+        seen = (*seen, f"{name}." if name else "")
+        inside: dict[str, Any] = dict(module.named_modules(prefix=name))
+        kinds = {path: part.original_name for path, part in inside.items()}
+        found = {path: kind for path, kind in kinds.items() if kind in _KINDS}
+        if (
+            not found
+            and hasattr(module, "forward")
+            and _OPERATORS.search(str(module.inlined_graph))
+        ):
+            found = {name: kinds[name]}
+        yield from (Layer(path, kind, note) for path, kind in found.items())
 
 
-def _turn_if_derived(module: torch.nn.Module) -> None:
-    own: Any = type(module)
-    plain = next((base for base in own.__mro__ if base in _FAST_OF), None)
-    if plain is not None and not issubclass(own, _FAST_OF[plain]):
-        _turn(module, _between(own, _FAST_OF[plain]))
+def _obstacle(module: torch.nn.Module) -> str:
+    """What keeps a converted layer from computing where and as it is; "" for nothing."""
+    weight = next(module.parameters(), None)
+    if weight is None or weight.is_meta:
+        return ""
+    if weight.dtype not in _checks.DTYPES:
+        return f"fastrnn does not compute {weight.dtype}"
+    kind = weight.device.type
+    if kind == "cpu" or (kind == "cuda" and cuda.is_built()):
+        return ""
+    return f"on {weight.device}, where this build of fastrnn does not compute"
 
 
-@functools.cache
-def _between(own: Any, fast: Any) -> Any:
-    """``own`` with ``fast`` between it and torch's class, under ``own``'s name.
-
-    A pickle cannot find it by that name; it holds ``own`` and makes this class anew.
-    """
-
-    def reduce(layer: Any, protocol: Any) -> Any:
-        _, _, *state = super(derived, layer).__reduce_ex__(protocol)
-        return _new_between, (own, fast), *state
-
-    members = {name: getattr(own, name) for name in ("__module__", "__qualname__", "__doc__")}
-    members["__reduce_ex__"] = reduce
-    derived: Any = types.new_class(
-        own.__name__, (own, fast), exec_body=lambda body: body.update(members)
-    )
-    _derived_from[derived] = own
-    return derived
+def _name_of(own: type) -> str:
+    return f"{own.__module__}.{own.__qualname__}"
 
 
-def _new_between(own: type, fast: type) -> Any:
-    derived = _between(own, fast)
-    return derived.__new__(derived)
-
-
-class patch(ContextDecorator):
-    """Inside ``with fastrnn.patch():``, constructing a recurrent layer of torch's gives fastrnn's.
-
-    For code that says ``torch.nn.LSTM(...)`` and cannot be changed, wherever it imported the
-    class from. The class itself stays torch's own, so ``isinstance``, subclassing and ``super()``
-    mean what they always mean, and subclasses are built as they always are. Also a decorator.
-
-    May be nested and used again, and holds for the thread or asyncio task that entered it and for
-    no other. An exception in the body passes through and ends it as the end of the body does.
-
-    Examples
-    --------
-    >>> with fastrnn.patch():
-    ...     model = build_model()
-    """
-
-    def __enter__(self) -> patch:
-        _hold_hooks()
-        _patched.set(_patched.get() + 1)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        _patched.set(_patched.get() - 1)
-        _release_hooks()
-
-
-_patched: ContextVar[int] = ContextVar("fastrnn_patched", default=0)
-_hook_lock = threading.Lock()
-_hook_holders = 0
-_original_inits: dict[type, Callable[..., None]] = {}
-
-
-def _hold_hooks() -> None:
-    """Hook torch's constructors when the first of all threads enters a `patch`."""
-    global _hook_holders
-    with _hook_lock:
-        _hook_holders += 1
-        if _hook_holders == 1:
-            for plain, fast in _FAST_OF.items():
-                _original_inits[plain] = vars(plain)["__init__"]
-                plain.__init__ = _hooked(plain, fast)  # type: ignore[misc]
-
-
-def _release_hooks() -> None:
-    """Take the hooks away when the last of all threads leaves."""
-    global _hook_holders
-    with _hook_lock:
-        _hook_holders -= 1
-        if _hook_holders == 0:
-            for plain, original in _original_inits.items():
-                plain.__init__ = original  # type: ignore[misc]
-            _original_inits.clear()
-
-
-def _hooked(plain: type, fast: type) -> Callable[..., None]:
-    original = _original_inits[plain]
-
-    @functools.wraps(original)
-    def __init__(self: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        if _patched.get() and type(self) is plain:
-            _turn(self, fast)
-
-    return __init__
+def _listed(title: str, layers: Sequence[Layer]) -> str:
+    return "\n  ".join([title, *map(str, layers)])

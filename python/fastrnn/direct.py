@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import _core, _torch, native
 from .calls import Call
+from .layout import save_present, saved_by
 from .spec import Spec
 
 __all__ = ["make_direct"]
@@ -65,12 +66,12 @@ class _Recurrence(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.spec, ctx.recorded = spec, recorded
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*saved)
+        save_present(ctx, saved)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
+        saved = saved_by(ctx)
         needed = ctx.needs_input_grad[3:-1]
         gradients = None
         if not torch.is_grad_enabled():

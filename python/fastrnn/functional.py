@@ -23,13 +23,15 @@ from torch.nn.functional import linear, pad
 from torch.nn.utils.rnn import PackedSequence
 
 from . import _checks, _ragged_checks, _state_checks, _torch, calls, operators, ops, precision
-from .layout import batch_of
+from .graphs import as_node
+from .layout import batch_of, cell_weights
 from .spec import Outputs, Variant
 from .variants import make_variant, take_nonlinearity
 
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
 
 
+@as_node
 def lstm(
     input: Tensor | PackedSequence,
     hx: tuple[Tensor, Tensor] | None = None,
@@ -120,6 +122,7 @@ def lstm(
     )
 
 
+@as_node
 def gru(
     input: Tensor | PackedSequence,
     hx: Tensor | None = None,
@@ -159,6 +162,7 @@ def gru(
     )
 
 
+@as_node
 def rnn(
     input: Tensor | PackedSequence,
     hx: Tensor | None = None,
@@ -202,6 +206,7 @@ def rnn(
     )
 
 
+@as_node
 def lstm_cell(
     input: Tensor,
     hx: tuple[Tensor, Tensor] | None,
@@ -245,6 +250,7 @@ def lstm_cell(
     return pair
 
 
+@as_node
 def gru_cell(
     input: Tensor,
     hx: Tensor | None,
@@ -264,6 +270,7 @@ def gru_cell(
     return h
 
 
+@as_node
 def rnn_cell(
     input: Tensor,
     hx: Tensor | None,
@@ -471,7 +478,7 @@ def run_cell(
     ``sizes`` are the input_size and hidden_size that the weights ought to have, for callers that
     know; those that they have are what counts.
     """
-    weights = _cell_weights(w_ih, w_hh, b_ih, b_hh)
+    weights = cell_weights(w_ih, w_hh, b_ih, b_hh)
     bias = len(weights) == len(_checks.CELL_WEIGHTS)
     if variant is not None and variant.peephole:
         weights = (*weights, w_ch)
@@ -520,14 +527,3 @@ def _without_units(
     for vector in vectors:
         gates = gates + vector
     return gates if cell != "lstm" else (gates, gates + (none if c is None else c))
-
-
-def _cell_weights(w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[Any, ...]:
-    """The weights of a layer that does the same; torch's cells may lack one bias of two."""
-    if b_ih is None and b_hh is None:
-        return w_ih, w_hh
-    if b_ih is None:
-        return w_ih, w_hh, torch.zeros_like(b_hh), b_hh
-    if b_hh is None:
-        return w_ih, w_hh, b_ih, torch.zeros_like(b_ih)
-    return w_ih, w_hh, b_ih, b_hh

@@ -15,11 +15,14 @@ __all__ = [
     "SINGLE",
     "Layout",
     "batch_of",
+    "cell_weights",
     "is_single_step",
     "joined",
     "of_present",
     "rows_of",
     "save",
+    "save_present",
+    "saved_by",
     "steps_of",
     "taken_apart",
 ]
@@ -145,4 +148,35 @@ def save(ctx: Any, layout: Layout, tensors: Sequence[Any], kept: Tensor) -> None
     """Everything that backward will need."""
     ctx.layout = layout
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(kept, *tensors)
+    save_present(ctx, (kept, *tensors))
+
+
+def save_present(ctx: Any, tensors: Sequence[Tensor | None]) -> None:
+    """Save for backward what is there, and where: `saved_by` has the rest as None again.
+
+    Whoever draws a graph, as torchviz does, takes a node's ``saved_tensors`` to be tensors.
+    """
+    present = [tensor for tensor in tensors if tensor is not None]
+    everything = len(present) == len(tensors)
+    ctx.is_present = None if everything else [tensor is not None for tensor in tensors]
+    ctx.save_for_backward(*present)
+
+
+def saved_by(ctx: Any) -> tuple[Any, ...]:
+    """What `save_present` was given."""
+    saved: tuple[Any, ...] = ctx.saved_tensors  # unpacked at every access
+    if ctx.is_present is None:
+        return saved
+    present = iter(saved)
+    return tuple([next(present) if there else None for there in ctx.is_present])
+
+
+def cell_weights(w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[Any, ...]:
+    """The weights of a layer that does the same; torch's cells may lack one bias of two."""
+    if b_ih is None and b_hh is None:
+        return w_ih, w_hh
+    if b_ih is None:
+        return w_ih, w_hh, torch.zeros_like(b_hh), b_hh
+    if b_hh is None:
+        return w_ih, w_hh, b_ih, torch.zeros_like(b_ih)
+    return w_ih, w_hh, b_ih, b_hh

@@ -18,10 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
-from . import functional
+from . import _torch, functional, graphs
 from .initial_states import for_batch, new_states
 from .spec import Variant
 from .variants import ALL_OPTIONS, check_directions, describe, make_variant, take_nonlinearity
@@ -29,6 +28,7 @@ from .variants import ALL_OPTIONS, check_directions, describe, make_variant, tak
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
 _CELL_OF_MODE = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
+_FORWARD = ("input", "hx", "lengths", "resets", "return_states")
 _CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -39,15 +39,6 @@ def _by_name(module: torch.nn.Module, names: Sequence[str]) -> tuple[Any, ...]:
     except KeyError:  # parametrized, pruned, weight-normed or replicated: an attribute then
         weights = tuple(getattr(module, name) for name in names)
     return weights
-
-
-def _node(module: torch.nn.Module, input: Proxy, hx: Any, **keywords: Any) -> Any:
-    """The call as one node of a graph of torch.fx's, as it is of torch's own layers."""
-    given = {
-        name: value for name, value in keywords.items() if value is not None and value is not False
-    }
-    tracer: Any = input.tracer
-    return tracer.create_proxy("call_module", tracer.path_of_module(module), (input, hx), given)
 
 
 class _WithOptions(torch.nn.Module):
@@ -182,10 +173,12 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
     def _forward(
         self, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
     ) -> tuple[Any, ...]:
-        if isinstance(input, Proxy):
-            keywords = {"lengths": lengths, "resets": resets, "return_states": return_states}
-            node: tuple[Any, ...] = _node(self, input, hx, **keywords)
-            return node
+        if _torch.is_fx_tracing():
+            inner = input, hx, lengths, resets, return_states
+            given = dict(zip(_FORWARD, inner, strict=True))
+            node: tuple[Any, ...] | None = graphs.node_of(self, "_forward", *inner, **given)
+            if node is not None:
+                return node
         # Not any truth: a class that somebody derived may have its own attribute of this name.
         if hx is None and self.initial_state is True:
             hx = for_batch(self, input)
@@ -320,8 +313,10 @@ class _Cell(_WithOptions, torch.nn.RNNCellBase):
         self._new_peepholes("weight_ch", self.weight_hh, letters)
 
     def _step(self, cell: str, input: Any, hx: Any) -> Any:
-        if isinstance(input, Proxy):
-            return _node(self, input, hx)
+        if _torch.is_fx_tracing():
+            node = graphs.node_of(self, "_step", cell, input, hx, input=input, hx=hx)
+            if node is not None:
+                return node
         w_ch = None if self.variant is None else getattr(self, "weight_ch", None)
         w_ih, w_hh, b_ih, b_hh = _by_name(self, _CELL_WEIGHTS)
         sizes = self.input_size, self.hidden_size

@@ -22,9 +22,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _ragged_checks, _torch, calls, reference, transformations
+from . import _ragged_checks, _torch, calls, flops, reference, transformations
 from .derivatives import by_equations, pulled_back_twice
-from .layout import SINGLE, Layout, batch_of, of_present, rows_of, save, steps_of, taken_apart
+from .layout import (
+    SINGLE,
+    Layout,
+    batch_of,
+    of_present,
+    rows_of,
+    save,
+    save_present,
+    saved_by,
+    steps_of,
+    taken_apart,
+)
 from .spec import FLAT, Outputs, Spec
 
 __all__ = ["is_watched", "run"]
@@ -229,7 +240,7 @@ def _keep_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor,
 
 
 def _gradients(ctx: Any, *d_outputs: Tensor | None) -> tuple[Any, ...]:
-    kept, *tensors = ctx.saved_tensors
+    kept, *tensors = saved_by(ctx)
     layout: Layout = ctx.layout
     *single, of_weights, of_masks = ctx.needs_input_grad[: SINGLE + 2]
     needed = [*single[:3], *of_weights]
@@ -247,11 +258,12 @@ def _keep_for_second_derivatives(ctx: Any, inputs: tuple[Any, ...], output: Any)
     _, *d_outputs, needed = inputs[:_BEFORE]
     layout, tensors = taken_apart(inputs[_BEFORE:])
     ctx.layout = replace(layout, needed=tuple(needed))
-    ctx.save_for_backward(*d_outputs, *tensors)
+    save_present(ctx, (*d_outputs, *tensors))
 
 
 def _second_derivatives(ctx: Any, d_gradients: Sequence[Tensor]) -> tuple[Any, ...]:
-    d_outputs, tensors = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
+    saved = saved_by(ctx)
+    d_outputs, tensors = saved[:5], saved[5:]
     layout: Layout = ctx.layout
     dd_outputs, d_inputs = pulled_back_twice(layout, tensors, d_outputs, d_gradients)
     d_data, d_hx, d_cx, *d_weights = d_inputs
@@ -279,3 +291,4 @@ torch.library.register_autograd(
     setup_context=_keep_for_second_derivatives,
     lib=_library,
 )
+flops.register(_BEFORE)

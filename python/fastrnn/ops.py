@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from . import calls
+from .layout import save_present, saved_by
 from .spec import Outputs, Spec
 
 __all__ = ["run"]
@@ -86,7 +87,7 @@ class _Recurrence(torch.autograd.Function):
         outputs = call.forward(data, hx, cx, weights, kept)
         ctx.call = call
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(data, hx, cx, *weights, *kept, *call.masks)
+        save_present(ctx, (data, hx, cx, *weights, *kept, *call.masks))
         call.masks = []
         return outputs
 
@@ -94,6 +95,6 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         call: calls.Call = ctx.call
         needed = ctx.needs_input_grad[1:]
-        saved = ctx.saved_tensors  # unpacked at every access
+        saved = saved_by(ctx)
         inputs, kept = saved[: len(needed)], saved[len(needed) :]
         return None, *call.gradients(inputs, kept, needed, d_outputs)

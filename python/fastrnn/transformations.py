@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .derivatives import pulled_back_twice
 from .forms import Form
-from .layout import SINGLE, Layout, joined, of_present, save
+from .layout import SINGLE, Layout, joined, of_present, save, save_present, saved_by
 from .samples import Samples, gradients
 
 __all__ = ["run"]
@@ -57,7 +57,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        kept, h_all, c_all, *tensors = ctx.saved_tensors
+        kept, h_all, c_all, *tensors = saved_by(ctx)
         needs = ctx.needs_input_grad[1:]
         places = ctx.layout.trained
         layout = replace(ctx.layout, needed=tuple(needs[place] for place in places))
@@ -101,12 +101,13 @@ class _RecurrenceBackward(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         layout, _, _, _, *tensors = inputs
         ctx.layout = layout
-        ctx.save_for_backward(*tensors)
+        save_present(ctx, tensors)
 
     @staticmethod
     def backward(ctx: Any, *d_gradients: Tensor) -> tuple[Tensor | None, ...]:
         layout: Layout = ctx.layout
-        d_outputs, tensors = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
+        saved = saved_by(ctx)
+        d_outputs, tensors = saved[:5], saved[5:]
         dd_outputs, d_inputs = pulled_back_twice(layout, tensors, d_outputs, d_gradients)
         of = dict(zip(layout.trained, d_inputs, strict=True))
         return *[None] * 4, *dd_outputs, *(of.get(place) for place in range(len(tensors)))

@@ -1,0 +1,211 @@
+"""convert(subclasses=True): classes that somebody derived, whatever they do with being classes."""
+
+from __future__ import annotations
+
+import abc
+import copy
+import gc
+import pickle
+import weakref
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+import fastrnn
+
+
+class Doubled(nn.LSTM):
+    def forward(self, x, hx=None):
+        return super().forward(2 * x, hx)
+
+
+def rebuilt(state):
+    layer = Rebuilt(3, 4)
+    layer.load_state_dict(state)
+    return layer
+
+
+class Rebuilt(Doubled):
+    def __reduce__(self):
+        return rebuilt, (self.state_dict(),)
+
+
+class RebuiltByItsClass(Doubled):
+    def __reduce__(self):
+        return type(self), (3, 4), self.__getstate__()
+
+
+class WithArguments(Doubled):
+    def __new__(cls, size, *args, **kwargs):
+        return super().__new__(cls)
+
+    def __getnewargs__(self):
+        return (3,)
+
+
+class WithKeywords(Doubled):
+    def __new__(cls, *args, size, **kwargs):
+        layer = super().__new__(cls)
+        layer.__dict__["size"] = size
+        return layer
+
+    def __init__(self, *args, size):
+        kept = self.__dict__["size"]
+        super().__init__(*args)
+        self.size = kept
+
+    def __getnewargs_ex__(self):
+        return (), {"size": self.size}
+
+
+class Keyed(Doubled):
+    made: list = []  # noqa: RUF012
+
+    def __init_subclass__(cls, *, key):
+        super().__init_subclass__()
+        Keyed.made.append(cls)
+
+
+class OfKey(Keyed, key="mine"):
+    pass
+
+
+class Abstract(Doubled, abc.ABC):
+    pass
+
+
+class Slotted(Doubled):
+    __slots__ = ("extra",)
+
+
+class Strict(Doubled):
+    def __setattr__(self, name, value):
+        if name == "__class__":
+            raise AttributeError("not this one")
+        super().__setattr__(name, value)
+
+
+OWN = [Doubled, Rebuilt, RebuiltByItsClass, WithArguments, OfKey, Abstract, Slotted, Strict]
+
+
+def build(own):
+    return own(3, 4, size=7) if own is WithKeywords else own(3, 4)
+
+
+@pytest.mark.parametrize("own", [*OWN, WithKeywords])
+def test_a_layer_is_turned_copied_pickled_and_reverted_whatever_its_class_defines(own):
+    layer, x = build(own), torch.randn(5, 2, 3)
+    expected = layer(x)[0]
+    copies = [copy.deepcopy, copy.copy]
+    copies += [lambda one, p=p: pickle.loads(pickle.dumps(one, p)) for p in range(6)]
+    fastrnn.convert(layer, subclasses=True)
+    got = layer(x)[0]
+    torch.testing.assert_close(got, expected)
+    assert isinstance(layer, own)
+    assert isinstance(layer, fastrnn.LSTM)
+    for copied in copies:
+        twin = copied(layer)
+        assert type(twin) is type(layer)
+        assert torch.equal(twin(x)[0], got)
+        assert getattr(twin, "size", None) == getattr(layer, "size", None)
+        assert type(fastrnn.revert(twin)) is own
+    assert type(fastrnn.revert(layer)) is own
+    assert torch.equal(layer(x)[0], expected)
+
+
+def test_no_class_is_announced_to_those_that_keep_a_register():
+    before = [*Keyed.made]
+    layer = OfKey(3, 4)
+    fastrnn.convert(layer, subclasses=True)
+    parametrized = parametrizations.weight_norm(Abstract(3, 4), "weight_hh_l0")
+    fastrnn.convert(parametrized, subclasses=True)
+    fastrnn.revert(nn.ModuleList([layer, parametrized]))
+    assert Keyed.made == before
+
+
+@pytest.mark.parametrize("parametrized_first", [True, False])
+def test_a_parametrized_layer_keeps_its_class_and_can_be_freed_of_parametrizations(
+    parametrized_first,
+):
+    layer, x = Doubled(3, 4), torch.randn(5, 2, 3)
+    expected = layer(x)[0]
+    if not parametrized_first:
+        fastrnn.convert(layer, subclasses=True)
+    parametrizations.weight_norm(layer, "weight_hh_l0")
+    fastrnn.convert(layer, subclasses=True)
+    assert isinstance(layer, fastrnn.LSTM)
+    assert type(layer).__name__ == "ParametrizedDoubled"
+    assert parametrize.type_before_parametrizations(layer).__name__ == "Doubled"
+    torch.testing.assert_close(layer(x)[0], expected)
+    torch.testing.assert_close(copy.deepcopy(layer)(x)[0], expected)
+    reverted = fastrnn.revert(copy.deepcopy(layer))
+    assert parametrize.type_before_parametrizations(reverted) is Doubled
+    torch.testing.assert_close(reverted(x)[0], expected)
+    parametrize.remove_parametrizations(layer, "weight_hh_l0")
+    assert type(fastrnn.revert(layer)) is Doubled
+
+
+def test_all_layers_of_a_class_get_one_class_and_it_is_gone_with_them():
+    def turn_some():
+        class Local(nn.GRU):
+            pass
+
+        layers = nn.ModuleList([Local(3, 4), Local(3, 4)])
+        fastrnn.convert(layers, subclasses=True)
+        assert type(layers[0]) is type(layers[1])
+        return [weakref.ref(Local), weakref.ref(type(layers[0]))]
+
+    classes = turn_some()
+    gc.collect()
+    assert [one() for one in classes] == [None, None]
+
+
+def test_a_class_that_cannot_be_derived_from_stops_conversion_before_anything_is_changed():
+    class Final(type):
+        def __new__(meta, name, bases, members):
+            if any(isinstance(base, Final) for base in bases):
+                raise TypeError(f"{bases[0].__name__} is final")
+            return super().__new__(meta, name, bases, members)
+
+    class Last(nn.LSTM, metaclass=Final):
+        pass
+
+    model = nn.ModuleList([nn.GRU(3, 4), Doubled(3, 4), Last(3, 4)])
+    with pytest.raises(TypeError, match="is final"):
+        fastrnn.convert(model, subclasses=True)
+    assert [type(layer) for layer in model] == [nn.GRU, Doubled, Last]
+
+
+@pytest.mark.parametrize("turn", [fastrnn.convert, fastrnn.revert])
+def test_a_layer_that_fails_while_it_is_turned_gives_the_others_their_classes_back(turn):
+    class Fragile(nn.LSTM):
+        whole = True
+
+        def _init_flat_weights(self):
+            if not self.whole:
+                self.whole = True  # once
+                raise KeyError("weights")
+            super()._init_flat_weights()
+
+    model, x = nn.ModuleList([nn.LSTM(3, 4), Fragile(3, 4)]), torch.randn(5, 2, 3)
+    expected = [layer(x)[0] for layer in model]
+    if turn is fastrnn.revert:
+        fastrnn.convert(model, subclasses=True)
+    before = [type(layer) for layer in model]
+    model[1].whole = False
+    with pytest.raises(KeyError, match="weights"):
+        turn(model, **({"subclasses": True} if turn is fastrnn.convert else {}))
+    assert [type(layer) for layer in model] == before
+    for layer, y in zip(model, expected, strict=True):
+        torch.testing.assert_close(layer(x)[0], y)
+        torch.testing.assert_close(copy.deepcopy(layer).double()(x.double())[0].float(), y)
+
+
+def test_a_parametrized_layer_with_an_option_that_torchs_lack_is_not_reverted():
+    layer = fastrnn.GRU(3, 4, reset_after=False)
+    parametrizations.weight_norm(layer, "weight_hh_l0")
+    with pytest.raises(ValueError, match="expected layers that torch has too"):
+        fastrnn.revert(layer)
+    assert isinstance(layer, fastrnn.GRU)
