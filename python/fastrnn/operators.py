@@ -26,6 +26,7 @@ from . import _checks, _torch, calls, reference, transformations
 from .derivatives import by_equations, pulled_back_twice
 from .layout import SINGLE, Layout, batch_of, of_present, rows_of, save, steps_of, taken_apart
 from .spec import FLAT, Outputs, Spec
+from .wrapped import pulled_back
 
 __all__ = ["is_watched", "run"]
 
@@ -219,8 +220,12 @@ def _recurrence_transformed(*arguments: Any) -> list[Tensor]:
     torch would look at one level after the other, and for each at the operator's derivatives, which
     are an autograd function that cannot be transformed.
     """
+    outputs = _torch.past_functionalize(torch.ops.fastrnn.recurrence, arguments)
+    if outputs is not None:
+        return list(outputs)
     layout, tensors = taken_apart(arguments)
-    compute = by_equations if _torch.has_forward_mode() else transformations.run
+    plain = _torch.has_forward_mode() or _torch.is_functionalized()
+    compute = by_equations if plain else transformations.run
     return _filled(tensors[0], compute(layout, tensors))
 
 
@@ -232,12 +237,13 @@ def _gradients(ctx: Any, *d_outputs: Tensor | None) -> tuple[Any, ...]:
     kept, *tensors = ctx.saved_tensors
     layout: Layout = ctx.layout
     *single, of_weights, of_masks = ctx.needs_input_grad[: SINGLE + 2]
-    needed = [*single[:3], *of_weights]
-    found = iter(
-        torch.ops.fastrnn.recurrence_backward(
-            kept, *of_present(layout, tensors, d_outputs), needed, *layout.arguments(tensors)
-        )
-    )
+    needed = (*single[:3], *of_weights)
+    reached = of_present(layout, tensors, d_outputs)
+    if _torch.any_wrapped(reached):
+        found = iter(pulled_back(replace(layout, needed=needed), tensors, reached))
+    else:
+        backward = torch.ops.fastrnn.recurrence_backward
+        found = iter(backward(kept, *reached, needed, *layout.arguments(tensors)))
     d_data, d_hx, d_cx, *d_weights = (next(found) if need else None for need in needed)
     others = [None] * (3 + len(FLAT))
     return d_data, d_hx, d_cx, *[None] * 4, d_weights, [None] * len(of_masks), *others

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import calls
+from . import calls, wrapped
 from .spec import Outputs, Spec
 
 __all__ = ["run"]
@@ -96,4 +96,4 @@ class _Recurrence(torch.autograd.Function):
         needed = ctx.needs_input_grad[1:]
         saved = ctx.saved_tensors  # unpacked at every access
         inputs, kept = saved[: len(needed)], saved[len(needed) :]
-        return None, *call.gradients(inputs, kept, needed, d_outputs)
+        return None, *wrapped.gradients(call, inputs, kept, needed, d_outputs)
