@@ -24,7 +24,7 @@ from torch import Tensor
 
 from . import _checks, _torch, calls, reference, transformations
 from .derivatives import by_equations, pulled_back_twice
-from .layout import SINGLE, Layout, batch_of, of_present, rows_of, save, steps_of, taken_apart
+from .layout import ASK, SINGLE, Layout, batch_of, of_present, rows_of, save, steps_of, taken_apart
 from .spec import FLAT, Outputs, Spec
 from .wrapped import pulled_back
 
@@ -67,7 +67,9 @@ def run(
 
     A single step has a ``data`` of two dimensions, [B, I], and its h_n is y.
     """
-    batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
+    batch = ASK
+    if not torch.jit.is_tracing():  # or it would be a constant of the graph
+        batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
     layout = Layout(spec, batch, batch_first, states, len(weights))
     masks = _draw_masks(spec, data, batch_first, batch_sizes, lengths)
     tensors = (data, hx, cx, batch_sizes, row_index, lengths, resets, *weights, *masks)
