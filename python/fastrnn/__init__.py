@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .memory import empty_cache
     from .modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
     from .onnx_nodes import from_onnx
+    from .operators import decompositions
 
     __version__: str
 
@@ -29,6 +30,7 @@ __all__ = [
     "RNNCell",
     "__version__",
     "convert",
+    "decompositions",
     "empty_cache",
     "from_keras",
     "from_onnx",
@@ -47,6 +49,7 @@ _HOME = {
     **dict.fromkeys(("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"), "modules"),
     **dict.fromkeys(("convert", "patch", "revert"), "conversion"),
     **dict.fromkeys(("from_keras", "to_keras"), "keras_layers"),
+    "decompositions": "operators",
     "empty_cache": "memory",
     "from_onnx": "onnx_nodes",
 }

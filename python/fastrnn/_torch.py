@@ -27,6 +27,7 @@ __all__ = [
     "is_functionalized",
     "is_observed",
     "is_profiled",
+    "is_tracing",
     "is_transformed",
     "past_functionalize",
     "unwrapped",
@@ -36,7 +37,9 @@ __all__ = [
 _C: Any = torch._C
 _length_of_dispatch_stack = _C._len_torch_dispatch_stack
 _innermost_transformation = _C._functorch.peek_interpreter_stack
-_is_tracing = _C._is_tracing
+
+is_tracing: Callable[[], bool] = _C._is_tracing
+"""Whether ``torch.jit.trace`` is at work."""
 
 is_any_autocast_enabled = _C._is_any_autocast_enabled
 """Whether autocast is on for some device: what torch's own layers ask."""
@@ -72,7 +75,7 @@ def is_observed() -> bool:
     Forward-mode derivatives, ``torch.jit.trace``, a mode of ``__torch_dispatch__`` such as
     FakeTensorMode, or a transformation of ``torch.func``.
     """
-    if forward_ad._current_level >= 0 or _length_of_dispatch_stack() > 0 or _is_tracing():
+    if forward_ad._current_level >= 0 or _length_of_dispatch_stack() > 0 or is_tracing():
         return True
     return _innermost_transformation() is not None
 

@@ -112,7 +112,7 @@ def taken_apart(arguments: Sequence[Any]) -> tuple[Layout, list[Any]]:
         batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
     spec = from_flat(arguments[SINGLE + 5 :])
     layout = Layout(spec, batch, batch_first, states, len(weights))
-    return layout, [*single, *weights, *masks]
+    return layout, [*single, *weights, *(masks or ())]  # AOTInductor has None for an empty list
 
 
 def is_single_step(data: Tensor, batch_sizes: Tensor | None) -> bool:

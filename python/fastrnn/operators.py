@@ -15,7 +15,7 @@ A plain call never comes here: `fastrnn.ops.run` costs less.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from .layout import ASK, SINGLE, Layout, batch_of, of_present, rows_of, save, st
 from .spec import FLAT, Outputs, Spec
 from .wrapped import pulled_back
 
-__all__ = ["is_watched", "run"]
+__all__ = ["decompositions", "is_watched", "run"]
 
 _SPEC_SCHEMA = ", ".join(f"{kind} {name}" for kind, name in FLAT)
 _SCHEMA = (
@@ -68,7 +68,7 @@ def run(
     A single step has a ``data`` of two dimensions, [B, I], and its h_n is y.
     """
     batch = ASK
-    if not torch.jit.is_tracing():  # or it would be a constant of the graph
+    if not _torch.is_tracing():  # or it would be a constant of the graph
         batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
     layout = Layout(spec, batch, batch_first, states, len(weights))
     masks = _draw_masks(spec, data, batch_first, batch_sizes, lengths)
@@ -102,6 +102,50 @@ def _draw_masks(
         reference.dropout_mask((*rows, width), spec.dropout, data)
         for _ in range(spec.num_layers - 1)
     ]
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """The equations of the layers in torch's own operators, for programs that run without Python.
+
+    The operators of this package are Python's: a package of AOTInductor's finds them wherever
+    `fastrnn.operators` has been imported, and a program in C++ does not. For that::
+
+        exported = torch.export.export(model.eval(), (x,))
+        exported = exported.run_decompositions(fastrnn.decompositions())
+        torch._inductor.aoti_compile_and_package(exported, package_path="model.pt2")
+
+    Steps are unrolled, as torch's exporter unrolls its own layers, so their number is fixed. What
+    is left of the speed is that of torch's operators.
+
+    Returns
+    -------
+    dict
+        For ``ExportedProgram.run_decompositions``.
+
+    Raises
+    ------
+    RuntimeError
+        As the program is decomposed: a layer is given ``lengths`` or a packed batch, or the number
+        of steps is dynamic.
+    """
+    return {torch.ops.fastrnn.recurrence.default: _decomposed}
+
+
+def _decomposed(*arguments: Any) -> tuple[Tensor, ...]:
+    layout, tensors = taken_apart(arguments)
+    data, _, _, batch_sizes, _, lengths, _ = tensors[:SINGLE]
+    if batch_sizes is not None or lengths is not None:
+        raise RuntimeError(
+            "fastrnn.decompositions: expected a padded batch without lengths, got a ragged one, "
+            "whose operations depend on its values"
+        )
+    steps = 1 if data.dim() == 2 else steps_of(data, layout.batch_first, None)
+    if not isinstance(steps, int):
+        raise RuntimeError(
+            f"fastrnn.decompositions: expected a fixed number of steps, which are unrolled, "
+            f"got a dynamic one, {steps}"
+        )
+    return tuple(_filled(data, by_equations(layout, tensors)))
 
 
 # ---- the operators ----
@@ -209,6 +253,7 @@ def _recurrence_of_autograd(keyset: Any, *arguments: Any) -> Any:
     inputs = [tensors[place] for place in layout.trained if tensors[place] is not None]
     if _torch.has_tangents(inputs):
         return _filled(tensors[0], by_equations(layout, tensors))
+    arguments = layout.arguments(tensors)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
         return torch.ops.fastrnn.recurrence_forward(*arguments)[:-1]
     with _torch.below_autograd():
