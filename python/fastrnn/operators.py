@@ -67,8 +67,9 @@ def run(
 
     A single step has a ``data`` of two dimensions, [B, I], and its h_n is y.
     """
-    batch = ASK
-    if not _torch.is_tracing():  # or it would be a constant of the graph
+    if not torch.compiler.is_compiling() and _torch.is_tracing():
+        batch = ASK  # a number would be a constant of the graph
+    else:
         batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
     layout = Layout(spec, batch, batch_first, states, len(weights))
     masks = _draw_masks(spec, data, batch_first, batch_sizes, lengths)
