@@ -173,6 +173,16 @@ def test_torch_s_own_checks_of_gradients_pass(kind: str) -> None:
     assert gradgradcheck(outputs, inputs, check_batched_grad=True)
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_vectorized_jacobian_in_forward_mode_is_that_of_backward(kind: str) -> None:
+    layer, x = getattr(fastrnn, kind)(3, 4, dtype=F64), torch.randn(5, 2, 3, dtype=F64)
+    backward, forward = (
+        functional.jacobian(lambda x: layer(x)[0], x, vectorize=True, strategy=strategy)  # type: ignore[no-untyped-call]
+        for strategy in ("reverse-mode", "forward-mode")
+    )
+    torch.testing.assert_close(forward, backward)
+
+
 @pytest.mark.parametrize("name", ["hessian", "hvp", "vhp", "jvp", "vjp"])
 def test_functional_derivatives_are_torch_s(name: str) -> None:
     fast, plain = twins("GRU", dtype=F64)
