@@ -167,8 +167,8 @@ def unwrapped(tensor: Tensor) -> Tensor:
 
 
 def has_values(tensor: Tensor) -> bool:
-    """False for a tensor that a compiler only knows the shape of."""
-    return not fake_tensor.is_fake(tensor)
+    """False for a tensor that a compiler only knows the shape of, and under functionalize."""
+    return not (fake_tensor.is_fake(tensor) or is_functionalized())
 
 
 def _casts_packed_lstm() -> bool:

@@ -24,7 +24,18 @@ from torch import Tensor
 
 from . import _checks, _torch, calls, reference, transformations
 from .derivatives import by_equations, pulled_back_twice
-from .layout import ASK, SINGLE, Layout, batch_of, of_present, rows_of, save, steps_of, taken_apart
+from .layout import (
+    ASK,
+    SINGLE,
+    Layout,
+    batch_of,
+    is_single_step,
+    of_present,
+    rows_of,
+    save,
+    steps_of,
+    taken_apart,
+)
 from .spec import FLAT, Outputs, Spec
 from .wrapped import pulled_back
 
@@ -126,21 +137,17 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     Raises
     ------
     RuntimeError
-        As the program is decomposed: a layer is given ``lengths`` or a packed batch, or the number
-        of steps is dynamic.
+        As the program is decomposed: the number of steps is dynamic.
     """
     return {torch.ops.fastrnn.recurrence.default: _decomposed}
 
 
 def _decomposed(*arguments: Any) -> tuple[Tensor, ...]:
     layout, tensors = taken_apart(arguments)
-    data, _, _, batch_sizes, _, lengths, _ = tensors[:SINGLE]
-    if batch_sizes is not None or lengths is not None:
-        raise RuntimeError(
-            "fastrnn.decompositions: expected a padded batch without lengths, got a ragged one, "
-            "whose operations depend on its values"
-        )
-    steps = 1 if data.dim() == 2 else steps_of(data, layout.batch_first, None)
+    data, batch_sizes = tensors[0], tensors[3]
+    steps = (
+        1 if is_single_step(data, batch_sizes) else steps_of(data, layout.batch_first, batch_sizes)
+    )
     if not isinstance(steps, int):
         raise RuntimeError(
             f"fastrnn.decompositions: expected a fixed number of steps, which are unrolled, "

@@ -108,18 +108,18 @@ def test_decompositions_are_the_equations(kind: str, options: dict[str, Any]) ->
     assert_computes(program.module(), layer, torch.randn_like(x))
 
 
-def test_decompositions_know_resets() -> None:
-    layer = WithKeywords(fastrnn.GRU(3, 4, bidirectional=True))
-    arguments = torch.randn(5, 2, 3), None, torch.rand(5, 2) < 0.4
-    program = exported(layer, *arguments).run_decompositions(fastrnn.decompositions())
-    assert_computes(program.module(), layer, *arguments)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_decompositions_know_resets_and_lengths(kind: str) -> None:
+    layer = WithKeywords(getattr(fastrnn, kind)(3, 4, num_layers=2, bidirectional=True))
+    resets = torch.tensor([[0, 1], [0, 0], [1, 0], [0, 0], [1, 1]]) == 1
+    for given in ((None, resets), (torch.tensor([5, 5]), None), (torch.tensor([5, 5]), resets)):
+        program = exported(layer, torch.randn(5, 2, 3), *given)
+        program = program.run_decompositions(fastrnn.decompositions())
+        lengths = None if given[0] is None else torch.tensor([3, 0])
+        assert_computes(program.module(), layer, torch.randn(5, 2, 3), lengths, given[1])
 
 
-def test_what_cannot_be_decomposed_is_refused() -> None:
-    layer = WithKeywords(fastrnn.GRU(3, 4))
-    ragged = exported(layer, torch.randn(5, 2, 3), torch.tensor([3, 5]), None)
-    with pytest.raises(RuntimeError, match="expected a padded batch without lengths"):
-        ragged.run_decompositions(fastrnn.decompositions())
+def test_a_dynamic_number_of_steps_is_not_decomposed() -> None:
     dynamic = exported(fastrnn.GRU(3, 4), torch.randn(5, 2, 3), dims=({0: Dim("time")},))
     with pytest.raises(RuntimeError, match="expected a fixed number of steps"):
         dynamic.run_decompositions(fastrnn.decompositions())

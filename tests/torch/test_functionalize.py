@@ -80,6 +80,30 @@ def test_functionalize_combines_with_other_transformations(kind: str, combinatio
     assert_all_close(combine(functionalize, outputs)(x), combine(lambda f: f, outputs)(x))
 
 
+@pytest.mark.parametrize("form", ["lengths", "lengths, resets", "packed"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_ragged_batches_are_functionalized_with_their_gradients(kind: str, form: str) -> None:
+    layer = getattr(fastrnn, kind)(3, 4, num_layers=2, bidirectional=True, dtype=F64)
+    keywords: dict[str, Any] = {"return_states": True}
+    if form != "packed":
+        keywords["lengths"] = torch.tensor([3, 0])
+    if "resets" in form:
+        keywords["resets"] = torch.tensor([[0, 1], [0, 0], [1, 0], [0, 0], [1, 1]]) == 1
+
+    def loss(x: Tensor) -> Tensor:
+        given: Any = x
+        if form == "packed":
+            order = torch.tensor([1, 0])
+            given = PackedSequence(x.flatten(0, 1)[:7], torch.tensor([2, 2, 1, 1, 1]), order, order)
+        outputs = flat(layer(given, **keywords))
+        return sum(
+            (y - torch.arange(y.numel()).cos().view(y.shape)).square().sum() for y in outputs
+        )
+
+    x = torch.randn(5, 2, 3, dtype=F64)
+    assert_all_close(functionalize(grad(loss))(x), grad(loss)(x))
+
+
 @pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
 def test_make_fx_finds_one_node_in_what_is_functionalized(kind: str) -> None:
     layer, x = getattr(fastrnn, kind)(3, 4), input_of(kind)
