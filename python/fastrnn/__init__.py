@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .memory import empty_cache
     from .modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
     from .onnx_nodes import from_onnx
+    from .operators import decompositions
     from .patching import patch
 
     __version__: str
@@ -31,6 +32,7 @@ __all__ = [
     "RNNCell",
     "__version__",
     "convert",
+    "decompositions",
     "empty_cache",
     "from_arrays",
     "from_keras",
@@ -51,6 +53,7 @@ _HOME = {
     **dict.fromkeys(("convert", "revert"), "conversion"),
     "patch": "patching",
     **dict.fromkeys(("from_keras", "to_keras"), "keras_layers"),
+    "decompositions": "operators",
     "empty_cache": "memory",
     "from_arrays": "arrays",
     "from_onnx": "onnx_nodes",

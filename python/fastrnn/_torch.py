@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._functorch import pyfunctorch
-from torch._subclasses import fake_tensor
+from torch._subclasses import fake_tensor, functional_tensor
 from torch.autograd import forward_ad, profiler
 from torch.fx import _symbolic_trace
 
 __all__ = [
     "after_autograd",
+    "any_wrapped",
     "apply_untransformed",
     "below_autograd",
     "below_transformations",
@@ -26,15 +27,22 @@ __all__ = [
     "has_values",
     "is_any_autocast_enabled",
     "is_fx_tracing",
+    "is_functionalized",
     "is_observed",
     "is_profiled",
+    "is_tracing",
+    "is_transformed",
+    "past_functionalize",
     "unwrapped",
+    "with_functional_vmap",
 ]
 
 _C: Any = torch._C
 _length_of_dispatch_stack = _C._len_torch_dispatch_stack
 _innermost_transformation = _C._functorch.peek_interpreter_stack
-_is_tracing = _C._is_tracing
+
+is_tracing: Callable[[], bool] = _C._is_tracing
+"""Whether ``torch.jit.trace`` is at work."""
 
 is_any_autocast_enabled = _C._is_any_autocast_enabled
 """Whether autocast is on for some device: what torch's own layers ask."""
@@ -70,7 +78,7 @@ def is_observed() -> bool:
     Forward-mode derivatives, ``torch.jit.trace``, a mode of ``__torch_dispatch__`` such as
     FakeTensorMode, or a transformation of ``torch.func``.
     """
-    if forward_ad._current_level >= 0 or _length_of_dispatch_stack() > 0 or _is_tracing():
+    if forward_ad._current_level >= 0 or _length_of_dispatch_stack() > 0 or is_tracing():
         return True
     return _innermost_transformation() is not None
 
@@ -81,6 +89,67 @@ _HAS_FX_FLAG = hasattr(_symbolic_trace, "_is_fx_tracing_flag")
 def is_fx_tracing() -> bool:
     """Whether a tracer of torch.fx may be at work."""
     return not _HAS_FX_FLAG or _symbolic_trace._is_fx_tracing_flag
+
+
+def is_transformed() -> bool:
+    """Whether a transformation of ``torch.func`` is active, whose tensors may have no memory."""
+    return _innermost_transformation() is not None
+
+
+def any_wrapped(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether one is of a transformation of ``torch.func`` or of autograd's own, older vmap."""
+    return any(
+        tensor is not None
+        and (
+            _C._functorch.is_functorch_wrapped_tensor(tensor)
+            or _C._functorch.is_legacy_batchedtensor(tensor)
+        )
+        for tensor in tensors
+    )
+
+
+def with_functional_vmap(
+    function: Callable[..., tuple[Tensor, ...]], tensors: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """``function(*tensors)`` under ``torch.func.vmap`` where autograd's own vmap is active.
+
+    That one, of ``is_grads_batched``, knows no rule for operators that torch does not have.
+    """
+    level: int = _C._vmapmode_increment_nesting() - 1
+    _C._vmapmode_decrement_nesting()
+    return _below_level(level, function, tensors)
+
+
+def _below_level(
+    level: int, function: Callable[..., tuple[Tensor, ...]], tensors: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    if level == 0:
+        return function(*tensors)
+    apart: list[Tensor] = [torch._remove_batch_dim(one, level, 1, 0) for one in tensors]
+    samples = next((len(one) for one in apart if len(one) != 1), 1)  # 1 where it is no level's
+    apart = [one.expand(samples, *one.shape[1:]) for one in apart]
+    found = _below_level(level - 1, torch.func.vmap(function), apart)
+    return tuple(torch._add_batch_dim(one, 0, level) for one in found)
+
+
+def is_functionalized() -> bool:
+    """Whether ``torch.func.functionalize`` is active, at whatever level."""
+    stack = _C._functorch.get_interpreter_stack() or ()
+    return any(one.key() == _C._functorch.TransformType.Functionalize for one in stack)
+
+
+def past_functionalize(operator: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    """An operator's results, if ``functionalize`` is the innermost transformation; else None."""
+    innermost = _innermost_transformation()
+    if innermost.key() != _C._functorch.TransformType.Functionalize:
+        return None
+    level = functional_tensor.FunctorchFunctionalizeAPI(
+        pyfunctorch.FunctionalizeInterpreter(innermost)
+    )
+    plain = level.unwrap_tensors(tuple(arguments))
+    with level.redispatch_to_next():
+        results = operator(*plain)
+    return level.wrap_tensors(results)
 
 
 def is_profiled() -> bool:
@@ -109,8 +178,8 @@ def unwrapped(tensor: Tensor) -> Tensor:
 
 
 def has_values(tensor: Tensor) -> bool:
-    """False for a tensor that a compiler only knows the shape of."""
-    return not fake_tensor.is_fake(tensor)
+    """False for a tensor that a compiler only knows the shape of, and under functionalize."""
+    return not (fake_tensor.is_fake(tensor) or is_functionalized())
 
 
 def _casts_packed_lstm() -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import calls
+from . import _torch, calls, padded
 from .layout import SINGLE, Layout
 from .precision import full_precision
 from .spec import Outputs
@@ -20,6 +20,9 @@ _vjp: Any = torch.func.vjp  # its annotation does not know what it returns
 
 def by_equations(layout: Layout, tensors: Sequence[Any]) -> Outputs:
     """The outputs in plain torch operations, which have derivatives of every kind."""
+    _, _, _, batch_sizes, _, lengths, _ = tensors[:SINGLE]
+    if not all(each is None or _torch.has_values(each) for each in (batch_sizes, lengths)):
+        return padded.run(layout, tensors)
     call = calls.call_of(layout, tensors)
     data, hx, cx = tensors[:3]
     weights = tensors[SINGLE : layout.weights_end]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _core, _torch, native
+from . import _core, _torch, native, wrapped
 from .calls import Call
 from .layout import save_present, saved_by
 from .spec import Spec
@@ -74,11 +74,11 @@ class _Recurrence(torch.autograd.Function):
         saved = saved_by(ctx)
         needed = ctx.needs_input_grad[3:-1]
         gradients = None
-        if not torch.is_grad_enabled():
+        if not (torch.is_grad_enabled() or _torch.is_transformed()):
             gradients = ctx.recorded.backward(saved, d_outputs, needed)
         if gradients is None:
             *inputs, kept = saved
             call = Call(ctx.spec, inputs[0], ctx.recorded.batch_first)
             call.plan = ctx.recorded.plan
-            gradients = call.gradients(inputs, [kept], needed, d_outputs)
+            gradients = wrapped.gradients(call, inputs, [kept], needed, d_outputs)
         return None, None, None, *gradients, None

@@ -12,6 +12,7 @@ from torch import Tensor
 from .spec import Spec, from_flat, to_flat
 
 __all__ = [
+    "ASK",
     "SINGLE",
     "Layout",
     "batch_of",
@@ -29,6 +30,9 @@ __all__ = [
 
 SINGLE = 7
 """Tensors of a call before the lists of weights and of masks."""
+
+ASK = -1
+"""In the place of an operator's ``batch``: as many as its tensors have."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,12 @@ def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
 def taken_apart(arguments: Sequence[Any]) -> tuple[Layout, list[Any]]:
     """The layout and the tensors of an operator's arguments."""
     *single, weights, masks, batch, batch_first, states = arguments[: SINGLE + 5]
+    if isinstance(batch, int) and batch == ASK:
+        data, hx, _, batch_sizes, row_index, *_ = single
+        batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
     spec = from_flat(arguments[SINGLE + 5 :])
     layout = Layout(spec, batch, batch_first, states, len(weights))
-    return layout, [*single, *weights, *masks]
+    return layout, [*single, *weights, *(masks or ())]  # AOTInductor has None for an empty list
 
 
 def is_single_step(data: Tensor, batch_sizes: Tensor | None) -> bool:

@@ -15,7 +15,7 @@ A plain call never comes here: `fastrnn.ops.run` costs less.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,9 +25,11 @@ from torch import Tensor
 from . import _ragged_checks, _torch, calls, flops, reference, transformations
 from .derivatives import by_equations, pulled_back_twice
 from .layout import (
+    ASK,
     SINGLE,
     Layout,
     batch_of,
+    is_single_step,
     of_present,
     rows_of,
     save,
@@ -37,8 +39,9 @@ from .layout import (
     taken_apart,
 )
 from .spec import FLAT, Outputs, Spec
+from .wrapped import pulled_back
 
-__all__ = ["is_watched", "run"]
+__all__ = ["decompositions", "is_watched", "run"]
 
 _SPEC_SCHEMA = ", ".join(f"{kind} {name}" for kind, name in FLAT)
 _SCHEMA = (
@@ -77,7 +80,10 @@ def run(
 
     A single step has a ``data`` of two dimensions, [B, I], and its h_n is y.
     """
-    batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
+    if not torch.compiler.is_compiling() and _torch.is_tracing():
+        batch = ASK  # a number would be a constant of the graph
+    else:
+        batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
     layout = Layout(spec, batch, batch_first, states, len(weights))
     masks = _draw_masks(spec, data, batch_first, batch_sizes, lengths)
     tensors = (data, hx, cx, batch_sizes, row_index, lengths, resets, *weights, *masks)
@@ -110,6 +116,46 @@ def _draw_masks(
         reference.dropout_mask((*rows, width), spec.dropout, data)
         for _ in range(spec.num_layers - 1)
     ]
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """The equations of the layers in torch's own operators, for programs that run without Python.
+
+    The operators of this package are Python's: a package of AOTInductor's finds them wherever
+    `fastrnn.operators` has been imported, and a program in C++ does not. For that::
+
+        exported = torch.export.export(model.eval(), (x,))
+        exported = exported.run_decompositions(fastrnn.decompositions())
+        torch._inductor.aoti_compile_and_package(exported, package_path="model.pt2")
+
+    Steps are unrolled, as torch's exporter unrolls its own layers, so their number is fixed. What
+    is left of the speed is that of torch's operators.
+
+    Returns
+    -------
+    dict
+        For ``ExportedProgram.run_decompositions``.
+
+    Raises
+    ------
+    RuntimeError
+        As the program is decomposed: the number of steps is dynamic.
+    """
+    return {torch.ops.fastrnn.recurrence.default: _decomposed}
+
+
+def _decomposed(*arguments: Any) -> tuple[Tensor, ...]:
+    layout, tensors = taken_apart(arguments)
+    data, batch_sizes = tensors[0], tensors[3]
+    steps = (
+        1 if is_single_step(data, batch_sizes) else steps_of(data, layout.batch_first, batch_sizes)
+    )
+    if not isinstance(steps, int):
+        raise RuntimeError(
+            f"fastrnn.decompositions: expected a fixed number of steps, which are unrolled, "
+            f"got a dynamic one, {steps}"
+        )
+    return tuple(_filled(data, by_equations(layout, tensors)))
 
 
 # ---- the operators ----
@@ -217,6 +263,7 @@ def _recurrence_of_autograd(keyset: Any, *arguments: Any) -> Any:
     inputs = [tensors[place] for place in layout.trained if tensors[place] is not None]
     if _torch.has_tangents(inputs):
         return _filled(tensors[0], by_equations(layout, tensors))
+    arguments = layout.arguments(tensors)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
         return torch.ops.fastrnn.recurrence_forward(*arguments)[:-1]
     with _torch.below_autograd():
@@ -230,8 +277,12 @@ def _recurrence_transformed(*arguments: Any) -> list[Tensor]:
     torch would look at one level after the other, and for each at the operator's derivatives, which
     are an autograd function that cannot be transformed.
     """
+    outputs = _torch.past_functionalize(torch.ops.fastrnn.recurrence, arguments)
+    if outputs is not None:
+        return list(outputs)
     layout, tensors = taken_apart(arguments)
-    compute = by_equations if _torch.has_forward_mode() else transformations.run
+    plain = _torch.has_forward_mode() or _torch.is_functionalized()
+    compute = by_equations if plain else transformations.run
     return _filled(tensors[0], compute(layout, tensors))
 
 
@@ -243,12 +294,13 @@ def _gradients(ctx: Any, *d_outputs: Tensor | None) -> tuple[Any, ...]:
     kept, *tensors = saved_by(ctx)
     layout: Layout = ctx.layout
     *single, of_weights, of_masks = ctx.needs_input_grad[: SINGLE + 2]
-    needed = [*single[:3], *of_weights]
-    found = iter(
-        torch.ops.fastrnn.recurrence_backward(
-            kept, *of_present(layout, tensors, d_outputs), needed, *layout.arguments(tensors)
-        )
-    )
+    needed = (*single[:3], *of_weights)
+    reached = of_present(layout, tensors, d_outputs)
+    if _torch.any_wrapped(reached):
+        found = iter(pulled_back(replace(layout, needed=needed), tensors, reached))
+    else:
+        backward = torch.ops.fastrnn.recurrence_backward
+        found = iter(backward(kept, *reached, needed, *layout.arguments(tensors)))
     d_data, d_hx, d_cx, *d_weights = (next(found) if need else None for need in needed)
     others = [None] * (3 + len(FLAT))
     return d_data, d_hx, d_cx, *[None] * 4, d_weights, [None] * len(of_masks), *others

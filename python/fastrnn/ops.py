@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import calls
+from . import calls, wrapped
 from .layout import save_present, saved_by
 from .spec import Outputs, Spec
 
@@ -97,4 +97,4 @@ class _Recurrence(torch.autograd.Function):
         needed = ctx.needs_input_grad[1:]
         saved = saved_by(ctx)
         inputs, kept = saved[: len(needed)], saved[len(needed) :]
-        return None, *call.gradients(inputs, kept, needed, d_outputs)
+        return None, *wrapped.gradients(call, inputs, kept, needed, d_outputs)

@@ -460,13 +460,12 @@ def _one_direction(
     steps = torch.split(rows, sizes)
     forgets = None if resets is None else _forgets(resets, sizes, reverse)
     reached: list[tuple[Tensor, ...]] = []
-    order = range(len(sizes))
-    for t in reversed(order) if reverse else order:
+    for t in sorted(range(len(sizes)), reverse=reverse):
         n = sizes[t]
         before = tuple(s[:n] for s in state)
         if forgets is not None:
             before = tuple(s.masked_fill(forgets[t, :n, None], 0) for s in before)
-        new = _step(spec, steps[t], before, weights)
+        new = step(spec, steps[t], before, weights)
         state = tuple(torch.cat([a, s[n:]]) for a, s in zip(new, state, strict=True))
         reached.append(new)
     return reached[::-1] if reverse else reached, state
@@ -485,9 +484,10 @@ def _forgets(resets: Tensor, sizes: list[int], reverse: bool) -> Tensor:
     return torch.cat([crossed[1:], torch.zeros_like(crossed[:1])])
 
 
-def _step(
+def step(
     spec: Spec, x: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
+    """h, or h and c, after a step of ``spec``'s cell; the weights are those of a direction."""
     h, (w_ih, w_hh) = state[0], weights[:2]
     b_ih, b_hh, *rest = weights[2:] if spec.bias else (None, None, *weights[2:])
     variant = spec.variant

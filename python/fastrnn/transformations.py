@@ -27,6 +27,9 @@ _ROWS = (1, 1, 1, None, None, 0, 1)
 _BEFORE = 7
 """Tensors of `_RecurrenceBackward` before those of the call: h_all, c_all, five of d_outputs."""
 
+SAMPLES_AT_ONCE = 64
+"""How many are computed anew at once: they fill the engine, and what is kept of them is bounded."""
+
 
 def run(layout: Layout, tensors: Sequence[Any]) -> list[Tensor | None]:
     """The operators' outputs."""
@@ -116,6 +119,8 @@ class _RecurrenceBackward(torch.autograd.Function):
     def vmap(info: Any, in_dims: Any, layout: Layout, kept: Tensor, *tensors: Any) -> Any:
         V, of_kept, dims = info.batch_size, in_dims[1], in_dims[2:]
         apply: Any = _RecurrenceBackward.apply
+        if of_kept is None and all(dim is None for dim in dims[_BEFORE:]):
+            return _anew(V, dims, layout, tensors)
         if of_kept is not None or not _folds(layout, dims[_BEFORE:]):
             everything = (of_kept, *dims), (kept, *tensors)
             return _one_by_one(V, *everything, lambda *one: apply(layout, *one))
@@ -136,6 +141,25 @@ class _RecurrenceBackward(torch.autograd.Function):
         apart, out_dims = _unfolded(V, found[: len(of_rows)], of_rows)
         of_weights = found[len(of_rows) :]
         return (*apart, *of_weights), (*out_dims, *[0] * len(of_weights))
+
+
+def _anew(V: int, dims: Sequence[int | None], layout: Layout, tensors: Sequence[Any]) -> Any:
+    """The rule for one call and many ``d_outputs``: the call once more, as rows of larger ones.
+
+    What was kept is of one sample, and reading it for each would be a small call for each.
+    """
+    of_outputs = slice(_BEFORE - 5, _BEFORE)
+    data, *others = tensors[_BEFORE:]
+    forward: Any = _Recurrence.apply
+    backward: Any = _RecurrenceBackward.apply
+
+    def gradients(data: Tensor, *d_outputs: Tensor | None) -> Any:
+        *_, h_all, c_all, kept = forward(layout, data, *others)
+        return backward(layout, kept, h_all, c_all, *d_outputs, data, *others)
+
+    mapped = torch.func.vmap(gradients, in_dims=(0, *dims[of_outputs]), chunk_size=SAMPLES_AT_ONCE)
+    found = mapped(data.expand(V, *data.shape), *tensors[of_outputs])
+    return found, (0,) * len(found)
 
 
 def _folds(layout: Layout, dims: Sequence[int | None]) -> bool:

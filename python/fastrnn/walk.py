@@ -46,6 +46,20 @@ class Walk:
             states = torch.where(self._begins[..., None], initial, states)
         return self.zero_past_ends(_zeroed(states, self._forgets))
 
+    def entering(self, t: int, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The ``state`` that the walk brings to step t, as that step begins with it."""
+        forgets = None if self._forgets is None else self._forgets[t]
+        return tuple(_zeroed(each, forgets) for each in state)
+
+    def kept_past_ends(
+        self, t: int, new: tuple[Tensor, ...], state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """``new`` states of step t, but ``state`` of sequences that have no such step."""
+        if self._past is None:
+            return new
+        past = self._past[t, :, None]
+        return tuple(torch.where(past, b, a) for a, b in zip(new, state, strict=True))
+
     def before_backward(self, d_before: Tensor) -> Tensor:
         """The gradient of ``after``, out of that of `before`."""
         return self._shifted(_zeroed(_zeroed(d_before, self._begins), self._forgets), back=True)
