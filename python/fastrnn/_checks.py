@@ -18,11 +18,11 @@ from torch import Tensor
 
 from . import _torch, cuda, native
 from .direct import make_direct
+from .layout import weights_of
 from .precision import REDUCED
-from .spec import PLAIN, Spec, Variant
+from .spec import GATES, PLAIN, Spec, Variant
 from .variants import check_directions
 
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 DTYPES = (torch.float32, torch.float64, *REDUCED)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 CELL_WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
@@ -84,17 +84,9 @@ def layer_plan(
         dropout=float(dropout),
         variant=variant or PLAIN,
     )
-    shapes: list[tuple[int, ...]] = []
-    names: list[str] = []
-    suffixes = ("", "_reverse") if bidirectional else ("",)
-    outputs = proj_size or hidden_size
-    for layer in range(num_layers):
-        inputs = outputs * len(suffixes) if layer else input_size
-        for suffix in suffixes:
-            for kind, shape in _weight_shapes(spec, inputs):
-                shapes.append(shape)
-                names.append(f"weights[{len(names)}] ({kind}_l{layer}{suffix})")
-    return Plan(spec, tuple(shapes), tuple(names), make_direct(spec))
+    weights = weights_of(spec)
+    names = tuple(f"weights[{i}] ({name})" for i, (name, _) in enumerate(weights))
+    return Plan(spec, tuple(shape for _, shape in weights), names, make_direct(spec))
 
 
 @lru_cache(maxsize=256)
@@ -106,22 +98,6 @@ def cell_plan(
     plan = make_plan(cell, input_size, hidden_size, 0, 1, bias, False, 0.0, variant)
     names = (*(CELL_WEIGHTS if bias else CELL_WEIGHTS[:2]), "w_ch")[: len(plan.shapes)]
     return Plan(plan.spec, plan.shapes, names, make_direct(plan.spec, one_step=True))
-
-
-def _weight_shapes(spec: Spec, inputs: int) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of one direction of a layer, in the order of torch's ``_flat_weights``."""
-    rows = GATES[spec.cell] * spec.hidden_size
-    shapes: list[tuple[str, tuple[int, ...]]] = [
-        ("weight_ih", (rows, inputs)),
-        ("weight_hh", (rows, spec.proj_size or spec.hidden_size)),
-    ]
-    if spec.bias:
-        shapes += [("bias_ih", (rows,)), ("bias_hh", (rows,))]
-    if spec.proj_size:
-        shapes += [("weight_hr", (spec.proj_size, spec.hidden_size))]
-    if spec.variant.peephole:
-        shapes += [("weight_ch", (len(spec.variant.peephole) * spec.hidden_size,))]
-    return shapes
 
 
 def sizes_of(cell: str, w_ih: Any, name: str) -> tuple[int, int]:
@@ -340,7 +316,7 @@ def check_lengths(
         They are not one integer for each sequence, each of them 0 to T.
     """
     try:
-        given = torch.as_tensor(lengths)
+        given = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
     except (RuntimeError, TypeError, ValueError):
         raise ValueError(f"lengths: expected {batch} integers, got {lengths!r}") from None
     if given.dim() != 1 or given.shape[0] != batch:

@@ -119,7 +119,7 @@ class _Constants:
                 f"{_named(node)}: expected a constant {what}, got {name!r}, which depends on an "
                 f"input of the graph; use fastrnn.functional, which takes weights as arguments"
             )
-        return torch.tensor(array)
+        return torch.tensor(array, device="cpu")
 
     def _value(self, name: str) -> Any:
         if name not in self.values and name in self.makers:
