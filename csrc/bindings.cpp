@@ -155,12 +155,14 @@ PYBIND11_MODULE(_core, m) {
       .def(py::init([](Cell cell, DType dtype, int64_t T, int64_t B, int64_t I, int64_t H,
                        int64_t P, int64_t layers, int64_t directions, bool bias,
                        const Variant& variant, bool save, bool dropout, bool states, int threads,
-                       bool packed, Address batch_sizes, Address row_index, Address resets) {
+                       bool packed, Address batch_sizes, Address row_index, Address resets,
+                       const std::string& isa) {
         const Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias, variant};
         Batch batch(T, B, copy_integers(batch_sizes, T), copy_integers(row_index, B), packed,
                     at<const bool>(resets));
-        return Plan(shape, std::move(batch), save, dropout, states, threads, active_kernels());
+        return Plan(shape, std::move(batch), save, dropout, states, threads, table_of(isa));
       }))
+      .def_property_readonly("dtype", [](const Plan& plan) { return plan.shape.dtype; })
       .def_readonly("saved_bytes", &Plan::saved_bytes)
       .def_readonly("threads", &Plan::threads)
       .def("forward", &run_forward)
@@ -172,6 +174,11 @@ PYBIND11_MODULE(_core, m) {
       .def_readonly("plan", &Recorded::plan)
       .def_property_readonly("batch_first",
                              [](const Recorded& recorded) { return recorded.form.batch_first; })
+      .def_property_readonly("steps",
+                             [](const Recorded& recorded) { return recorded.plan.shape.T; })
+      .def_property_readonly("sizes", &Recorded::sizes)
+      .def_property_readonly("origins", &Recorded::origins)
+      .def("forget_origins", &Recorded::forget_origins)
       .def("backward", &Recorded::backward);
   py::class_<Direct>(m, "Direct")
       .def(py::init([](Cell cell, int64_t I, int64_t H, int64_t P, int64_t layers,

@@ -1,6 +1,7 @@
 #include "direct.h"
 
 #include <utility>
+#include <vector>
 
 #include "cpu/dispatch.h"
 
@@ -100,7 +101,16 @@ bool Direct::make_outputs(const Inputs& in, Outputs& out) const {
 
 py::object Direct::record(const Inputs& in, Plan plan, py::object kept,
                           const py::tuple& outputs) const {
-  Recorded recorded(std::move(plan), in.form, tensors_);
+  std::vector<Recorded::Origin> origins;
+  origins.reserve(3 + in.at_weights.size());
+  origins.push_back({in.x.ptr(), std::get<0>(in.at), {}});
+  for (const auto& [state, address] : {std::pair(in.h, in.at_h), std::pair(in.c, in.at_c)})
+    origins.push_back({state.is_none() ? nullptr : state.ptr(), address, {}});
+  for (size_t i = 0; i < in.at_weights.size(); ++i) {
+    const py::object weight = in.weights[i];
+    origins.push_back({weight.ptr(), in.at_weights[i], tensors_.storage_of_parameter(weight)});
+  }
+  Recorded recorded(std::move(plan), in.form, tensors_, std::move(origins));
   return record_(std::move(recorded), outputs, in.x, in.h, in.c, *in.weights, std::move(kept));
 }
 

@@ -53,25 +53,58 @@ const CellKernels<float>& Recorded::cell() const {
   return plan.kernels->f32.cells[static_cast<int>(plan.shape.cell)];
 }
 
+py::tuple Recorded::sizes() const {
+  const Sizes sizes = form.sequence(plan.shape, plan.shape.I);
+  py::tuple found(sizes.count());
+  for (int i = 0; i < sizes.count(); ++i) found[i] = sizes.begin()[i];
+  return found;
+}
+
+py::list Recorded::origins() const {
+  py::list found;
+  for (const Origin& origin : origins_) {
+    if (!origin.tensor) {
+      found.append(py::none());
+      continue;
+    }
+    const py::object storage = origin.storage ? origin.storage : py::none();
+    found.append(py::make_tuple(reinterpret_cast<Address>(origin.tensor), origin.address, storage,
+                                py::none()));
+  }
+  return found;
+}
+
+// What hooks on saved tensors have made lies anywhere.
+bool Recorded::is_where_it_was(size_t place, py::handle tensor, Address address) const {
+  if (place >= origins_.size() || origins_[place].tensor != tensor.ptr()) return true;
+  return origins_[place].address == address;
+}
+
 bool Recorded::read_saved(const py::tuple& saved, Incoming& in) const {
   const Shape& shape = plan.shape;
   size_t next = 0;
   const auto read = [&](Sizes sizes, Address& address) {
-    in.alive.push_back(saved[next++]);
-    return tensors_.copy_contiguous(in.alive.back(), shape.dtype, sizes, address);
+    const py::object tensor = saved[next];
+    in.alive.push_back(tensor);
+    return tensors_.copy_contiguous(in.alive.back(), shape.dtype, sizes, address) &&
+           is_where_it_was(next++, tensor, address);
   };
-  dlpack::Tensor x;
-  in.alive.push_back(saved[next++]);
-  if (!tensors_.read_rows(in.alive.back(), shape.dtype, form.sequence(shape, shape.I), x))
-    return false;
-  in.x = form.strided(x);
+  if (const py::object tensor = saved[next]; !tensor.is_none()) {
+    dlpack::Tensor x;
+    in.alive.push_back(tensor);
+    if (!tensors_.read_rows(in.alive.back(), shape.dtype, form.sequence(shape, shape.I), x) ||
+        !is_where_it_was(next, tensor, address_of(x)))
+      return false;
+    in.x = form.strided(x);
+  }
+  ++next;
   if (!read(form.state(shape, shape.out()), in.h0) || !read(form.state(shape, shape.H), in.c0))
     return false;
   const bool weights_read = for_each_weight(shape, cell().gates, [&](Sizes sizes) {
     in.weights.push_back(0);
     return read(sizes, in.weights.back());
   });
-  return weights_read && read({kept_elements(plan)}, in.kept);
+  return weights_read && read({kept_elements(plan)}, in.kept) && in.kept != 0;
 }
 
 bool Recorded::read_gradients(const py::tuple& d_outputs, Incoming& in) const {

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <utility>
+#include <vector>
 
 #include "calls.h"
 #include "tensors.h"
@@ -42,14 +43,31 @@ int64_t kept_elements(const Plan& plan);
 // watches them.
 class Recorded {
  public:
-  Recorded(Plan plan, Form form, Tensors tensors)
-      : plan(std::move(plan)), form(form), tensors_(std::move(tensors)) {}
+  // Where forward has found a tensor, and of a parameter the memory itself: its module may exchange
+  // it for other memory at any time.
+  struct Origin {
+    PyObject* tensor = nullptr;  // compared, never followed
+    Address address = 0;
+    pybind11::object storage;
+  };
 
-  // saved: x, h_0, c_0, the weights, and what forward kept. d_outputs: of what the call returned.
-  // needed: for each of `saved` but the last, whether its gradient is wanted. The gradients, None
-  // for one that is not; or None if a tensor is not plain and the long way has to be taken.
+  // origins: of x, h_0, c_0 and the weights
+  Recorded(Plan plan, Form form, Tensors tensors, std::vector<Origin> origins)
+      : plan(std::move(plan)),
+        form(form),
+        tensors_(std::move(tensors)),
+        origins_(std::move(origins)) {}
+
+  // saved: x, h_0, c_0, the weights, and what forward kept; None for what is not read. d_outputs:
+  // of what the call returned. needed: for each of `saved` but the last, whether its gradient is
+  // wanted. The gradients, None for one that is not; or None if a tensor is not plain, or not where
+  // forward has found it: the long way then.
   pybind11::object backward(const pybind11::tuple& saved, const pybind11::tuple& d_outputs,
                             const pybind11::sequence& needed) const;
+
+  pybind11::tuple sizes() const;   // of x
+  pybind11::list origins() const;  // (tensor, address, storage or None, None), None for none
+  void forget_origins() { origins_.clear(); }
 
   Plan plan;
   Form form;
@@ -57,12 +75,14 @@ class Recorded {
  private:
   struct Incoming;
   struct Outgoing;
+  bool is_where_it_was(size_t place, pybind11::handle tensor, Address address) const;
   bool read_saved(const pybind11::tuple& saved, Incoming& in) const;
   bool read_gradients(const pybind11::tuple& d_outputs, Incoming& in) const;
   bool make_gradients(const pybind11::sequence& needed, Outgoing& out) const;
   const CellKernels<float>& cell() const;  // its constants are the same for every dtype
 
   Tensors tensors_;
+  std::vector<Origin> origins_;
 };
 
 }  // namespace fastrnn

@@ -64,6 +64,7 @@ Tensors::Tensors(const py::capsule& exchange_api, py::tuple plain_types, py::fun
     : api_(exchange_api.get_pointer<dlpack::ExchangeApi>()),
       plain_types_(std::move(plain_types)),
       is_neg_(plain_types_[0].attr("is_neg")),
+      untyped_storage_(plain_types_[0].attr("untyped_storage")),
       make_empty_(std::move(make_empty)),
       dtypes_(std::move(dtypes)) {
   while (api_ && api_->version.major != dlpack::kMajorVersion) api_ = api_->previous;
@@ -111,10 +112,11 @@ py::object Tensors::repeated(const dlpack::Tensor& tensor, DType dtype, Sizes si
 template <class Suits>
 bool Tensors::read_or_copy(py::object& object, DType dtype, Sizes sizes, Suits suits,
                            dlpack::Tensor& tensor) const {
-  const bool readable = read(object, tensor) && has(tensor, dtype, sizes);
-  if (readable && suits(tensor)) return true;
+  if (!read_memory(object, tensor) || !has(tensor, dtype, sizes)) return false;
+  const bool negative = is_negative(object);
+  if (!negative && suits(tensor)) return true;
   object =
-      readable && repeats_in_rows(tensor) ? repeated(tensor, dtype, sizes) : contiguous(object);
+      !negative && repeats_in_rows(tensor) ? repeated(tensor, dtype, sizes) : contiguous(object);
   return read(object, tensor) && has(tensor, dtype, sizes);
 }
 
@@ -130,6 +132,12 @@ bool Tensors::copy_contiguous(py::object& object, DType dtype, Sizes sizes,
   if (!read_or_copy(object, dtype, sizes, is_contiguous, tensor)) return false;
   address = address_of(tensor);
   return true;
+}
+
+py::object Tensors::storage_of_parameter(py::handle tensor) const {
+  if (reinterpret_cast<PyObject*>(Py_TYPE(tensor.ptr())) != py::handle(plain_types_[1]).ptr())
+    return {};
+  return untyped_storage_(tensor);
 }
 
 py::object Tensors::new_empty(DType dtype, Sizes sizes, Address& address) const {

@@ -31,8 +31,9 @@ class Sizes {
 class Tensors {
  public:
   // plain_types: the classes whose instances hide nothing from a reader of their memory, torch's
-  // Tensor first; subclasses do not count. make_empty(sizes, strides, dtype) makes a tensor on the
-  // CPU; dtypes: torch's for ours, in their order. ImportError if the interface is another one.
+  // Tensor first, then Parameter; subclasses do not count. make_empty(sizes, strides, dtype) makes
+  // a tensor on the CPU; dtypes: torch's for ours, in their order. ImportError if the interface is
+  // another one.
   Tensors(const pybind11::capsule& exchange_api, pybind11::tuple plain_types,
           pybind11::function make_empty, pybind11::tuple dtypes);
 
@@ -47,6 +48,9 @@ class Tensors {
   bool read_rows(pybind11::object& object, DType dtype, Sizes sizes, dlpack::Tensor& tensor) const;
   bool copy_contiguous(pybind11::object& object, DType dtype, Sizes sizes, Address& address) const;
 
+  // The memory of a parameter, whose module may give it other memory; null of another tensor.
+  pybind11::object storage_of_parameter(pybind11::handle tensor) const;
+
   // A contiguous tensor, or None where some mode of torch's makes other tensors
   pybind11::object new_empty(DType dtype, Sizes sizes, Address& address) const;
 
@@ -60,7 +64,7 @@ class Tensors {
 
   const dlpack::ExchangeApi* api_;
   pybind11::tuple plain_types_;
-  pybind11::object is_neg_;  // torch's method
+  pybind11::object is_neg_, untyped_storage_;  // torch's methods
   pybind11::function make_empty_;
   pybind11::tuple dtypes_;
 };

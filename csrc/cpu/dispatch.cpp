@@ -108,5 +108,11 @@ void force_isa(const std::string& name) {
 }
 void unforce_isa() { forced.store(nullptr, std::memory_order_release); }
 const KernelTable& kernels_of(const std::string& isa) { return *find(isa, "isa").kernels; }
+const KernelTable& table_of(const std::string& isa) {
+  for (const Isa& built : isas()) {
+    if (built.name == isa) return *built.kernels;
+  }
+  return kernels_of(isa);
+}
 
 }  // namespace fastrnn

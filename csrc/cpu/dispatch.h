@@ -20,5 +20,6 @@ void force_isa(const std::string& name);  // throws as active_isa does
 void unforce_isa();
 
 const KernelTable& kernels_of(const std::string& isa);
+const KernelTable& table_of(const std::string& isa);  // also where it can be measured, not run
 
 }  // namespace fastrnn

@@ -101,6 +101,7 @@ class Batch {
 };
 
 struct Plan {
+  // kernels: of an instruction set that this processor has, unless sizes are all that is asked for
   Plan(const Shape& shape, Batch batch, bool save, bool dropout, bool states, int threads,
        const KernelTable& kernels);
 

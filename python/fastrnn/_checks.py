@@ -19,11 +19,11 @@ from torch import Tensor
 
 from . import _torch, cuda, native
 from .direct import make_direct
+from .layout import weights_of
 from .precision import REDUCED
-from .spec import PLAIN, Spec, Variant
+from .spec import GATES, PLAIN, Spec, Variant
 from .variants import check_directions
 
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 DTYPES = (torch.float32, torch.float64, *REDUCED)
 CELL_WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
 KINDS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
@@ -87,17 +87,9 @@ def layer_plan(
         dropout=float(dropout),
         variant=variant or PLAIN,
     )
-    shapes: list[tuple[int, ...]] = []
-    names: list[str] = []
-    suffixes = ("", "_reverse") if bidirectional else ("",)
-    outputs = proj_size or hidden_size
-    for layer in range(num_layers):
-        inputs = outputs * len(suffixes) if layer else input_size
-        for suffix in suffixes:
-            for kind, shape in _weight_shapes(spec, inputs):
-                shapes.append(shape)
-                names.append(f"weights[{len(names)}] ({kind}_l{layer}{suffix})")
-    return Plan(spec, tuple(shapes), tuple(names), make_direct(spec))
+    weights = weights_of(spec)
+    names = tuple(f"weights[{i}] ({name})" for i, (name, _) in enumerate(weights))
+    return Plan(spec, tuple(shape for _, shape in weights), names, make_direct(spec))
 
 
 @lru_cache(maxsize=256)
@@ -119,26 +111,10 @@ def cell_plan(
         dropout=0.0,
         variant=variant or PLAIN,
     )
-    shapes = tuple(shape for _, shape in _weight_shapes(spec, input_size))
+    shapes = tuple(shape for _, shape in weights_of(spec))
     names = (*(CELL_WEIGHTS if bias else CELL_WEIGHTS[:2]), "w_ch")[: len(shapes)]
     direct = make_direct(spec, one_step=True) if input_size and hidden_size else None
     return Plan(spec, shapes, names, direct)
-
-
-def _weight_shapes(spec: Spec, inputs: int) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of one direction of a layer, in the order of torch's ``_flat_weights``."""
-    rows = GATES[spec.cell] * spec.hidden_size
-    shapes: list[tuple[str, tuple[int, ...]]] = [
-        ("weight_ih", (rows, inputs)),
-        ("weight_hh", (rows, spec.proj_size or spec.hidden_size)),
-    ]
-    if spec.bias:
-        shapes += [("bias_ih", (rows,)), ("bias_hh", (rows,))]
-    if spec.proj_size:
-        shapes += [("weight_hr", (spec.proj_size, spec.hidden_size))]
-    if spec.variant.peephole:
-        shapes += [("weight_ch", (len(spec.variant.peephole) * spec.hidden_size,))]
-    return shapes
 
 
 def sizes_of(cell: str, w_ih: Any, name: str) -> tuple[int, int]:
@@ -319,7 +295,7 @@ def describe_value(value: Any) -> str:
 
 def other_dtype(value: Tensor, name: str, dtype: torch.dtype) -> str:
     """What is said of another dtype than the weights', by torch where a product fails."""
-    got, expected = (torch.empty(0, dtype=one).type() for one in (value.dtype, dtype))
+    got, expected = (torch.empty(0, dtype=one, device="cpu").type() for one in (value.dtype, dtype))
     got, expected = (one.removesuffix("Tensor").rpartition(".")[2] for one in (got, expected))
     return (
         f"mat1 and mat2 must have the same dtype, but got {got} and {expected}; "

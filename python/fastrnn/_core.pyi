@@ -60,7 +60,7 @@ class Variant:
 class Plan:
     """The geometry of one call: sizes, active rows, how much memory it needs, threads.
 
-    A plan belongs to the instruction set that was active when it was made.
+    A plan belongs to one instruction set.
     """
 
     def __init__(
@@ -84,9 +84,12 @@ class Plan:
         batch_sizes: int,
         row_index: int,
         resets: int,
+        isa: str,
         /,
     ) -> None:
-        """``batch_sizes``: [T] int64, active rows at each step, not increasing; 0 for all at all.
+        """``isa``: one of `isa_built`; it computes only where that is among `isa_available`.
+
+        ``batch_sizes``: [T] int64, active rows at each step, not increasing; 0 for all at all.
 
         ``row_index``: [B] int64, the batch entry that each row is; 0 for its own number.
         ``packed``: x, y and their gradients hold the active rows alone, in the order of the rows;
@@ -97,6 +100,8 @@ class Plan:
         ``states``: `forward` writes those after every step too.
         """
 
+    @property
+    def dtype(self) -> DType: ...
     @property
     def saved_bytes(self) -> int:
         """What forward keeps for backward; 0 without ``save``."""
@@ -170,6 +175,21 @@ class Recorded:
     def plan(self) -> Plan: ...
     @property
     def batch_first(self) -> bool: ...
+    @property
+    def steps(self) -> int:
+        """T; 1 for a cell."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Of x."""
+
+    @property
+    def origins(self) -> list[tuple[int, int, object, None] | None]:
+        """Where forward has found x, h_0, c_0 and the weights, for `fastrnn.saved.Origin`."""
+
+    def forget_origins(self) -> None:
+        """What comes back for backward will lie elsewhere."""
+
     def backward(
         self,
         saved: tuple[object, ...],
@@ -179,7 +199,7 @@ class Recorded:
     ) -> Any:
         """Return the needed gradients of all of ``saved`` but the last, or None: too unusual.
 
-        ``saved``: x, h_0, c_0, the weights, and what forward kept.
+        ``saved``: x, h_0, c_0, the weights, and what forward kept; None for what is not read.
         """
 
 class Direct:

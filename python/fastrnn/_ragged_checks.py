@@ -73,7 +73,7 @@ def check_lengths(
         They are not one integer for each sequence, each of them 0 to T.
     """
     try:
-        given = torch.as_tensor(lengths)
+        given = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
     except (RuntimeError, TypeError, ValueError):
         raise ValueError(f"lengths: expected {batch} integers, got {lengths!r}") from None
     if given.dim() != 1 or given.shape[0] != batch:

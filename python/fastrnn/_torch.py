@@ -20,18 +20,21 @@ __all__ = [
     "below_transformations",
     "casts_lstm_of_bfloat16",
     "casts_packed_lstm",
+    "computes_by_itself",
     "dlpack_exchange_api",
     "empty_strided_on_cpu",
     "has_forward_mode",
+    "has_storage",
     "has_tangents",
     "has_values",
     "is_any_autocast_enabled",
-    "is_fx_tracing",
     "is_functionalized",
+    "is_fx_tracing",
     "is_observed",
     "is_profiled",
     "is_tracing",
     "is_transformed",
+    "packs_saved_tensors",
     "past_functionalize",
     "unwrapped",
     "with_functional_vmap",
@@ -182,14 +185,31 @@ def has_values(tensor: Tensor) -> bool:
     return not (fake_tensor.is_fake(tensor) or is_functionalized())
 
 
+def computes_by_itself(kind: type) -> bool:
+    """Whether a class of tensors has a ``__torch_dispatch__`` of its own."""
+    own: Any = getattr(kind, "__torch_dispatch__", None)
+    return own is not Tensor.__torch_dispatch__
+
+
+has_storage: Callable[[Tensor], bool] = _C._has_storage
+"""False for a tensor that wraps others, as those of ``torch.func`` do."""
+
+_default_hooks = getattr(_C._autograd, "_top_saved_tensors_default_hooks", None)
+
+
+def packs_saved_tensors() -> bool:
+    """Whether what is saved for backward comes back as what ``saved_tensors_hooks`` make of it."""
+    return _default_hooks is None or _default_hooks(True) is not None
+
+
 def _casts_packed_lstm() -> bool:
-    one = torch.ones(1, 1)
+    one = torch.ones(1, 1, device="cpu")
     state, weight = one[None], one.expand(4, 1)
     try:
         with torch.autocast("cpu", torch.bfloat16):
             y, *_ = torch.lstm(
                 one,
-                torch.tensor([1]),
+                torch.tensor([1], device="cpu"),
                 (state, state),
                 (weight, weight),
                 False,

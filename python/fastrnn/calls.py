@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from . import _core, _torch, native, reference
+from .addresses import Memory, block_of, place
+from .geometry import Geometry
 from .layout import SINGLE, Layout
 from .precision import full_precision
+from .saved import unread
 from .spec import Outputs, Spec
 
 __all__ = [
@@ -24,13 +27,13 @@ __all__ = [
     "call_type",
     "kept_bytes",
     "profiled",
-    "rows_contiguous",
     "takes_half",
 ]
 
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
-_ABSENT = (0, 0, 0)
+_INTEGERS = Memory(torch.int64, torch.device("cpu"))
+_FLAGS = Memory(torch.bool, torch.device("cpu"))
 
 
 def kept_bytes(spec: Spec, data: Tensor, rows: int, dropout: bool) -> int:
@@ -73,12 +76,11 @@ def call_type(data: Tensor) -> type[Call]:
 
 
 @lru_cache(maxsize=256)
-def _kept_of_sixteen(spec: Spec, dtype: torch.dtype, dropout: bool, isa: str) -> int:
+def _kept_of_sixteen(spec: Spec, dtype: torch.dtype, dropout: bool) -> int:
+    """Enough for every instruction set: a graph may run with another one than it was made with."""
     data = torch.empty((16, 1, spec.input_size), dtype=dtype, device="meta")
-    masks = [data] if dropout else []
-    call = Call(spec, data, False, masks=masks)
-    call.prepare_backward(data)
-    return call.plan.saved_bytes
+    call = Call(spec, data, False, masks=[data] if dropout else [])
+    return max(call.make_plan(True, isa).saved_bytes for isa in _core.isa_built())
 
 
 def profiled(method: MethodT) -> MethodT:
@@ -94,8 +96,8 @@ def profiled(method: MethodT) -> MethodT:
     return named  # type: ignore[return-value]
 
 
-class Call:
-    """The sizes of one call, and its way into the engine."""
+class Call(Geometry):
+    """One call and its way into the engine."""
 
     def __init__(
         self,
@@ -109,26 +111,11 @@ class Call:
         states: bool = False,
         masks: list[Tensor] | None = None,
     ) -> None:
-        self.spec = spec
-        self.directions = 2 if spec.bidirectional else 1
-        self.out = self.directions * (spec.proj_size or spec.hidden_size)
-        self.has_cell_state = spec.cell == "lstm"
-        self.batch_first = batch_first
+        super().__init__(spec, data, batch_first, batch_sizes, states)
         self.batch_sizes = batch_sizes
         self.row_index = row_index
         self.lengths = lengths
         self.resets = None if resets is None else _copied(resets, data.device)
-        self.states = states
-        self.packed = batch_sizes is not None
-        self.single_step = batch_sizes is None and data.dim() == 2
-        if batch_sizes is not None:
-            self.T, self.B = len(batch_sizes), int(batch_sizes[0])
-        elif self.single_step:
-            self.T, self.B = 1, data.shape[0]
-        elif batch_first:
-            self.B, self.T, _ = data.shape
-        else:
-            self.T, self.B, _ = data.shape
         if lengths is not None:
             self._order_rows()
         self.masks = self._draw_masks(data) if masks is None else masks
@@ -167,16 +154,21 @@ class Call:
     def kept_bytes(spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
         """What the engine keeps grows with the rows, but for the alignment of each piece.
 
-        To that sixteen rows need nothing added.
+        To that sixteen rows need nothing added. One byte says which instruction set has laid it
+        out.
         """
-        return (rows + 15) // 16 * _kept_of_sixteen(spec, dtype, dropout, _core.isa_active())
+        return (rows + 15) // 16 * _kept_of_sixteen(spec, dtype, dropout) + 1
 
-    def _make_plan(self, data: Tensor, save: bool) -> _core.Plan:
+    def make_plan(self, save: bool, isa: str | None = None) -> _core.Plan:
+        """The engine's plan, for the instruction set that is active or for another."""
         spec = self.spec
         cell, variant = native.cell_and_variant(spec)
+        sizes = place("batch_sizes", self.batch_sizes, (self.T,), _INTEGERS)
+        order = place("sorted_indices", self.row_index, (self.B,), _INTEGERS)
+        resets = place("resets", self.resets, (self.T, self.B), _FLAGS)
         return _core.Plan(
             cell,
-            native.DTYPES[data.dtype],
+            native.DTYPES[self.memory.dtype],
             self.T,
             self.B,
             spec.input_size,
@@ -191,19 +183,11 @@ class Call:
             self.states,
             torch.get_num_threads(),
             self.packed,
-            0 if self.batch_sizes is None else self.batch_sizes.data_ptr(),
-            0 if self.row_index is None else self.row_index.data_ptr(),
-            0 if self.resets is None else self.resets.data_ptr(),
+            sizes.address,
+            order.address,
+            resets.address,
+            _core.isa_active() if isa is None else isa,
         )
-
-    def _strided(self, tensor: Tensor | None) -> tuple[int, int, int]:
-        """Address, elements from step to step, elements from row to row."""
-        if tensor is None:
-            return _ABSENT
-        if tensor.dim() == 2:
-            return tensor.data_ptr(), 0, tensor.stride(0)
-        a, b, _ = tensor.stride()
-        return (tensor.data_ptr(), b, a) if self.batch_first else (tensor.data_ptr(), a, b)
 
     @profiled
     def forward(
@@ -218,50 +202,33 @@ class Call:
 
         A list as ``saved`` gets what backward needs.
         """
-        spec = self.spec
-        states: tuple[int, ...] = (spec.num_layers * self.directions, self.B)
-        h_all = c_all = None
-        if self.states:
-            steps = (states[0], self.T, self.B)
-            h_all = data.new_empty((*steps, spec.proj_size or spec.hidden_size))
-            if self.has_cell_state:
-                c_all = data.new_empty((*steps, spec.hidden_size))
-        y = data.new_empty((*data.shape[:-1], self.out))
+        made = [None if s is None else data.new_empty(s) for s in self.output_shapes]
+        outputs = tuple(output for output in made if output is not None)
+        y = outputs[0]
         if self.single_step:
-            states, h_n = states[1:], y
-        else:
-            h_n = data.new_empty((*states, spec.proj_size or spec.hidden_size))
-        c_n = data.new_empty((*states, spec.hidden_size)) if self.has_cell_state else None
+            made[1] = y
         if y.numel():
-            data, hx, cx = rows_contiguous(data), _contiguous(hx), _contiguous(cx)
-            weights = [w.resolve_neg().contiguous() for w in weights]
-            plan = self.plan = self._make_plan(data, saved is not None)
-            kept = (
-                None
-                if saved is None
-                else _bytes(plan.saved_bytes if self.room is None else self.room)
-            )
+            plan = self.plan = self.make_plan(saved is not None)
+            kept = None if saved is None else self._make_kept(plan.saved_bytes)
+            x, h0, c0, *of_weights = self.place_inputs((data, hx, cx, *weights))
+            of_masks = self.place_masks(self.masks)
+            of_y, of_h_n, of_c_n, of_h_all, of_c_all = self.place_outputs(made)
             plan.forward(
-                self._strided(data),
-                self._strided(y),
-                _address(hx),
-                _address(cx),
-                h_n.data_ptr(),
-                _address(c_n),
-                _address(h_all),
-                _address(c_all),
-                [w.data_ptr() for w in weights],
-                [m.data_ptr() for m in self.masks],
-                _address(kept),
+                x.strides(self.batch_first),
+                of_y.strides(self.batch_first),
+                h0.address,
+                c0.address,
+                of_h_n.address,
+                of_c_n.address,
+                of_h_all.address,
+                of_c_all.address,
+                [w.address for w in of_weights],
+                [m.address for m in of_masks],
+                0 if kept is None else kept.data_ptr(),
             )
             if saved is not None and kept is not None:
                 saved.append(kept)
-        outputs = (y,) if self.single_step else (y, h_n)
-        if c_n is not None:
-            outputs = (*outputs, c_n)
-        if h_all is None:
-            return outputs
-        return (*outputs, h_all) if c_all is None else (*outputs, h_all, c_all)
+        return outputs
 
     @full_precision()
     def by_equations(
@@ -303,9 +270,22 @@ class Call:
             return y, h_n, c_n, None, None
         return y, h_n, c_n, rest[0], rest[1] if self.has_cell_state else None
 
-    def prepare_backward(self, data: Tensor) -> None:
-        """What `forward` does for `backward`, in a call that only goes backward."""
-        self.plan = self._make_plan(data, True)
+    def _make_kept(self, size: int) -> Tensor:
+        """A block for what backward needs, whose last byte is the number of the instruction set."""
+        if self.room is None:
+            return torch.empty(size, dtype=torch.uint8, device="cpu")
+        if size >= self.room:
+            raise RuntimeError(f"expected at least {size + 1} bytes for backward, got {self.room}")
+        kept = torch.empty(self.room, dtype=torch.uint8, device="cpu")
+        kept[-1] = _core.isa_built().index(_core.isa_active())
+        return kept
+
+    def prepare_backward(self, kept: Tensor) -> None:
+        """What `forward` does for `backward`, in a call that only goes backward.
+
+        With the instruction set of the one that went forward.
+        """
+        self.plan = self.make_plan(True, _core.isa_built()[int(kept[-1])])
 
     @profiled
     def backward(
@@ -324,28 +304,29 @@ class Call:
         gradients: list[Tensor | None],
     ) -> None:
         """Fill ``gradients`` of data, hx, cx and the weights; None is not computed."""
-        d_data, d_hx, d_cx, *d_weights = gradients
-        data, hx, cx = rows_contiguous(data), _contiguous(hx), _contiguous(cx)
-        weights = [w.resolve_neg().contiguous() for w in weights]
-        d_y = None if d_y is None else rows_contiguous(d_y)
-        d_h_n, d_c_n = _contiguous(d_h_n), _contiguous(d_c_n)
-        d_h_all, d_c_all = _contiguous(d_h_all), _contiguous(d_c_all)
+        x, h0, c0, *of_weights = self.place_inputs((data, hx, cx, *weights))
+        of_masks = self.place_masks(masks)
+        d_outputs = (d_y, d_h_n, d_c_n, d_h_all, d_c_all)
+        of_y, of_h_n, of_c_n, of_h_all, of_c_all = self.place_outputs(d_outputs)
+        d_x, d_h0, d_c0, *d_weights = self.place_inputs(gradients)
+        block = Memory(kept.dtype, self.memory.device)
+        of_kept = block_of("what forward kept", kept, self.plan.saved_bytes, block)
         self.plan.backward(
-            self._strided(data),
-            _address(hx),
-            _address(cx),
-            [w.data_ptr() for w in weights],
-            [m.data_ptr() for m in masks],
-            self._strided(d_y),
-            _address(d_h_n),
-            _address(d_c_n),
-            _address(d_h_all),
-            _address(d_c_all),
-            self._strided(d_data),
-            _address(d_hx),
-            _address(d_cx),
-            [_address(d) for d in d_weights],
-            kept.data_ptr(),
+            x.strides(self.batch_first),
+            h0.address,
+            c0.address,
+            [w.address for w in of_weights],
+            [m.address for m in of_masks],
+            of_y.strides(self.batch_first),
+            of_h_n.address,
+            of_c_n.address,
+            of_h_all.address,
+            of_c_all.address,
+            d_x.strides(self.batch_first),
+            d_h0.address,
+            d_c0.address,
+            [d.address for d in d_weights],
+            of_kept.address,
         )
 
     def gradients(
@@ -363,8 +344,8 @@ class Call:
             return self._differentiable_gradients(inputs, kept[1:], needed, d_outputs)
         make = torch.empty if kept else torch.zeros  # without a row nothing reaches the engine
         gradients = [
-            make(tensor.shape, dtype=tensor.dtype, device=tensor.device) if need else None
-            for tensor, need in zip(inputs, needed, strict=True)
+            make(shape, dtype=self.memory.dtype, device=self.memory.device) if need else None
+            for shape, need in zip(self.input_shapes, needed, strict=True)
         ]
         if kept:
             data, hx, cx, *weights = inputs
@@ -372,6 +353,10 @@ class Call:
                 data, hx, cx, weights, kept[0], kept[1:], *self.named(d_outputs), gradients
             )
         return gradients
+
+    def unread(self, needed: tuple[bool, ...]) -> Sequence[int]:
+        """Which of data, hx, cx and the weights `backward` does not read for these gradients."""
+        return unread(self.spec, self.T == 1, needed)
 
     @full_precision()
     def _differentiable_gradients(
@@ -414,21 +399,3 @@ def _in_falling_order(lengths: Tensor, T: int) -> tuple[Tensor, Tensor]:
 def _copied(resets: Tensor, device: torch.device) -> Tensor:
     """What backward will read again, when the caller's rollout buffer may have been filled anew."""
     return resets.to(device, copy=True, memory_format=torch.contiguous_format)
-
-
-def _bytes(n: int) -> Tensor:
-    return torch.empty(n, dtype=torch.uint8)
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
-def _contiguous(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.resolve_neg().contiguous()
-
-
-def rows_contiguous(tensor: Tensor) -> Tensor:
-    """The engine takes any strides but that of the features."""
-    tensor = tensor.resolve_neg()
-    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()

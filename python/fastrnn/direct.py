@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _core, _torch, native, wrapped
+from . import _core, _torch, native, saved, wrapped
 from .calls import Call
-from .layout import save_present, saved_by
+from .layout import saved_by
 from .spec import Spec
 
 __all__ = ["make_direct"]
+
+_DTYPES = {native_dtype: dtype for dtype, native_dtype in native.DTYPES.items()}
 
 
 def make_direct(spec: Spec, one_step: bool = False) -> Callable[..., Any] | None:
@@ -53,7 +55,7 @@ def make_direct(spec: Spec, one_step: bool = False) -> Callable[..., Any] | None
 class _Recurrence(torch.autograd.Function):
     """A node for what the engine has computed already.
 
-    Everything that backward reads goes through ``save_for_backward``, as in `fastrnn.ops`.
+    What backward reads is saved as in `fastrnn.ops`.
     """
 
     @staticmethod
@@ -62,23 +64,42 @@ class _Recurrence(torch.autograd.Function):
         spec: Spec,
         recorded: _core.Recorded,
         outputs: tuple[Tensor, ...],
-        *saved: Tensor | None,
+        *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
         ctx.spec, ctx.recorded = spec, recorded
         ctx.set_materialize_grads(False)
-        save_present(ctx, saved)
+        *inputs, kept = tensors
+        unread = saved.unread(spec, recorded.steps == 1, ctx.needs_input_grad[3:-1])
+        saved.save(ctx, inputs, unread, (kept,))
+        if _torch.packs_saved_tensors():
+            recorded.forget_origins()
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved = saved_by(ctx)
+        tensors = saved_by(ctx)
         needed = ctx.needs_input_grad[3:-1]
         gradients = None
         if not (torch.is_grad_enabled() or _torch.is_transformed()):
-            gradients = ctx.recorded.backward(saved, d_outputs, needed)
+            gradients = ctx.recorded.backward(tensors, d_outputs, needed)
         if gradients is None:
-            *inputs, kept = saved
-            call = Call(ctx.spec, inputs[0], ctx.recorded.batch_first)
-            call.plan = ctx.recorded.plan
-            gradients = wrapped.gradients(call, inputs, [kept], needed, d_outputs)
+            gradients = _the_long_way(ctx, tensors, needed, d_outputs)
         return None, None, None, *gradients, None
+
+
+def _the_long_way(
+    ctx: Any,
+    tensors: tuple[Any, ...],
+    needed: tuple[bool, ...],
+    d_outputs: tuple[Tensor | None, ...],
+) -> list[Tensor | None]:
+    """Gradients by `fastrnn.calls`, which looks into everything and explains every mistake."""
+    recorded = ctx.recorded
+    *inputs, kept = tensors
+    dtype = _DTYPES[recorded.plan.dtype]
+    like_data = torch.empty((), dtype=dtype, device="cpu").expand(recorded.sizes)
+    call = Call(ctx.spec, like_data, recorded.batch_first)
+    call.plan = recorded.plan
+    origins = [None if one is None else saved.Origin(*one) for one in recorded.origins]
+    inputs = saved.recall(ctx, call, inputs, origins, _torch.any_wrapped(d_outputs))
+    return wrapped.gradients(call, inputs, [kept], needed, d_outputs)

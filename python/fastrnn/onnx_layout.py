@@ -83,7 +83,7 @@ def gates_to_onnx(cell: str, weight: Tensor) -> Tensor:
 
 def gates_from_onnx(cell: str, weight: Tensor) -> Tensor:
     """A weight or bias of ONNX's, [G*H] or [G*H, anything], with its gates in torch's order."""
-    rows = torch.tensor(rows_in_onnx(cell, _hidden_size(cell, weight)))
+    rows = torch.tensor(rows_in_onnx(cell, _hidden_size(cell, weight)), device=weight.device)
     return weight[rows.argsort()]
 
 

@@ -198,8 +198,8 @@ def _value(of: Any, found: Found, what: str, name: str) -> Any:
 
 def _tensor(array: Any) -> Tensor:
     if array.dtype.name == "bfloat16":  # numpy's own has no such dtype, nor has torch.tensor
-        return torch.tensor(array.view(np.int16)).view(torch.bfloat16)
-    return torch.tensor(array)
+        return torch.tensor(array.view(np.int16), device="cpu").view(torch.bfloat16)
+    return torch.tensor(array, device="cpu")
 
 
 def _state(read: _Read, place: str) -> Tensor | None:

@@ -225,7 +225,7 @@ def _recurrence_backward(*arguments: Any) -> list[Tensor]:
     ]
     if kept.numel():
         data, hx, cx, *weights = inputs
-        call.prepare_backward(data)
+        call.prepare_backward(kept)
         call.backward(
             data, hx, cx, weights, kept, call.masks, d_y, d_h_n, d_c_n, d_h_all, d_c_all, gradients
         )

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import calls, wrapped
-from .layout import save_present, saved_by
+from . import _torch, calls, saved, wrapped
+from .addresses import check_storage, is_plain
+from .layout import saved_by
 from .spec import Outputs, Spec
 
 __all__ = ["run"]
@@ -44,9 +45,12 @@ def run(
     call = calls.call_type(data)(
         spec, data, batch_first, batch_sizes, row_index, lengths, resets, states
     )
-    if not (_has_memory(data) and _has_memory(weights[1])):
+    inputs = [tensor for tensor in (data, hx, cx, *weights) if tensor is not None]
+    if not all(map(is_plain, inputs)):  # torch's own operations know what to do with such tensors
+        for tensor in inputs:
+            check_storage(tensor)
         return call.by_equations(data, hx, cx, weights, call.masks)
-    if torch.is_grad_enabled() and _any_requires_grad(data, hx, cx, weights):
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
         outputs = _Recurrence.apply(call, data, hx, cx, *weights)  # type: ignore[no-untyped-call]
     else:
         outputs = call.forward(data, hx, cx, weights, None)
@@ -54,24 +58,12 @@ def run(
     return y, y if call.single_step else h_n, c_n, h_all, c_all
 
 
-def _has_memory(tensor: Tensor) -> bool:
-    """False for a fake tensor, or one that is zero by decree."""
-    return tensor.data_ptr() != 0 or tensor.numel() == 0
-
-
-def _any_requires_grad(
-    data: Tensor, hx: Tensor | None, cx: Tensor | None, weights: Sequence[Tensor]
-) -> bool:
-    if data.requires_grad or any(w.requires_grad for w in weights):
-        return True
-    return (hx is not None and hx.requires_grad) or (cx is not None and cx.requires_grad)
-
-
 class _Recurrence(torch.autograd.Function):
     """The engine's forward and backward as one node of the graph.
 
     Everything that backward reads goes through ``save_for_backward``, so that a change in place is
-    caught, hooks on saved tensors apply, and memory is freed as soon as backward has run.
+    caught, hooks on saved tensors apply, and memory is freed as soon as backward has run. What
+    else it takes is in `fastrnn.saved`.
     """
 
     @staticmethod
@@ -87,7 +79,9 @@ class _Recurrence(torch.autograd.Function):
         outputs = call.forward(data, hx, cx, weights, kept)
         ctx.call = call
         ctx.set_materialize_grads(False)
-        save_present(ctx, (data, hx, cx, *weights, *kept, *call.masks))
+        inputs = (data, hx, cx, *weights)
+        ctx.origins = saved.origins_of(inputs)
+        saved.save(ctx, inputs, call.unread(ctx.needs_input_grad[1:]), [*kept, *call.masks])
         call.masks = []
         return outputs
 
@@ -95,6 +89,9 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         call: calls.Call = ctx.call
         needed = ctx.needs_input_grad[1:]
-        saved = saved_by(ctx)
-        inputs, kept = saved[: len(needed)], saved[len(needed) :]
-        return None, *wrapped.gradients(call, inputs, kept, needed, d_outputs)
+        tensors = saved_by(ctx)
+        count = len(needed)
+        inputs = saved.recall(
+            ctx, call, tensors[:count], ctx.origins, _torch.any_wrapped(d_outputs)
+        )
+        return None, *wrapped.gradients(call, inputs, tensors[count:], needed, d_outputs)

@@ -26,10 +26,9 @@ import torch
 from torch import Tensor
 
 from . import reference
-from ._checks import GATES
 from .layout import SINGLE, Layout, joined
 from .precision import full_precision
-from .spec import Spec
+from .spec import GATES, Spec
 from .walk import Walk
 
 __all__ = ["Samples", "gradients"]

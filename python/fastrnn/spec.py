@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FLAT", "PLAIN", "Outputs", "Spec", "Variant", "from_flat", "to_flat"]
+__all__ = ["FLAT", "GATES", "PLAIN", "Outputs", "Spec", "Variant", "from_flat", "to_flat"]
 
 Outputs = tuple["Tensor", "Tensor", "Tensor | None", "Tensor | None", "Tensor | None"]
 """(y, h_n, c_n, h_all, c_all), as `fastrnn.reference.rnn` describes them."""
+
+
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+"""Rows of a weight matrix for each hidden unit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..calls import rows_contiguous
+from ..addresses import rows_contiguous
 from .engine import runs_of
 from .passes import Pass, weights_of
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import calls, cuda
+from ..addresses import Place
 from ..spec import Spec
 from .backward import BackwardPass
 from .engine import ABSENT, cell_of
@@ -27,8 +28,11 @@ class CudaCall(calls.Call):
     def _mask_shape(self, data: Tensor) -> tuple[int, ...]:
         return (*data.shape[:-1],) if self.packed else (self.T, self.B)
 
-    def prepare_backward(self, data: Tensor) -> None:
+    def prepare_backward(self, kept: Tensor) -> None:
         """Nothing is planned ahead here."""
+
+    def unread(self, needed: tuple[bool, ...]) -> Sequence[int]:
+        return ()
 
     @staticmethod
     def kept_bytes(spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
@@ -74,9 +78,8 @@ class CudaCall(calls.Call):
         """Where columns from ``offset`` on of a tensor of all steps lie."""
         if rows is None:
             return ABSENT
-        address, step, row = self._strided(
-            rows if rows.dim() == data.dim() else self.like_data(rows, data)
-        )
+        laid_out = rows if rows.dim() == data.dim() else self.like_data(rows, data)
+        address, step, row = Place(laid_out, laid_out.data_ptr()).strides(self.batch_first)
         return address + offset * rows.element_size(), step, row
 
     def by_row(self, states: Tensor | None) -> Tensor | None:
@@ -121,6 +124,7 @@ class CudaCall(calls.Call):
         weights: Sequence[Tensor],
         saved: list[Tensor] | None,
     ) -> tuple[Tensor, ...]:
+        self.check_inputs((data, hx, cx, *weights))
         spec, out = self.spec, self.spec.proj_size or self.spec.hidden_size
         count = spec.num_layers * self.directions
         finals = (self.B,) if self.single_step else (count, self.B)
@@ -140,9 +144,9 @@ class CudaCall(calls.Call):
     def _packed_places(self, device: torch.device) -> Tensor:
         """Where each packed row lies in [T * B], by step and batch entry."""
         assert self.batch_sizes is not None
-        steps = torch.repeat_interleave(torch.arange(self.T), self.batch_sizes)
+        steps = torch.repeat_interleave(torch.arange(self.T, device="cpu"), self.batch_sizes)
         first = torch.cumsum(self.batch_sizes, 0) - self.batch_sizes
-        rows = (torch.arange(len(steps)) - first[steps]).to(device, non_blocking=True)
+        rows = (torch.arange(len(steps), device="cpu") - first[steps]).to(device, non_blocking=True)
         entries = rows if self.row_index is None else self._order[rows]
         return steps.to(device, non_blocking=True) * self.B + entries
 
@@ -180,5 +184,6 @@ class CudaCall(calls.Call):
         d_c_all: Tensor | None,
         gradients: list[Tensor | None],
     ) -> None:
+        self.check_inputs((data, hx, cx, *weights))
         d_states = (d_h_n, d_c_n, d_h_all, d_c_all)
         BackwardPass(self, data, (hx, cx), weights, kept, masks, d_states, gradients).run(d_y)
