@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# Threads of OpenMP that wait for work sleep. On a machine that others use too they would spin on
+# cores that they then wait for: a small backward pass of torch's took fifty times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
