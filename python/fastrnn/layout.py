@@ -15,6 +15,7 @@ from .spec import GATES, Spec, from_flat, to_flat
 __all__ = [
     "SINGLE",
     "Layout",
+    "as_returned",
     "batch_of",
     "is_single_step",
     "joined",
@@ -25,6 +26,7 @@ __all__ = [
     "steps_of",
     "taken_apart",
     "weights_of",
+    "weights_of_cell",
 ]
 
 SINGLE = 7
@@ -96,6 +98,16 @@ def of_present(layout: Layout, tensors: Sequence[Any], of_outputs: Sequence[Any]
         value if shape is not None else None
         for value, shape in zip(of_outputs, shapes, strict=False)
     ]
+
+
+def as_returned(
+    y: Any, h_n: Tensor, c_n: Tensor | None, h_all: Tensor | None, c_all: Tensor | None
+) -> tuple[Any, ...]:
+    """The outputs in torch's form: states are pairs, or h alone where there is no c."""
+    final = h_n if c_n is None else (h_n, c_n)
+    if h_all is None:
+        return y, final
+    return y, final, h_all if c_all is None else (h_all, c_all)
 
 
 def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -176,3 +188,14 @@ def weights_of(spec: Spec) -> list[tuple[str, tuple[int, ...]]]:
 @lru_cache(maxsize=256)
 def shapes_of_weights(spec: Spec) -> tuple[tuple[int, ...], ...]:
     return tuple(shape for _, shape in weights_of(spec))
+
+
+def weights_of_cell(w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[Any, ...]:
+    """The weights of a layer that does the same; torch's cells may lack one bias of two."""
+    if b_ih is None and b_hh is None:
+        return w_ih, w_hh
+    if b_ih is None:
+        return w_ih, w_hh, torch.zeros_like(b_hh), b_hh
+    if b_hh is None:
+        return w_ih, w_hh, b_ih, torch.zeros_like(b_ih)
+    return w_ih, w_hh, b_ih, b_hh
