@@ -199,7 +199,7 @@ def test_unusual_calls_take_the_long_way(what: str, spy: Spy) -> None:
     kind, x, hx = UNUSUAL[what]
     layer = kind(5, 4).requires_grad_(False)
     layer(x, hx)
-    assert (spy.served, spy.refused) == (0, 1)
+    assert spy.served == 0 < spy.refused  # a subclass is asked, and calls again
 
 
 WRONG: dict[str, tuple[type[torch.nn.RNNBase], Any, Any]] = {

@@ -81,7 +81,7 @@ def tanh(x):
         (partial(A.gelu, approximate=True), "approximate=True"),
         (partial(A.elu, beta=1.0), "beta=1.0"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_activation_that_is_not_here_is_refused_by_name(activation, named):
     theirs = L.LSTM(H, recurrent_activation=activation)

@@ -24,6 +24,7 @@ __all__ = [
     "dlpack_exchange_api",
     "empty_strided_on_cpu",
     "has_forward_mode",
+    "has_function_mode",
     "has_storage",
     "has_tangents",
     "has_values",
@@ -36,6 +37,7 @@ __all__ = [
     "is_transformed",
     "packs_saved_tensors",
     "past_functionalize",
+    "torch_function_of",
     "unwrapped",
     "with_functional_vmap",
 ]
@@ -167,6 +169,16 @@ def has_tangents(tensors: Sequence[Tensor]) -> bool:
         return False
     unpack: Any = forward_ad.unpack_dual
     return any(unpack(one, level=0).tangent is not None for one in tensors)
+
+
+has_function_mode: Callable[[], bool] = _C._is_torch_function_mode_enabled
+"""Whether a mode, such as a default device, sees every function of torch's called."""
+
+
+def torch_function_of(kind: type) -> Any:
+    """What a class of tensors has for ``__torch_function__``, the same for all that inherit it."""
+    own: Any = getattr(kind, "__torch_function__", None)
+    return getattr(own, "__func__", own)
 
 
 below_transformations = pyfunctorch.temporarily_clear_interpreter_stack

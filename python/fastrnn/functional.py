@@ -22,9 +22,19 @@ from torch import Tensor
 from torch.nn.functional import linear, pad
 from torch.nn.utils.rnn import PackedSequence
 
-from . import _checks, _ragged_checks, _state_checks, _torch, calls, operators, ops, precision
+from . import (
+    _checks,
+    _ragged_checks,
+    _state_checks,
+    _torch,
+    calls,
+    operators,
+    ops,
+    overrides,
+    precision,
+)
 from .graphs import as_node
-from .layout import batch_of, cell_weights
+from .layout import as_returned, batch_of, weights_of_cell
 from .spec import Outputs, Variant
 from .variants import make_variant, take_nonlinearity
 
@@ -316,11 +326,12 @@ def run_layer(
     resets: Any = None,
     return_states: bool = False,
     variant: Variant | None = None,
+    module: torch.nn.Module | None = None,
 ) -> tuple[Any, ...]:
     """What `lstm`, `gru` and `rnn` do, for callers that know what sizes the weights ought to have.
 
     ``cell`` is "lstm", "gru", "rnn_tanh" or "rnn_relu", ``dropout`` is 0 when not training; the
-    other parameters, the results and the exceptions are those of `lstm`.
+    other parameters, the results and the exceptions are those of `lstm`. ``module`` is who calls.
     """
     # A compiler traces into a function rather than trust a cache, and says so in a warning.
     traced = torch.compiler.is_dynamo_compiling()
@@ -332,6 +343,11 @@ def run_layer(
         done: tuple[Any, ...] | None = _directly(plan, input, hx, weights, batch_first)
         if done is not None:
             return done
+    if given := overrides.asked(input, hx, weights):
+        extras = {"lengths": lengths, "resets": resets, "return_states": return_states}
+        seen = given, plan.spec, batch_first, input, hx, weights, module, extras
+        answer: tuple[Any, ...] = overrides.asked_of_layer(_FUNCTIONS[cell.split("_")[0]][0], *seen)
+        return answer
     dtypes = None
     if _torch.is_any_autocast_enabled():
         dtypes = precision.under_autocast(plan.spec, input, hx, weights)
@@ -376,17 +392,7 @@ def run_layer(
     if rank == 2:
         y, h_n = y.squeeze(1), h_n.squeeze(1)
         c_n, h_all, c_all = (None if s is None else s.squeeze(-2) for s in (c_n, h_all, c_all))
-    return _as_returned(y, h_n, c_n, h_all, c_all)
-
-
-def _as_returned(
-    y: Any, h_n: Tensor, c_n: Tensor | None, h_all: Tensor | None, c_all: Tensor | None
-) -> tuple[Any, ...]:
-    """The outputs in torch's form: states are pairs, or h alone where there is no c."""
-    final = h_n if c_n is None else (h_n, c_n)
-    if h_all is None:
-        return y, final
-    return y, final, h_all if c_all is None else (h_all, c_all)
+    return as_returned(y, h_n, c_n, h_all, c_all)
 
 
 def _directly(
@@ -395,7 +401,7 @@ def _directly(
     """What the layer or cell returns, by the short way; None if this call is none for it."""
     if plan.direct is None or _torch.is_observed() or _torch.is_any_autocast_enabled():
         return None
-    if _torch.is_profiled():  # the short way gives no names
+    if _torch.is_profiled() or _torch.has_function_mode():  # which see no short way
         return None
     return plan.direct(
         input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads()
@@ -458,7 +464,7 @@ def _run_packed(
         states=return_states,
     )
     output = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
-    return _as_returned(output, h_n, c_n, h_all, c_all)
+    return as_returned(output, h_n, c_n, h_all, c_all)
 
 
 def run_cell(
@@ -472,13 +478,14 @@ def run_cell(
     w_ch: Any = None,
     variant: Variant | None = None,
     sizes: tuple[int, int] | None = None,
+    module: torch.nn.Module | None = None,
 ) -> Any:
     """What `lstm_cell`, `gru_cell` and `rnn_cell` do: (h', c') or h'.
 
     ``sizes`` are the input_size and hidden_size that the weights ought to have, for callers that
     know; those that they have are what counts.
     """
-    weights = cell_weights(w_ih, w_hh, b_ih, b_hh)
+    weights = weights_of_cell(w_ih, w_hh, b_ih, b_hh)
     bias = len(weights) == len(_checks.CELL_WEIGHTS)
     if variant is not None and variant.peephole:
         weights = (*weights, w_ch)
@@ -488,6 +495,11 @@ def run_cell(
     done = _directly(plan, input, hx, weights, False)
     if done is not None:
         return done
+    if given := overrides.asked(input, hx, (w_ih, w_hh, b_ih, b_hh)):
+        of_cell = (w_ih, w_hh, b_ih, b_hh, w_ch)
+        return overrides.asked_of_cell(
+            _FUNCTIONS[cell.split("_")[0]][1], given, plan.spec, input, hx, of_cell, module
+        )
     if sizes is not None:
         plan = make_plan(cell, *_checks.cell_sizes_of(w_ih, w_hh), bias, variant)
     dtypes = None
@@ -527,3 +539,10 @@ def _without_units(
     for vector in vectors:
         gates = gates + vector
     return gates if cell != "lstm" else (gates, gates + (none if c is None else c))
+
+
+_FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "lstm": (lstm, lstm_cell),
+    "gru": (gru, gru_cell),
+    "rnn": (rnn, rnn_cell),
+}

@@ -16,8 +16,8 @@ __all__ = [
     "ASK",
     "SINGLE",
     "Layout",
+    "as_returned",
     "batch_of",
-    "cell_weights",
     "is_single_step",
     "joined",
     "of_present",
@@ -29,6 +29,7 @@ __all__ = [
     "steps_of",
     "taken_apart",
     "weights_of",
+    "weights_of_cell",
 ]
 
 SINGLE = 7
@@ -103,6 +104,16 @@ def of_present(layout: Layout, tensors: Sequence[Any], of_outputs: Sequence[Any]
         value if shape is not None else None
         for value, shape in zip(of_outputs, shapes, strict=False)
     ]
+
+
+def as_returned(
+    y: Any, h_n: Tensor, c_n: Tensor | None, h_all: Tensor | None, c_all: Tensor | None
+) -> tuple[Any, ...]:
+    """The outputs in torch's form: states are pairs, or h alone where there is no c."""
+    final = h_n if c_n is None else (h_n, c_n)
+    if h_all is None:
+        return y, final
+    return y, final, h_all if c_all is None else (h_all, c_all)
 
 
 def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -181,17 +192,6 @@ def saved_by(ctx: Any) -> tuple[Any, ...]:
     return tuple([next(present) if there else None for there in ctx.is_present])
 
 
-def cell_weights(w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[Any, ...]:
-    """The weights of a layer that does the same; torch's cells may lack one bias of two."""
-    if b_ih is None and b_hh is None:
-        return w_ih, w_hh
-    if b_ih is None:
-        return w_ih, w_hh, torch.zeros_like(b_hh), b_hh
-    if b_hh is None:
-        return w_ih, w_hh, b_ih, torch.zeros_like(b_ih)
-    return w_ih, w_hh, b_ih, b_hh
-
-
 def weights_of(spec: Spec) -> list[tuple[str, tuple[int, ...]]]:
     """Names and shapes of the weights, in the order of torch's ``_flat_weights``."""
     found: list[tuple[str, tuple[int, ...]]] = []
@@ -217,3 +217,14 @@ def weights_of(spec: Spec) -> list[tuple[str, tuple[int, ...]]]:
 @lru_cache(maxsize=256)
 def shapes_of_weights(spec: Spec) -> tuple[tuple[int, ...], ...]:
     return tuple(shape for _, shape in weights_of(spec))
+
+
+def weights_of_cell(w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[Any, ...]:
+    """The weights of a layer that does the same; torch's cells may lack one bias of two."""
+    if b_ih is None and b_hh is None:
+        return w_ih, w_hh
+    if b_ih is None:
+        return w_ih, w_hh, torch.zeros_like(b_hh), b_hh
+    if b_hh is None:
+        return w_ih, w_hh, b_ih, torch.zeros_like(b_ih)
+    return w_ih, w_hh, b_ih, b_hh

@@ -199,6 +199,7 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
             resets,
             return_states,
             self.variant,
+            self,
         )
 
 
@@ -321,7 +322,7 @@ class _Cell(_WithOptions, torch.nn.RNNCellBase):
         w_ih, w_hh, b_ih, b_hh = _by_name(self, _CELL_WEIGHTS)
         sizes = self.input_size, self.hidden_size
         return functional.run_cell(
-            cell, input, hx, w_ih, w_hh, b_ih, b_hh, w_ch, self.variant, sizes
+            cell, input, hx, w_ih, w_hh, b_ih, b_hh, w_ch, self.variant, sizes, self
         )
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "check_directions",
     "describe",
     "make_variant",
+    "options_of",
     "own_activation",
     "parse_activation",
     "take_nonlinearity",
@@ -135,6 +136,16 @@ def describe(variant: Variant | None, forget_bias: float | None) -> list[str]:
     if forget_bias is not None:
         options.append(f"forget_bias={forget_bias}")
     return options
+
+
+def options_of(kind: str, variant: Variant) -> dict[str, Any]:
+    """The options of which `make_variant` makes this one."""
+    if variant == PLAIN:
+        return {}
+    own = {name: getattr(variant, name) for name in _options_of(kind)}
+    return {name: value for name, value in own.items() if value != getattr(PLAIN, name)} | {
+        name: own[name] for name in ("output_activation",) if name in own
+    }
 
 
 def check_directions(variant: Variant | None, bidirectional: bool) -> None:

@@ -109,3 +109,107 @@ def test_a_class_that_computes_by_itself_does_so_wherever_it_stands(kind: str, p
     torch.testing.assert_close(got.a, run(layer, values))
     want = run(layer, changed(values, place, lambda value: value / 2))
     torch.testing.assert_close(got.b, want)
+
+
+# ---- __torch_function__ ----
+
+TORCHS = {
+    "LSTM": torch.lstm,
+    "GRU": torch.gru,
+    "RNN": torch.rnn_tanh,
+    "LSTMCell": torch.lstm_cell,
+    "GRUCell": torch.gru_cell,
+    "RNNCell": torch.rnn_tanh_cell,
+}
+
+
+class Tenfold(Tensor):
+    """Holds its value times ten, as the class alone knows."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in TORCHS.values():
+            return func(args[0].as_subclass(Tensor) / 10, *args[1:], **(kwargs or {}))
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+class Plain(Tensor):
+    """Answers for nothing."""
+
+
+class Seen(torch.overrides.TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.functions: list[Any] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.functions.append(func)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
+def test_a_class_that_answers_for_torchs_function_is_asked(kind: str) -> None:
+    layer, values = values_of(kind)
+    tenfold = (values["input"] * 10).as_subclass(Tenfold)
+    with torch.no_grad():
+        y, want = layer(tenfold), layer(values["input"])
+    y, want = (out if isinstance(out, Tensor) else out[0] for out in (y, want))
+    torch.testing.assert_close(y.as_subclass(Tensor), want)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
+def test_a_class_that_answers_for_nothing_gets_the_engines_bits(kind: str, place: str) -> None:
+    layer, values = values_of(kind)
+    y = run(layer, changed(values, place, lambda value: value.as_subclass(Plain)))
+    assert type(y) is Plain
+    assert torch.equal(y.as_subclass(Tensor), run(layer, values))
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"num_layers": 2, "bidirectional": True, "batch_first": True},
+    {"num_layers": 2, "dropout": 0.5},
+    {"activation": "relu", "cell_clip": 3.0},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_mode_sees_a_layers_call_as_one_function_and_changes_nothing(
+    kind: str, options: dict[str, Any]
+) -> None:
+    layer, x = getattr(fastrnn, kind)(3, 4, **options), torch.randn(5, 2, 3)
+    extras = {"lengths": [2, 1], "return_states": True, "resets": torch.zeros(5, 2) > 0}
+    if layer.batch_first:
+        extras = {"lengths": [2, 1, 2, 2, 0], "return_states": True}
+    for keywords in ({}, extras):
+        torch.manual_seed(1)
+        want = layer(x, **keywords)[0]
+        torch.manual_seed(1)
+        with Seen() as seen:
+            y = layer(x, **keywords)[0]
+        assert torch.equal(y, want)
+        assert seen.functions == [getattr(fastrnn.functional, kind.lower())]
+
+
+@pytest.mark.parametrize("options", [{}, {"activation": "relu"}, {"bias": False}])
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_mode_sees_a_cells_call_as_one_function(kind: str, options: dict[str, Any]) -> None:
+    cell, x = getattr(fastrnn, kind)(3, 4, **options), torch.randn(2, 3)
+    want = cell(x)
+    with Seen() as seen:
+        y = cell(x)
+    for got, wanted in zip(y, want, strict=True):
+        assert torch.equal(got, wanted)
+    assert seen.functions == [getattr(fastrnn.functional, f"{kind[:-4].lower()}_cell")]
+
+
+def test_a_mode_sees_a_packed_batch_too() -> None:
+    packed = torch.nn.utils.rnn.pack_sequence([torch.randn(3, 3), torch.randn(2, 3)])
+    layer = fastrnn.LSTM(3, 4, proj_size=2)
+    want = layer(packed)[0].data
+    with Seen() as seen:
+        y, _ = layer(packed)
+    assert torch.equal(y.data, want)
+    assert seen.functions == [fastrnn.functional.lstm]
