@@ -225,7 +225,7 @@ def test_an_attribute_of_a_derived_class_is_not_taken_for_the_option() -> None:
 
 def test_a_wrong_input_is_what_the_message_is_about() -> None:
     layer = layer_of("GRU")
-    with pytest.raises(RuntimeError, match="expected 3, got 2"):
+    with pytest.raises(RuntimeError, match="Expected 3, got 2"):
         layer(torch.randn(T, B, 2))
     with pytest.raises(ValueError, match="got 1"):
         layer(torch.randn(3))

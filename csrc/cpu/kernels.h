@@ -49,8 +49,8 @@ struct Runs {
   int64_t tail = 0;
 };
 
-// c[row][panel] = init[panel] + sum over k of a[row][k] * panels[panel][k]. One chain of additions
-// in the order of k for each element, whatever the tile.
+// c[row][panel] = init[panel] + sum over k of a[row][k] * panels[panel][k]. The sum begins at zero
+// and is cut into pieces of k as k alone says (Pieces in isa/tile-inl.h), whatever the tile.
 template <class Real>
 struct Product {
   const Real* const* a;  // [rows]
@@ -63,7 +63,7 @@ struct Product {
   int64_t columns;   // in all panels together: the last may be partly filled
   const Real* init;  // [panel][init_panel] or null: zero
   int64_t init_panel;
-  bool accumulate;  // start from c instead of init
+  bool accumulate;  // add to c instead of init
 };
 
 // What Product does, in the same order, with the right-hand operand's rows where they lie: for an

@@ -27,7 +27,7 @@ struct Steps {
 // then they are added in their order: rounding errors stay small where K is large, and a piece of a
 // panel stays in the first-level cache while all tiles of rows pass over it. Where the cuts fall
 // depends on k alone.
-constexpr int64_t kPiece = 256;
+constexpr int64_t kPiece = 128;
 constexpr int64_t kPieceUnit = 16;
 
 FASTRNN_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
