@@ -83,7 +83,8 @@ def test_functions_compute_what_torch_computes_in_float64(case):
 
 @pytest.mark.parametrize(("kind", "options"), VARIANTS)
 def test_gradients_match_finite_differences(kind, options):
-    case = Case(kind, **{"lengths": (2, 2), "hidden_size": 3, "dtype": F64} | options)
+    sizes = {"input_size": 2, "hidden_size": 3, "lengths": (2, 2)}
+    case = Case(kind, dtype=F64, **sizes | options)
     x, hx = case.input(), case.state()
     leaves = flat(like(x, F64), like(hx, F64))
     weights = [w.detach().requires_grad_() for w in case.build().parameters()]

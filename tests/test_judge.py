@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from broken_reference import functions_that_ask
 
 TESTS = Path(__file__).parent
@@ -19,6 +20,7 @@ WITHOUT_COMPARING = {
 """They ask the reference about itself, and 1.5 of it is as consistent as 1."""
 
 
+@pytest.mark.slow
 def test_every_test_that_compares_with_the_reference_fails_if_that_is_wrong(tmp_path: Path) -> None:
     files = [file for folder in (TESTS, TESTS / "torch") for file in folder.glob("test_*.py")]
     asking = {

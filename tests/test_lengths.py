@@ -224,7 +224,7 @@ def test_an_empty_batch_has_no_lengths():
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_gradients_match_finite_differences(kind, options):
-    case = Case(kind, lengths=(3,) * 3, hidden_size=3, dtype=F64, **options)
+    case = Case(kind, 2, 2, lengths=(3,) * 3, dtype=F64, **options)
     layer, x, hx = case.build(), case.input(), case.state()
     leaves = flat(like(x, F64), like(hx, F64))
 

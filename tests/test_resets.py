@@ -241,7 +241,7 @@ def test_a_row_with_resets_is_that_row_alone_to_the_bit_on_any_number_of_threads
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_gradients_match_finite_differences(kind, options):
-    case = Case(kind, lengths=(3,) * 2, hidden_size=3, dtype=F64, **options)
+    case = Case(kind, 2, 2, lengths=(3,) * 2, dtype=F64, **options)
     layer, x, hx = case.build(), case.input(), case.state()
     leaves = flat(like(x, F64), like(hx, F64))
     resets = torch.tensor([[False, True], [True, False], [False, True]])

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parent
 IN_A_TEST = """
 import pytest
@@ -28,6 +30,7 @@ test_listed*.py: could not import 'no_such_package'*
 """
 
 
+@pytest.mark.slow
 def test_a_skip_that_is_not_listed_is_a_failure(tmp_path: Path) -> None:
     for name in ("listed", "other"):
         (tmp_path / f"test_{name}.py").write_text(IN_A_TEST)

@@ -59,6 +59,7 @@ def check_same_curves(out):
             )
 
 
+@pytest.mark.slow
 def test_forecasts_beat_the_season_before_with_either_cell_and_on_either_backend(tmp_path):
     said = quick("forecast", tmp_path, "--backend", "both", "--double")
     metrics = metrics_of(tmp_path / "fastrnn")
@@ -72,6 +73,7 @@ def test_forecasts_beat_the_season_before_with_either_cell_and_on_either_backend
     assert max(co2["lstm"]["mae"], co2["gru"]["mae"]) < co2["naive with drift"]["mae"]
 
 
+@pytest.mark.slow
 def test_direction_finds_a_rule_where_there_is_one_and_claims_none_for_prices(tmp_path):
     said = quick("direction", tmp_path, "--backend", "both", "--double")
     metrics = metrics_of(tmp_path / "fastrnn")
@@ -85,6 +87,7 @@ def test_direction_finds_a_rule_where_there_is_one_and_claims_none_for_prices(tm
         assert "nothing has been predicted" in told
 
 
+@pytest.mark.slow
 def test_the_language_model_knows_more_than_frequencies_and_writes(tmp_path):
     said = quick("language_model", tmp_path, "--cell", "gru", "--prompt", "import ")
     metrics = metrics_of(tmp_path)
@@ -96,6 +99,7 @@ def test_the_language_model_knows_more_than_frequencies_and_writes(tmp_path):
     assert (tmp_path / "language_model.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_digits_read_row_by_row_are_told_in_98_of_100_cases(tmp_path):
     said = quick("rows_to_digit", tmp_path, "--cell", "gru")
     metrics = metrics_of(tmp_path)
@@ -103,11 +107,13 @@ def test_digits_read_row_by_row_are_told_in_98_of_100_cases(tmp_path):
     assert metrics["value"] >= 0.98 > metrics["baseline"]
 
 
+@pytest.mark.slow
 def test_dropout_between_layers_draws_the_same_masks_on_either_backend(tmp_path):
     quick("rows_to_digit", tmp_path, "--backend", "both", "--double", "--epochs", "2")
     check_same_curves(tmp_path)
 
 
+@pytest.mark.slow
 def test_gated_cells_remember_what_a_plain_rnn_cannot(tmp_path):
     said = quick("compare", tmp_path)
     metrics = metrics_of(tmp_path)
@@ -144,6 +150,7 @@ def kill_a_rank_after_the_first_checkpoint(command, out):
     assert agent.returncode != 0
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_in_mid_epoch_goes_on_along_the_same_curve(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     check_last_line(finished(torchrun(whole)), metrics_of(whole))
@@ -159,6 +166,7 @@ def test_a_run_that_is_killed_in_mid_epoch_goes_on_along_the_same_curve(tmp_path
     assert losses_of(killed) == losses_of(whole)[:steps]
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns_from_twice_the_windows(tmp_path):
     dry = ("--dropout", "0", "--steps", "20")
     finished(torchrun(tmp_path / "one", "--accumulate", "2", *dry, processes=1))
@@ -166,6 +174,7 @@ def test_two_processes_learn_what_one_learns_from_twice_the_windows(tmp_path):
     np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one"), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_broken_is_refused(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
     done = ended(torchrun(tmp_path, processes=1))

@@ -46,7 +46,7 @@ def emulation() -> Iterator[str]:
         yield "cpu"
 
 
-@pytest.fixture(params=["cuda", "emulation"])
+@pytest.fixture(params=["cuda", pytest.param("emulation", marks=pytest.mark.slow)])
 def device(request: pytest.FixtureRequest) -> str:
     """Where the tensors of a test go: a GPU, or the CPU with the kernels emulated."""
     if request.param == "emulation":
