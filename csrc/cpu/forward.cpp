@@ -57,7 +57,9 @@ class Forward {
   void run_direction(Job job) {
     const bool once = panels_.reads_weights_once(pass_.plan);
     const int threads = job.crew.size;
-    const Schedule schedule = panels_.schedule(pass_.plan, job.in_features, job.crews, threads);
+    const Schedule schedule =
+        once && threads == 1 ? Schedule{{}, 0, true}
+                             : panels_.schedule(pass_.plan, job.in_features, job.crews, threads);
     job.fused = once || schedule.fused;
     job.split = once ? Split{1, threads} : schedule.split;
     if (!once) packing_.pack_weights(job);

@@ -24,7 +24,7 @@ void product(const Product<Real>& p) {
     const int64_t columns = p.columns - panel * width;
     const Real* init = p.init ? p.init + panel * p.init_panel : nullptr;
     for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
-      const int64_t end = t + kTilesAtOnce < tiling.tiles ? t + kTilesAtOnce : tiling.tiles;
+      const int64_t end = end_of_block(tiling, t);
       const int64_t first = tiling.begin(t), rows = tiling.begin(end) - first;
       multiply_block<Real, N>(columns, tiling, t, end, p.a + first, pieces, 1, w, sums, width);
       for (int64_t i = 0; i < rows; ++i) {
@@ -35,7 +35,7 @@ void product(const Product<Real>& p) {
   }
 }
 
-// tile = a * b, or that is added to it, for a piece of k, M rows and N vectors of b's
+// tile = a * b, or with `add` that is added to it, for a piece of k, M rows and N vectors of b's
 // columns from `first` on, the last as far as there are columns
 template <class Real, int N, bool kWhole, int M>
 FASTRNN_INLINE void multiply_in_place(const InPlaceProduct<Real>& p, const Pieces::Piece& piece,
@@ -178,7 +178,7 @@ void outer(const Outer<Real>& p) {
     const int64_t columns = p.columns - panel * width;
     const Real* w = p.panels + (panel - p.panel_begin) * p.panel_stride;
     for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
-      const int64_t end = t + kTilesAtOnce < tiling.tiles ? t + kTilesAtOnce : tiling.tiles;
+      const int64_t end = end_of_block(tiling, t);
       const int64_t first = tiling.begin(t), rows = tiling.begin(end) - first;
       const Real* a[kRowsAtOnce<N>];
       for (int64_t i = 0; i < rows; ++i) {

@@ -186,7 +186,7 @@ void forward_step(const ForwardStep<Real>& p) {
       step_pair<C>(p, panel);
     } else {
       for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
-        const int64_t end = t + kTilesAtOnce < tiling.tiles ? t + kTilesAtOnce : tiling.tiles;
+        const int64_t end = end_of_block(tiling, t);
         step_block<C>(p, tiling, t, end, panel);
       }
     }
@@ -231,7 +231,7 @@ void forward_last(const ForwardStep<Real>& p) {
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
     const Real* weights = p.w_hh + (panel - p.panel_begin) * Panel::kUnits * p.K;
     for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
-      const int64_t end = t + kTilesAtOnce < tiling.tiles ? t + kTilesAtOnce : tiling.tiles;
+      const int64_t end = end_of_block(tiling, t);
       const ForwardRow<Real>* rows = p.rows + tiling.begin(t);
       const int64_t count = tiling.begin(end) - tiling.begin(t);
       for (int64_t i = 0; i < count; ++i) a[i] = rows[i].reset_hidden;

@@ -82,7 +82,7 @@ FASTRNN_INLINE void fetch_run(const Real* const (&row)[M], int64_t offset, int64
   }
 }
 
-// tile[p][m][n] = sum over k of a[m][k] * panel[p][k][n], or that is added to it (kAdd), for P
+// tile[p][m][n] = sum over k of a[m][k] * panel[p][k][n], or with `add` that is added to it, for P
 // panels at once; panel: [k][W vectors], of which N count, `panel_stride` apart. Rows of the tile
 // are `tile_stride` apart, its panels M of them.
 template <class Real, int M, int N, int W = N, int P = 1>
@@ -157,6 +157,11 @@ FASTRNN_INLINE void multiply_columns(int64_t columns, int64_t rows, const Real* 
 // Tiles of rows that pass over a piece of a panel before the next one comes; their sums wait in
 // memory.
 constexpr int kTilesAtOnce = 8;
+
+// Where the tiles end that do so together with the one that begins at `tile`
+FASTRNN_INLINE int64_t end_of_block(const Tiling& tiling, int64_t tile) {
+  return tile + kTilesAtOnce < tiling.tiles ? tile + kTilesAtOnce : tiling.tiles;
+}
 
 template <int kVectors>
 constexpr int kRowsAtOnce = kTilesAtOnce * max_rows(kVectors);
