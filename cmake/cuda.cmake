@@ -45,7 +45,7 @@ pybind11_add_module(
   csrc/cuda/precisions/float32.cu
   csrc/cuda/precisions/float64.cu
   csrc/cuda/precisions/tf32.cu)
-target_include_directories(_cuda PRIVATE csrc/cuda/nvidia)
+target_include_directories(_cuda PRIVATE csrc csrc/cuda/nvidia)
 target_compile_features(_cuda PRIVATE cxx_std_17 cuda_std_17)
 target_compile_options(_cuda PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${FASTRNN_WARNINGS}>)
 target_compile_definitions(

@@ -1,5 +1,5 @@
-# The instruction sets, and the only place where machine flags appear. Each gets one object library: csrc/cpu/isa/kernels.cpp compiled
-# into a namespace that bears its name.
+# The instruction sets, and the only place where machine flags appear. Each gets one object library:
+# csrc/engine/kernels/isa/kernels.cpp compiled into a namespace that bears its name.
 
 # Additions may fuse with multiplications (every peer's library does so); nothing else of -ffast-math is used.
 set(FASTRNN_KERNEL_FLAGS -O3 -ffp-contract=fast -fno-math-errno)
@@ -9,8 +9,9 @@ endif()
 
 function(fastrnn_add_isa name vector_bytes vector_registers)
   set(target fastrnn_isa_${name})
-  add_library(${target} OBJECT csrc/cpu/isa/kernels.cpp)
+  add_library(${target} OBJECT csrc/engine/kernels/isa/kernels.cpp)
   target_compile_features(${target} PRIVATE cxx_std_17)
+  target_include_directories(${target} PRIVATE csrc)
   target_compile_definitions(
     ${target}
     PRIVATE FASTRNN_ISA=${name}
@@ -18,11 +19,11 @@ function(fastrnn_add_isa name vector_bytes vector_registers)
             FASTRNN_VECTOR_REGISTERS=${vector_registers})
   target_compile_options(${target} PRIVATE ${FASTRNN_KERNEL_FLAGS} ${FASTRNN_WARNINGS} ${ARGN})
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden)
-  target_link_libraries(_core PRIVATE ${target})
+  target_link_libraries(fastrnn_engine PRIVATE ${target})
 endfunction()
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  target_compile_definitions(_core PRIVATE FASTRNN_HAVE_X86)
+  target_compile_definitions(fastrnn_engine PRIVATE FASTRNN_HAVE_X86)
   fastrnn_add_isa(sse2 16 16)
   fastrnn_add_isa(avx2 32 16 -mavx2 -mfma)
   fastrnn_add_isa(avx512 64 32 -mavx512f -mavx512dq -mavx512bw -mavx512vl -mavx2 -mfma)

@@ -1,8 +1,8 @@
 """The roads that a call may take from checked arguments to the engine, taken by force and counted.
 
-- ``short``: from torch's tensors straight into the engine (`fastrnn.direct`).
-- ``eager``: through `fastrnn.ops`, and its node of torch's graph.
-- ``operator``: as one operator of torch's (`fastrnn.operators`), as in compilers and modes.
+- ``short``: from torch's tensors straight into the engine (`fastrnn._autograd.direct`).
+- ``eager``: through `fastrnn._autograd.ops`, and its node of torch's graph.
+- ``operator``: as one operator of torch's, as in compilers and modes.
 
 `reference` is none of them: there the plain equations compute instead of the engine.
 """

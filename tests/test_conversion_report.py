@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import fastrnn
-from fastrnn.conversion import Layer, Report
+from fastrnn._layers.conversion import Layer, Report
 
 TORCHSCRIPT = "compiled by TorchScript; convert the model before torch.jit.trace compiles it"
 DERIVED = "derives from torch.nn.{}; fastrnn.convert(model, subclasses=True) turns it, too"

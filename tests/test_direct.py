@@ -12,7 +12,8 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_sequence
 
 import fastrnn
-from fastrnn import _checks, _torch, functional
+from fastrnn import _torch, functional
+from fastrnn._call import checks
 
 pytestmark = pytest.mark.skipif(
     not hasattr(Tensor, "__dlpack_c_exchange_api__"), reason="this torch has no short way"
@@ -161,11 +162,11 @@ def test_where_torch_has_no_quick_way_to_make_a_tensor_the_usual_one_serves(
     layer, x = fastrnn.LSTM(5, 4), torch.randn(3, 2, 5)
     want = gradients(layer, x, None, slice(None))
     monkeypatch.setattr(_torch, "empty_strided_on_cpu", _torch._empty_strided)
-    _checks.layer_plan.cache_clear()
+    checks.layer_plan.cache_clear()
     try:
         got = gradients(layer, x, None, slice(None))
     finally:
-        _checks.layer_plan.cache_clear()
+        checks.layer_plan.cache_clear()
     assert all(map(torch.equal, got, want))
     assert (spy.served, spy.refused) == (2, 0)
 
@@ -237,7 +238,7 @@ def test_the_long_way_explains_what_is_wrong(what: str, spy: Spy) -> None:
     ],
 )
 def test_unusual_weights_take_the_long_way(weights: Any) -> None:
-    plan = _checks.layer_plan("gru", 5, 4, 0, 1, True, False, 0.0)
+    plan = checks.layer_plan("gru", 5, 4, 0, 1, True, False, 0.0)
     plain = [torch.randn(shape) for shape in plan.shapes]
     x = torch.randn(3, 2, 5)
     assert functional._directly(plan, x, None, plain, False) is not None
@@ -387,9 +388,9 @@ def test_where_torch_is_too_old_for_it_the_long_way_serves_all(
     layer, x = fastrnn.LSTM(5, 4).requires_grad_(False), torch.randn(3, 2, 5)
     expected = flat(layer(x))
     monkeypatch.delattr(Tensor, "__dlpack_c_exchange_api__")
-    _checks.layer_plan.cache_clear()
+    checks.layer_plan.cache_clear()
     try:
         for got, want in zip(flat(layer(x)), expected, strict=True):
             assert torch.equal(got, want)
     finally:
-        _checks.layer_plan.cache_clear()
+        checks.layer_plan.cache_clear()

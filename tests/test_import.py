@@ -85,7 +85,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_convert_is_the_function_also_after_an_import_of_its_module():
-    code = "import fastrnn.conversion; from fastrnn import revert; print(fastrnn.convert)"
+    code = "import fastrnn._layers.conversion; from fastrnn import revert; print(fastrnn.convert)"
     assert run(code).startswith("<function convert")
 
 

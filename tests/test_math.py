@@ -10,7 +10,7 @@ from engine import DTYPES, ISAS, activation
 
 from fastrnn import reference
 
-MAX_ULP = 4.0  # what csrc/cpu/isa/math-inl.h promises
+MAX_ULP = 4.0  # what csrc/engine/kernels/isa/math-inl.h promises
 
 
 def exact_in_float64(name: str, x: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from onnx.backend.test.case.node import collect_testcases
 from onnx_models import GATES, B, H, I, T, model_of, outputs_as_in_onnx, weights_of
 
 import fastrnn
-from fastrnn import onnx_layout
+from fastrnn._interop import onnx_layout
 
 FUNCTIONS = {"LSTM": 3, "GRU": 2, "RNN": 1}
 WEIGHTS = ("W", "R", "B", "P")

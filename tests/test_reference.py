@@ -8,7 +8,7 @@ from cases import CELLS, Case, OnReference, assert_same, cases, flat, like, run
 from hypothesis import given
 
 from fastrnn import reference
-from fastrnn.spec import PLAIN, Spec
+from fastrnn._call.spec import PLAIN, Spec
 
 F64 = torch.float64
 

@@ -16,7 +16,7 @@ from benchmarks.device import DEVICES, Device
 from benchmarks.problem import Problem, build_module
 from benchmarks.workloads import Phase, Workload
 from fastrnn import reference
-from fastrnn.spec import Spec
+from fastrnn._call.spec import Spec
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-// The cells, with one number as a lane: the spine that csrc/cells/*-inl.h are included in. Their
+// The cells, with one number as a lane: the spine that csrc/engine/cells/*-inl.h are included in. Their
 // functions are called from here alone.
 #pragma once
 
 #include <math.h>
 
-#include "../api.h"
+#include "engine/call/api.h"
 #include "portable.h"
 
 #define FASTRNN_LANE static FASTRNN_DEVICE
@@ -59,11 +59,11 @@ FASTRNN_DEVICE Lane where_open(Lane h, Lane x) {
 }
 
 // What cells are made of
-#include "../cells/activations-inl.h"
+#include "engine/cells/activations-inl.h"
 // Cells
-#include "../cells/gru-inl.h"
-#include "../cells/lstm-inl.h"
-#include "../cells/rnn-inl.h"
+#include "engine/cells/gru-inl.h"
+#include "engine/cells/lstm-inl.h"
+#include "engine/cells/rnn-inl.h"
 
 // The numbers of a cell at one row and unit
 template <class C, class Lane>

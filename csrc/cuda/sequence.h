@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "../api.h"
+#include "engine/call/api.h"
 #include "rows.h"
 
 namespace fastrnn::cuda {

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import functional, isa, onnx, reference, variants
-    from .arrays import from_arrays
-    from .conversion import convert, revert
-    from .keras_layers import from_keras, to_keras
-    from .memory import empty_cache
-    from .modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
-    from .onnx_nodes import from_onnx
-    from .operators import decompositions
-    from .patching import patch
+    from ._autograd.operators import decompositions
+    from ._engine.memory import empty_cache
+    from ._interop.arrays import from_arrays
+    from ._interop.keras_layers import from_keras, to_keras
+    from ._interop.onnx_nodes import from_onnx
+    from ._layers.conversion import convert, revert
+    from ._layers.modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+    from ._layers.patching import patch
 
     __version__: str
 
@@ -49,14 +49,14 @@ __all__ = [
 
 _SUBMODULES = ("functional", "isa", "onnx", "reference", "variants")
 _HOME = {
-    **dict.fromkeys(("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"), "modules"),
-    **dict.fromkeys(("convert", "revert"), "conversion"),
-    "patch": "patching",
-    **dict.fromkeys(("from_keras", "to_keras"), "keras_layers"),
-    "decompositions": "operators",
-    "empty_cache": "memory",
-    "from_arrays": "arrays",
-    "from_onnx": "onnx_nodes",
+    **dict.fromkeys(("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"), "_layers.modules"),
+    **dict.fromkeys(("convert", "revert"), "_layers.conversion"),
+    "patch": "_layers.patching",
+    **dict.fromkeys(("from_keras", "to_keras"), "_interop.keras_layers"),
+    "decompositions": "_autograd.operators",
+    "empty_cache": "_engine.memory",
+    "from_arrays": "_interop.arrays",
+    "from_onnx": "_interop.onnx_nodes",
 }
 
 

@@ -153,7 +153,7 @@ class Plan:
         """A gradient that comes in as 0 is zero; one that goes out as 0 is not computed."""
 
 class Tensors:
-    """Reads torch's tensors, and makes them; see csrc/tensors.h."""
+    """Reads torch's tensors, and makes them; see csrc/python/torch/tensors.h."""
 
     def __init__(
         self,
@@ -165,11 +165,11 @@ class Tensors:
     ) -> None:
         """``exchange_api``: torch's ``__dlpack_c_exchange_api__``; ImportError if it is another.
 
-        The others are in csrc/tensors.h.
+        The others are in csrc/python/torch/tensors.h.
         """
 
 class Recorded:
-    """A call of `Direct` whose gradients will be asked for; see csrc/recorded.h."""
+    """A call of `Direct` whose gradients will be asked for; see csrc/python/torch/recorded.h."""
 
     @property
     def plan(self) -> Plan: ...
@@ -203,7 +203,7 @@ class Recorded:
         """
 
 class Direct:
-    """One layer or cell, called with torch's own tensors; see csrc/direct.h."""
+    """One layer or cell, called with torch's own tensors; see csrc/python/torch/direct.h."""
 
     def __init__(
         self,
@@ -220,7 +220,7 @@ class Direct:
         record: Callable[..., Any],
         /,
     ) -> None:
-        """``record``: makes outputs part of torch's graph; its arguments are in csrc/direct.h."""
+        """``record``: makes outputs part of torch's graph; csrc/python/torch/direct.h says how."""
 
     def call(
         self,

@@ -95,7 +95,7 @@ def _isa() -> dict[str, Any]:
 
 
 def _cuda() -> dict[str, Any]:
-    from . import cuda
+    from ._engine import cuda
 
     if not cuda.is_built():
         return {

@@ -1,7 +1,7 @@
 """Stateless LSTM, GRU and RNN layers and cells: arguments in torch's form, checked, then computed.
 
 The layers take what the layers of ``torch.nn`` take, with the weights as one flat sequence. The
-modules of `fastrnn.modules` are thin callers of what is here.
+modules of `fastrnn._layers.modules` are thin callers of what is here.
 
 Symbols in shapes: T steps, B sequences, I input features, H ``hidden_size``, K = ``proj_size`` or
 H, L layers, D = 2 if bidirectional else 1, N rows of a packed batch, G gates (LSTM 4, GRU 3, RNN
@@ -22,20 +22,14 @@ from torch import Tensor
 from torch.nn.functional import linear, pad
 from torch.nn.utils.rnn import PackedSequence
 
-from . import (
-    _checks,
-    _ragged_checks,
-    _state_checks,
-    _torch,
-    calls,
-    operators,
-    ops,
-    overrides,
-    precision,
-)
-from .graphs import as_node
-from .layout import as_returned, batch_of, weights_of_cell
-from .spec import Outputs, Variant
+from . import _torch
+from ._autograd import operators, ops
+from ._call import checks, precision, ragged_checks, state_checks
+from ._call.layout import as_returned, batch_of, weights_of_cell
+from ._call.spec import Outputs, Variant
+from ._engine import calls
+from ._layers import overrides
+from ._layers.graphs import as_node
 from .variants import make_variant, take_nonlinearity
 
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
@@ -335,7 +329,7 @@ def run_layer(
     """
     # A compiler traces into a function rather than trust a cache, and says so in a warning.
     traced = torch.compiler.is_dynamo_compiling()
-    make_plan = _checks.layer_plan.__wrapped__ if traced else _checks.layer_plan
+    make_plan = checks.layer_plan.__wrapped__ if traced else checks.layer_plan
     plan = make_plan(
         cell, input_size, hidden_size, proj_size, num_layers, bias, bidirectional, dropout, variant
     )
@@ -354,29 +348,29 @@ def run_layer(
         if dtypes is not None:
             input, hx, weights = precision.raised((input, hx, weights))
     if isinstance(input, PackedSequence):
-        _ragged_checks.check_absent("lengths", lengths)
-        _ragged_checks.check_absent("resets", resets)
+        ragged_checks.check_absent("lengths", lengths)
+        ragged_checks.check_absent("resets", resets)
         return _run_packed(plan, input, hx, weights, return_states, dtypes)
-    rank = _checks.check_rank(input, cell, (2, 3))
-    h, c = _state_checks.layer_states(cell, hx, rank)
+    rank = checks.check_rank(input, cell, (2, 3))
+    h, c = state_checks.layer_states(cell, hx, rank)
     data = input
     if rank == 2:
         batch_first = False
         data, h, c = (None if one is None else one.unsqueeze(1) for one in (input, h, c))
     steps, batch = data.shape[1::-1] if batch_first else data.shape[:2]
-    _checks.check_input(data, plan, weights, ValueError)
+    checks.check_input(data, plan, weights, ValueError)
     if h is not None:
-        _state_checks.check_layer_states(plan.spec, h, c, batch)
-    _state_checks.check_devices(h, c, data)
+        state_checks.check_layer_states(plan.spec, h, c, batch)
+    state_checks.check_devices(h, c, data)
     if steps == 0:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN; input has 0 steps")
-    _state_checks.check_dtypes(h, c, data)
-    _checks.check_weights(plan, weights, data)
+    state_checks.check_dtypes(h, c, data)
+    checks.check_weights(plan, weights, data)
     if lengths is not None:
         known = not operators.is_watched()
-        lengths = _ragged_checks.check_lengths(lengths, steps, batch, data.device, known=known)
+        lengths = ragged_checks.check_lengths(lengths, steps, batch, data.device, known=known)
     if resets is not None:
-        resets = _ragged_checks.check_resets(resets, input.shape[:-1])
+        resets = ragged_checks.check_resets(resets, input.shape[:-1])
         resets = resets.unsqueeze(1) if rank == 2 else resets.t() if batch_first else resets
     y, h_n, c_n, h_all, c_all = _runner(data, dtypes)(
         plan.spec,
@@ -396,7 +390,7 @@ def run_layer(
 
 
 def _directly(
-    plan: _checks.Plan, input: Any, hx: Any, weights: Sequence[Any], batch_first: bool
+    plan: checks.Plan, input: Any, hx: Any, weights: Sequence[Any], batch_first: bool
 ) -> Any:
     """What the layer or cell returns, by the short way; None if this call is none for it."""
     if plan.direct is None or _torch.is_observed() or _torch.is_any_autocast_enabled():
@@ -409,7 +403,7 @@ def _directly(
 
 
 def _runner(data: Tensor, dtypes: precision.Dtypes | None) -> Callable[..., Outputs]:
-    """What computes checked arguments: `fastrnn.ops.run`, or what stands in for it.
+    """What computes checked arguments: `fastrnn._autograd.ops.run`, or what stands in for it.
 
     ``dtypes`` are those of the outputs, None for the one that all arguments have.
     """
@@ -425,12 +419,12 @@ def _from_weights(
     """`run_layer` with the sizes that the first weight tells."""
     if not weights:
         raise RuntimeError("weights: expected the Tensors of at least one layer, got none")
-    input_size, hidden_size = _checks.sizes_of(cell, weights[0], "weights[0] (weight_ih_l0)")
+    input_size, hidden_size = checks.sizes_of(cell, weights[0], "weights[0] (weight_ih_l0)")
     return run_layer(cell, input, hx, weights, input_size, hidden_size, *options)
 
 
 def _run_packed(
-    plan: _checks.Plan,
+    plan: checks.Plan,
     packed: PackedSequence,
     hx: Any,
     weights: Sequence[Any],
@@ -442,17 +436,17 @@ def _run_packed(
     if watched:  # the values are checked once they are known
         batch = batch_of(data, hx, False, batch_sizes, sorted_indices)
     else:
-        batch = _ragged_checks.check_packed(data, batch_sizes, sorted_indices)
+        batch = ragged_checks.check_packed(data, batch_sizes, sorted_indices)
     # torch's LSTM does not look at the dtype of a packed input before a matrix product fails.
     cell = plan.spec.cell
     mismatch = RuntimeError if cell == "lstm" else ValueError
-    _checks.check_input(data, plan, weights, mismatch)
-    h, c = _state_checks.layer_states(cell, hx, None)
+    checks.check_input(data, plan, weights, mismatch)
+    h, c = state_checks.layer_states(cell, hx, None)
     if h is not None:
-        _state_checks.check_layer_states(plan.spec, h, c, batch)
-    _state_checks.check_devices(h, c, data)
-    _state_checks.check_dtypes(h, c, data)
-    _checks.check_weights(plan, weights, data)
+        state_checks.check_layer_states(plan.spec, h, c, batch)
+    state_checks.check_devices(h, c, data)
+    state_checks.check_dtypes(h, c, data)
+    checks.check_weights(plan, weights, data)
     y, h_n, c_n, h_all, c_all = _runner(data, dtypes)(
         plan.spec,
         data,
@@ -486,12 +480,12 @@ def run_cell(
     know; those that they have are what counts.
     """
     weights = weights_of_cell(w_ih, w_hh, b_ih, b_hh)
-    bias = len(weights) == len(_checks.CELL_WEIGHTS)
+    bias = len(weights) == len(checks.CELL_WEIGHTS)
     if variant is not None and variant.peephole:
         weights = (*weights, w_ch)
     traced = torch.compiler.is_dynamo_compiling()
-    make_plan = _checks.cell_plan.__wrapped__ if traced else _checks.cell_plan
-    plan = make_plan(cell, *(sizes or _checks.cell_sizes_of(w_ih, w_hh)), bias, variant)
+    make_plan = checks.cell_plan.__wrapped__ if traced else checks.cell_plan
+    plan = make_plan(cell, *(sizes or checks.cell_sizes_of(w_ih, w_hh)), bias, variant)
     done = _directly(plan, input, hx, weights, False)
     if done is not None:
         return done
@@ -501,20 +495,20 @@ def run_cell(
             _FUNCTIONS[cell.split("_")[0]][1], given, plan.spec, input, hx, of_cell, module
         )
     if sizes is not None:
-        plan = make_plan(cell, *_checks.cell_sizes_of(w_ih, w_hh), bias, variant)
+        plan = make_plan(cell, *checks.cell_sizes_of(w_ih, w_hh), bias, variant)
     dtypes = None
     if _torch.is_any_autocast_enabled():
         dtypes = precision.under_autocast(plan.spec, input, hx, weights, one_step=True)
         if dtypes is not None:
             input, hx, weights = precision.raised((input, hx, weights))
-    rank = _checks.check_rank(input, cell, (1, 2), "Cell")
-    h, c = _state_checks.cell_states(cell, hx, rank)
-    _checks.check_cell_input(input, plan)
+    rank = checks.check_rank(input, cell, (1, 2), "Cell")
+    h, c = state_checks.cell_states(cell, hx, rank)
+    checks.check_cell_input(input, plan)
     if h is not None:
-        _state_checks.check_cell_states(h, c, plan, input)
-    _checks.check_weights(plan, weights, input)
-    _state_checks.check_devices(h, c, input)
-    _state_checks.check_dtypes(h, c, input)
+        state_checks.check_cell_states(h, c, plan, input)
+    checks.check_weights(plan, weights, input)
+    state_checks.check_devices(h, c, input)
+    state_checks.check_dtypes(h, c, input)
     if not plan.spec.hidden_size:
         return _without_units(input, h, c, weights, cell)
     data = input

@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from . import operators  # noqa: F401  (defines torch.ops.fastrnn)
-from .layout import SINGLE, taken_apart
-from .onnx_layout import (
+from ._autograd import operators  # noqa: F401  (defines torch.ops.fastrnn)
+from ._call.layout import SINGLE, taken_apart
+from ._interop.onnx_layout import (
     PEEPHOLES,
     activations_to_onnx,
     biases_from_onnx,

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .spec import PLAIN, Outputs, Spec, Variant
+from ._call.spec import PLAIN, Outputs, Spec, Variant
 from .variants import own_activation, parse_activation
 
 __all__ = ["activation", "dropout_mask", "gru_step", "lstm_step", "rnn", "rnn_step"]

@@ -33,7 +33,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from .spec import PLAIN, Variant
+from ._call.spec import PLAIN, Variant
 
 __all__ = [
     "ACTIVATIONS",

@@ -14,7 +14,7 @@ import subprocess
 from importlib import metadata
 from importlib.util import find_spec
 
-from fastrnn import cuda
+from fastrnn._engine import cuda
 
 # Kernels of each precision: four cells forward and backward, and three of the projected LSTM
 KERNELS = 11

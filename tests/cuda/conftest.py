@@ -13,9 +13,10 @@ import pytest
 from devices import products, why_no_gpu
 from torch import Tensor
 
-from fastrnn import calls, cuda, functional
-from fastrnn._gpu import passes
-from fastrnn._gpu.call import CudaCall
+from fastrnn import functional
+from fastrnn._engine import calls, cuda
+from fastrnn._engine.cuda import passes
+from fastrnn._engine.cuda.call import CudaCall
 
 
 @cache

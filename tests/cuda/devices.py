@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 import fastrnn
-from fastrnn import cuda
-from fastrnn._gpu import engine
+from fastrnn._engine import cuda
+from fastrnn._engine.cuda import engine
 
 F32, F64, F16, BF16 = torch.float32, torch.float64, torch.float16, torch.bfloat16
 

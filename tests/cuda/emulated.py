@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
-CUDA = ROOT / "csrc" / "cuda"
+CSRC = ROOT / "csrc"
+CUDA = CSRC / "cuda"
 EMULATION = Path(__file__).parent / "emulation"
 NAME = "_cuda_emulated"
 FLAGS = (
@@ -70,7 +71,7 @@ def load() -> ModuleType:
 def _folder() -> Path:
     """A place that is another one for other sources, flags and interpreters."""
     digest = hashlib.sha256(repr((FLAGS, compiler(), sys.version)).encode())
-    for path in sorted((*(ROOT / "csrc").rglob("*.*"), *EMULATION.rglob("*.h"))):
+    for path in sorted((*CSRC.rglob("*.*"), *EMULATION.rglob("*.h"))):
         digest.update(path.read_bytes())
     return ROOT / "build" / "emulation" / digest.hexdigest()[:16]
 
@@ -78,7 +79,7 @@ def _folder() -> Path:
 def _build(built: Path) -> None:
     import pybind11
 
-    includes = (EMULATION, CUDA, pybind11.get_include(), sysconfig.get_paths()["include"])
+    includes = (EMULATION, CSRC, pybind11.get_include(), sysconfig.get_paths()["include"])
     sources = [*sorted(CUDA.glob("precisions/*.cu")), *sorted(CUDA.glob("*.cpp"))]
     with TemporaryDirectory() as scratch:
         objects = [Path(scratch) / f"{source.stem}.o" for source in sources]

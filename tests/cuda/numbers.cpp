@@ -1,5 +1,5 @@
 // The conversions of csrc/cuda/numbers.h as the host compiles them, for ctypes.
-#include "numbers.h"
+#include "cuda/numbers.h"
 
 using namespace fastrnn::cuda;
 

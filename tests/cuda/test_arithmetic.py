@@ -21,7 +21,7 @@ needs_compiler = pytest.mark.skipif(
 
 
 def compiled(command, source, target):
-    whole = [*command, f"-I{emulated.CUDA}", str(HERE / source), "-o", str(target)]
+    whole = [*command, f"-I{emulated.CSRC}", str(HERE / source), "-o", str(target)]
     done = subprocess.run(whole, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return target

@@ -1,5 +1,5 @@
 // Proofs about csrc/cuda/tiling.h, by exhaustion while this is compiled; nothing is run.
-#include "tiling.h"
+#include "cuda/tiling.h"
 
 using namespace fastrnn::cuda;
 

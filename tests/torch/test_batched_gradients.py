@@ -14,7 +14,7 @@ from torch.func import vmap
 from torch.nn.utils.rnn import PackedSequence
 
 import fastrnn
-from fastrnn import transformations
+from fastrnn._autograd import transformations
 
 F64 = torch.float64
 pytestmark = [  # torch's own affairs

@@ -8,7 +8,8 @@ from cases import OLD_TORCH
 from torch import Tensor
 
 import fastrnn
-from fastrnn import calls, isa
+from fastrnn import isa
+from fastrnn._engine import calls
 
 ISAS = isa.available()
 
@@ -25,7 +26,7 @@ def by_trace(layer: fastrnn.GRU, x: Tensor) -> Tensor:
 
 def by_operator(layer: fastrnn.GRU, x: Tensor) -> Tensor:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fastrnn.operators, "is_watched", lambda: True)
+        patch.setattr(fastrnn._autograd.operators, "is_watched", lambda: True)
         patch.setattr(fastrnn.functional, "_directly", lambda *arguments: None)
         y: Tensor = layer(x)[0]
         return y
@@ -65,7 +66,7 @@ def test_a_graph_keeps_enough_for_every_instruction_set(kind: str) -> None:
     for name in ISAS:
         with isa.force(name):
             calls._kept_of_sixteen.cache_clear()
-            spec = fastrnn._checks.layer_plan(
+            spec = fastrnn._call.checks.layer_plan(
                 kind.lower().replace("rnn", "rnn_tanh"), 16, 33, 0, 1, True, False, 0.0
             ).spec
             sizes.add(calls.kept_bytes(spec, torch.empty(23, 9, 16), 207, False))

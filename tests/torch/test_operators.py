@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-import fastrnn.operators  # noqa: F401 - defines them
-from fastrnn import _checks
-from fastrnn.spec import to_flat
+import fastrnn._autograd.operators  # noqa: F401 - defines them
+from fastrnn._call import checks
+from fastrnn._call.spec import to_flat
 
 F64 = torch.float64
 T, B = 8, 2
@@ -41,7 +41,7 @@ def arguments(cell: str, given: dict[str, Any]) -> tuple[Any, ...]:
         k: v for k, v in given.items() if k in ("proj_size", "num_layers")
     }
     one_step = given.get("data") == (B,)
-    plan = _checks.layer_plan(
+    plan = checks.layer_plan(
         cell, 16, 32, options["proj_size"], options["num_layers"], True, False, 0.0
     )
     state = () if one_step else (options["num_layers"],)

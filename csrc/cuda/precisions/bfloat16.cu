@@ -1,3 +1,3 @@
-#include "../loop-inl.h"
+#include "cuda/loop-inl.h"
 
 FASTRNN_PRECISION(run_bfloat16, TensorCores<BFloat16>)

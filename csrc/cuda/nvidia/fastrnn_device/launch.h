@@ -7,8 +7,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "../../layer.h"
-#include "../../product.h"
+#include "cuda/layer.h"
+#include "cuda/product.h"
 
 namespace fastrnn::cuda {
 

@@ -8,8 +8,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "layer.h"
-#include "product.h"
+#include "cuda/layer.h"
+#include "cuda/product.h"
 
 namespace fastrnn::cuda {
 

@@ -1,0 +1,185 @@
+#include "backward.h"
+
+#include <algorithm>
+
+#include "products.h"
+#include "recurrence.h"
+
+namespace fastrnn {
+namespace {
+
+template <class Real>
+class Backward {
+ public:
+  Backward(const Plan& plan, const BackwardArgs<Real>& args)
+      : pass_(plan, args),
+        batch_(pass_.batch),
+        shape_(pass_.shape),
+        panels_(pass_.panels),
+        recur_(pass_),
+        products_(pass_),
+        seats_(plan.threads, plan.shape.layers) {}
+
+  void operator()(int id, int size) {
+    const Crew team = seats_.team(id, size);
+    for (int64_t layer = shape_.layers - 1; layer >= pass_.lowest; --layer) {
+      const Sides sides =
+          seats_.sides(layer, id, size, static_cast<int>(shape_.directions), crews(size));
+      for (int64_t d = sides.begin; d < sides.end; ++d)
+        run_direction(Job(pass_, layer, d, sides, id));
+      team.wait();
+      if (pass_.wants_input_gradient(layer) &&
+          (shape_.directions == 2 || (layer > 0 && pass_.plan.dropout))) {
+        combine_input_gradient(layer, share(batch_.rows(), id, size));
+        team.wait();
+      }
+    }
+    if (pass_.args.d_x && batch_.padded())
+      clear_padding(batch_, pass_.args.d_x, shape_.I, id, size);
+  }
+
+ private:
+  using Job = typename BackwardPass<Real>::Job;
+  using Block = typename BackwardPass<Real>::Block;
+
+  Schedule schedule(int crews, int threads) const {
+    return schedule_step(panels_.backward_work(pass_.plan, crews), threads);
+  }
+
+  // One that takes both directions in turn, or two side by side
+  int crews(int size) const {
+    if (shape_.directions < 2 || size < 2) return 1;
+    if (pass_.in_place) return 2;
+    return better_in_turn(schedule(1, size), schedule(2, size / 2)) ? 1 : 2;
+  }
+
+  void run_direction(Job job) {
+    pack_weights(job);
+    start_states(job);
+    job.crew.wait_evenly();
+    const Schedule steps = schedule(job.crews, job.crew.size);
+    job.split = steps.split;
+    const int number = job.crew.id / job.split.units;
+    Crew group = job.crew.group(number, job.split.units, steps.cycles);
+    bool recurs = job.crew.id < job.split.threads();
+    job.rows = {number, job.split.rows};
+    pass_.take_part(job, group);
+    const std::vector<int64_t>& first = pass_.workspace.blocks;
+    const int64_t blocks = static_cast<int64_t>(first.size()) - 1;
+    for (int64_t i = 0; i < blocks; ++i) {
+      const int64_t at = job.reverse ? i : blocks - 1 - i;
+      const int64_t start = batch_.start(first[at]);
+      const Block block = {first[at], first[at + 1], start, batch_.start(first[at + 1]) - start,
+                           i == 0};
+      if (recurs) recurs = recur_(job, group, block);
+      job.crew.wait();
+      products_.pack_block(job, block);
+      if (job.d_x) products_.multiply_to_input(job, block);
+      job.crew.wait_evenly();
+      products_.accumulate_weights(job, block);
+      job.crew.wait_evenly();
+    }
+    finish(job);
+  }
+
+  void pack_gate_rows(const Job& job, const Real* w, int64_t K, Range slots, Real* to) const {
+    pass_.list_gate_rows(w, K, slots, job.scratch.a);
+    const int64_t rows = pass_.pre_length(slots);
+    pass_.pack_rows(job, rows, K, to, rows);
+  }
+
+  void pack_weights(const Job& job) const {
+    if (!pass_.in_place && (batch_.T() > 1 || pass_.args.d_h0))
+      pack_gate_rows(job, job.weights.w_hh, shape_.out(), pass_.hidden_slots(), job.dir.w_hh);
+    if (panels_.cell.two_stages())
+      pack_gate_rows(job, job.weights.w_hh, shape_.H, pass_.last_slot(), job.dir.w_last);
+    if (!pass_.in_place && job.d_x)
+      pack_gate_rows(job, job.weights.w_ih, job.in_features, pass_.input_slots(), job.dir.w_ih);
+    if (shape_.P) {
+      for (int64_t p = 0; p < shape_.P; ++p) job.scratch.a[p] = job.weights.w_hr + p * shape_.H;
+      pass_.pack_rows(job, shape_.P, shape_.H, job.dir.w_hr, shape_.P);
+    }
+  }
+
+  void start_states(const Job& job) const {
+    if (shape_.variant.peepholes) {
+      panels_.pack_peepholes(shape_, job.weights.w_ch,
+                             share(panels_.gates, job.crew.id, job.crew.size), job.dir.peepholes);
+    }
+    const Range rows = share(batch_.B(), job.crew.id, job.crew.size);
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      const int64_t at = pass_.state_row(job, r);
+      copy_or_zero(pass_.args.d_h_n, at, shape_.out(), pass_.d_h(job, r),
+                   panels_.padded(shape_.out()));
+      if (job.dir.d_raw) std::fill_n(pass_.d_raw(job, r), panels_.padded(shape_.H), Real{0});
+      if (!panels_.cell.has_cell_state) continue;
+      copy_or_zero(pass_.args.d_c_n, at, shape_.H, pass_.d_c(job, r), panels_.units);
+      copy_or_zero(pass_.args.c0, at, shape_.H, job.dir.cell + r * panels_.units, panels_.units);
+    }
+  }
+
+  void finish(const Job& job) const {
+    const Range rows = share(batch_.B(), job.crew.id, job.crew.size);
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      if (pass_.args.d_h0)
+        std::copy_n(pass_.d_h(job, r), shape_.out(),
+                    pass_.args.d_h0 + pass_.state_row(job, r) * shape_.out());
+      if (pass_.args.d_c0)
+        std::copy_n(pass_.d_c(job, r), shape_.H,
+                    pass_.args.d_c0 + pass_.state_row(job, r) * shape_.H);
+    }
+  }
+
+  // The two directions' shares in a fixed order, then the mask of the dropout that the input came
+  // through
+  void combine_input_gradient(int64_t layer, Range mine) const {
+    const int64_t n = shape_.in(layer);
+    const View<Real> to = pass_.input_gradient(layer);
+    const Real* mask = layer > 0 && pass_.plan.dropout ? pass_.args.masks[layer - 1] : nullptr;
+    const Real* reverse = shape_.directions == 2 ? pass_.workspace.directions[1].d_x : nullptr;
+    for (int64_t t = 0; t < batch_.T(); ++t) {
+      const Range rows = {std::max<int64_t>(0, mine.begin - batch_.start(t)),
+                          std::min(batch_.active(t), mine.end - batch_.start(t))};
+      for (int64_t r = rows.begin; r < rows.end; ++r) {
+        Real* row = to.at(t, r);
+        const int64_t stacked = (batch_.start(t) + r) * n;
+        if (reverse) {
+          for (int64_t i = 0; i < n; ++i) row[i] += reverse[stacked + i];
+        }
+        if (mask) {
+          for (int64_t i = 0; i < n; ++i) row[i] *= mask[stacked + i];
+        }
+      }
+    }
+  }
+
+  const BackwardPass<Real> pass_;
+  const Batch& batch_;
+  const Shape& shape_;
+  const Panels<Real>& panels_;
+  const BackwardRecurrence<Real> recur_;
+  const BackwardProducts<Real> products_;
+  Seats seats_;
+};
+
+}  // namespace
+
+template <class Real>
+void backward(const Plan& plan, const BackwardArgs<Real>& args) {
+  Backward<Real> pass(plan, args);
+  run_team(plan.threads, pass);
+}
+
+template <class Real>
+int64_t backward_workspace_bytes(const Plan& plan) {
+  Arena arena(nullptr);
+  BackwardWorkspace<Real> layout(plan, arena);
+  return arena.bytes();
+}
+
+template void backward(const Plan&, const BackwardArgs<float>&);
+template void backward(const Plan&, const BackwardArgs<double>&);
+template int64_t backward_workspace_bytes<float>(const Plan&);
+template int64_t backward_workspace_bytes<double>(const Plan&);
+
+}  // namespace fastrnn

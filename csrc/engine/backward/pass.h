@@ -1,0 +1,228 @@
+// What every part of a backward pass works on.
+#pragma once
+
+#include <algorithm>
+
+#include "workspace.h"
+
+namespace fastrnn {
+
+// What lies where, and products with the weights.
+template <class Real>
+struct BackwardPass {
+  BackwardPass(const Plan& plan, const BackwardArgs<Real>& args)
+      : plan(plan),
+        batch(plan.batch),
+        shape(plan.shape),
+        args(args),
+        panels(plan),
+        arena(args.workspace),
+        workspace(plan, arena),
+        saved_arena(const_cast<char*>(args.saved)),
+        saved(plan, saved_arena),
+        in_place(panels.reads_weights_in_place(plan)),
+        lowest(lowest_layer()) {
+    std::fill_n(workspace.zeros, std::max(shape.out(), panels.units), Real{0});
+  }
+
+  const Plan& plan;
+  const Batch& batch;
+  const Shape& shape;
+  const BackwardArgs<Real>& args;
+  const Panels<Real> panels;
+  Arena arena;
+  const BackwardWorkspace<Real> workspace;
+  Arena saved_arena;
+  const Saved<Real> saved;
+  const bool in_place;   // weights are read where they lie
+  const int64_t lowest;  // layer that anyone asks about
+
+  // One thread's part in one direction of one layer.
+  struct Job {
+    Job(const BackwardPass& pass, int64_t layer, int64_t d, const Sides& sides, int thread)
+        : layer(layer),
+          reverse(pass.shape.reversed(d)),
+          index(layer * pass.shape.directions + d),
+          in_features(pass.shape.in(layer)),
+          crews(sides.crews),
+          crew(sides.crew_of(d)),
+          dir(pass.workspace.directions[d]),
+          saved(pass.saved.directions[index]),
+          weights(pass.args.weights[index]),
+          d_weights(pass.args.d_weights[index]),
+          scratch(pass.workspace.threads[thread]),
+          x(pass.input(layer)),
+          y(pass.output(layer)),
+          d_y(pass.output_gradient(layer)),
+          d_h_all(states_view(pass.batch, pass.args.d_h_all, index, pass.shape.out())),
+          d_c_all(states_view(pass.batch, pass.args.d_c_all, index, pass.shape.H)) {
+      const int64_t offset = d * pass.shape.out();
+      y.base += offset;
+      if (d_y) d_y.base += offset;
+      if (pass.wants_input_gradient(layer)) {
+        d_x = d == 0 ? pass.input_gradient(layer) : pass.batch.stacked_view(dir.d_x, in_features);
+      }
+    }
+    int64_t layer;
+    bool reverse;
+    int64_t index;
+    int64_t in_features;
+    int crews;
+    Crew crew;
+    const typename BackwardWorkspace<Real>::Direction& dir;
+    const typename Saved<Real>::Direction& saved;
+    const Weights<const Real>& weights;
+    const Weights<Real>& d_weights;
+    typename BackwardWorkspace<Real>::Thread scratch;
+    View<const Real> x, y, d_y, d_h_all, d_c_all;
+    View<Real> d_x;
+
+    Split split;
+    Rows rows{};  // of the batch, in the recurrence
+    Range gates{},
+        columns{};  // gate panels and column panels of the same units (of H, and of the output)
+  };
+
+  // A thread's units are those that its place in its group stands for.
+  void take_part(Job& job, const Crew& group) const {
+    job.columns = share(panels.columns(shape.out()), group.id, group.size);
+    job.gates = gates_of(share(panels.columns(shape.H), group.id, group.size));
+  }
+
+  // A time block: steps begin .. end, rows stacked from `start`.
+  struct Block {
+    int64_t begin, end;
+    int64_t start, rows;
+    bool first;  // of those that this direction works through
+  };
+
+  // The same units as some column panels hold, in gate panels
+  Range gates_of(Range columns) const {
+    const int64_t per_column = panels.column / panels.unit;
+    return {std::min(panels.gates, columns.begin * per_column),
+            std::min(panels.gates, columns.end * per_column)};
+  }
+
+  View<const Real> output(int64_t layer) const {
+    return batch.template stacked_view<const Real>(saved.outputs[layer],
+                                                   shape.directions * shape.out());
+  }
+  View<const Real> input(int64_t layer) const {
+    if (layer == 0) return args.x;
+    return batch.template stacked_view<const Real>(saved.dropped[layer - 1],
+                                                   shape.directions * shape.out());
+  }
+  View<const Real> output_gradient(int64_t layer) const {
+    if (layer + 1 == shape.layers) return args.d_y;
+    return batch.template stacked_view<const Real>(workspace.d_outputs[layer % 2],
+                                                   shape.directions * shape.out());
+  }
+  View<Real> input_gradient(int64_t layer) const {
+    if (layer == 0) return args.d_x;
+    return batch.stacked_view(workspace.d_outputs[(layer - 1) % 2], shape.in(layer));
+  }
+
+  // Layers below the lowest that anyone asks about are left out.
+  int64_t lowest_layer() const {
+    if (args.d_x || args.d_h0 || args.d_c0) return 0;
+    for (int64_t i = 0; i < shape.layers * shape.directions; ++i) {
+      const Weights<Real>& d = args.d_weights[i];
+      if (d.w_ih || d.w_hh || d.b_ih || d.b_hh || d.w_hr || d.w_ch) return i / shape.directions;
+    }
+    return shape.layers;
+  }
+  bool wants_input_gradient(int64_t layer) const {
+    return layer > lowest || (layer == 0 && args.d_x);
+  }
+
+  int64_t state_row(const Job& job, int64_t r) const {
+    return job.index * batch.B() + batch.entry(r);
+  }
+  const Real* hidden_before(const Job& job, int64_t t, int64_t r) const {
+    const int64_t before = batch.previous(job.reverse, t, r);
+    if (before >= 0) return job.y.at(before, r);
+    const bool starts = before == Batch::kInitial && args.h0;
+    return starts ? args.h0 + state_row(job, r) * shape.out() : workspace.zeros;
+  }
+  const Real* cell_before(const Job& job, int64_t t, int64_t r) const {
+    const int64_t before = batch.previous(job.reverse, t, r);
+    if (before >= 0) return job.saved.cell + (batch.start(before) + r) * panels.units;
+    return before == Batch::kInitial ? job.dir.cell + r * panels.units : workspace.zeros;
+  }
+  Real* d_pre(const Job& job, const Block& block, int64_t t, int64_t r) const {
+    return job.dir.d_pre + (batch.start(t) - block.start + r) * panels.width;
+  }
+  int64_t d_pre_panel() const { return workspace.block_rows * panels.width; }
+
+  // Which slots of d_pre meet which weights, and where a product over them finds them
+  Range input_slots() const {
+    return {panels.cell.input_slot, panels.cell.input_slot + panels.cell.gates};
+  }
+  Range hidden_slots() const {
+    return {panels.cell.hidden_slot, panels.cell.hidden_slot + panels.cell.hidden_gates};
+  }
+  Range last_slot() const { return {panels.cell.last_slot(), panels.cell.last_slot() + 1}; }
+  int64_t pre_length(Range slots) const { return (slots.end - slots.begin) * shape.H; }
+  Runs pre_runs(Range slots) const {
+    const int64_t count = slots.end - slots.begin;
+    const int64_t run = count * panels.units_of(0), whole = shape.H / panels.unit;
+    if (panels.gates == 1) return {run};
+    const int64_t tail_at =
+        whole * d_pre_panel() + slot_at(whole, slots.begin) - slot_at(0, slots.begin);
+    return {run, whole, d_pre_panel(), tail_at, count * (shape.H % panels.unit)};
+  }
+  // Where a slot stands in a panel of d_pre
+  int64_t slot_at(int64_t panel, int64_t slot) const { return slot * panels.units_of(panel); }
+  const Real* d_pre_of(const Job& job, const Block& block, int64_t t, int64_t r,
+                       Range slots) const {
+    return d_pre(job, block, t, r) + slot_at(0, slots.begin);
+  }
+  Real* d_h(const Job& job, int64_t r) const {
+    return job.dir.d_h + r * panels.padded(shape.out());
+  }
+  Real* d_c(const Job& job, int64_t r) const { return job.dir.d_c + r * panels.units; }
+  Real* d_raw(const Job& job, int64_t r) const {
+    return job.dir.d_raw + r * panels.padded(shape.H);
+  }
+  Real* d_projected(const Job& job, const Block& block, int64_t t, int64_t r) const {
+    return job.dir.d_y + (batch.start(t) - block.start + r) * panels.padded(shape.P);
+  }
+
+  // ---- products with the weights ----
+
+  // Rows of w in the order of the d_pre that they meet: [gate panel][gate][unit]
+  void list_gate_rows(const Real* w, int64_t K, Range slots, const Real** rows) const {
+    for (int64_t panel = 0; panel < panels.gates; ++panel) {
+      for (int64_t s = slots.begin; s < slots.end; ++s) {
+        const int64_t first = panels.cell.gate_of_slot[s] * shape.H + panel * panels.unit;
+        for (int64_t j = 0; j < panels.units_of(panel); ++j) *rows++ = w + (first + j) * K;
+      }
+    }
+  }
+
+  void pack_rows(const Job& job, int64_t count, int64_t columns, Real* to,
+                 int64_t rows_of_panel) const {
+    const Range mine = share(panels.columns(columns), job.crew.id, job.crew.size);
+    const int64_t stride = rows_of_panel * panels.column;
+    panels.kernels.pack_rows(
+        {job.scratch.a, count, columns, to + mine.begin * stride, stride, mine.begin, mine.end});
+  }
+
+  // Slots of d_pre of a row as the left-hand operand of a product with their weights
+  Product<Real> pre_product(const Job& job, int64_t count, const Real* w, Range slots,
+                            Range columns, int64_t n, bool accumulate) const {
+    const Real* first = w + columns.begin * pre_length(slots) * panels.column;
+    return {job.scratch.a, count, pre_runs(slots), first, columns.begin, columns.end, job.scratch.c,
+            panels.column, n,     nullptr,         0,     accumulate};
+  }
+
+  // The same product with w as torch keeps it
+  void multiply_in_place(const Job& job, int64_t count, const Real* w, Range slots, Range columns,
+                         int64_t n, bool accumulate) const {
+    list_gate_rows(w, n, slots, job.scratch.b);
+    panels.kernels.product_in_place({job.scratch.a, count, pre_runs(slots), job.scratch.b,
+                                     columns.begin, columns.end, job.scratch.c, n, accumulate});
+  }
+};
+
+}  // namespace fastrnn

@@ -1,0 +1,158 @@
+// The backward recurrence: from the gradients of the states after a step to those before it.
+#pragma once
+
+#include <algorithm>
+
+#include "pass.h"
+
+namespace fastrnn {
+
+template <class Real>
+class BackwardRecurrence {
+ public:
+  using Job = typename BackwardPass<Real>::Job;
+  using Block = typename BackwardPass<Real>::Block;
+
+  explicit BackwardRecurrence(const BackwardPass<Real>& pass)
+      : pass_(pass), batch_(pass.batch), shape_(pass.shape), panels_(pass.panels) {}
+
+  // One thread's part in the steps of a block, last step first; false if it has left the group
+  bool operator()(Job& job, Crew& group, const Block& block) const {
+    for (int64_t s = block.begin; s < block.end; ++s) {
+      const int64_t t = job.reverse ? s : block.begin + block.end - 1 - s;
+      if (shape_.P) {
+        collect_projected(job, block, t);
+        group.wait_evenly();
+        unproject(job, block, t);
+      }
+      BackwardStep<Real> step = differentiate_cell(job, block, t);
+      if (group.wait_for_step()) {
+        if (group.id >= group.size) return false;
+        pass_.take_part(job, group);
+        step.panel_begin = job.gates.begin;
+        step.panel_end = job.gates.end;
+      }
+      if (panels_.cell.two_stages()) {
+        multiply_to_reset(job, block, t);
+        panels_.cell.backward_last(step);
+        group.wait_evenly();
+      }
+      const bool last = t == (job.reverse ? batch_.T() - 1 : 0);
+      if (!last || pass_.args.d_h0) multiply_to_hidden(job, block, t);
+      if (batch_.has_resets()) stop_at_resets(job, t);
+    }
+    return true;
+  }
+
+ private:
+  // Calls visit(i, r) for the i-th row r of this thread's that is active at step t; returns how
+  // many there are.
+  template <class Visit>
+  int64_t each_active_row(const Job& job, int64_t t, Visit visit) const {
+    int64_t i = 0;
+    const int64_t active = batch_.active(t);
+    for (int64_t r = job.rows.first; r < active; r += job.rows.stride) visit(i++, r);
+    return i;
+  }
+
+  // Gradient of the projection's output: from the step after and from above
+  void collect_projected(const Job& job, const Block& block, int64_t t) const {
+    const int64_t begin = job.columns.begin * panels_.column;
+    const int64_t end = std::min(job.columns.end * panels_.column, shape_.P);
+    each_active_row(job, t, [&](int64_t, int64_t r) {
+      const Real* from = pass_.d_h(job, r);
+      Real* to = pass_.d_projected(job, block, t, r);
+      for (int64_t p = begin; p < end; ++p)
+        to[p] = from[p] + (job.d_y ? job.d_y.at(t, r)[p] : Real{0});
+      if (job.d_h_all) add(job.d_h_all.at(t, r), {begin, end}, to);
+    });
+  }
+
+  static void add(const Real* from, Range mine, Real* to) {
+    for (int64_t i = mine.begin; i < mine.end; ++i) to[i] += from[i];
+  }
+
+  void unproject(const Job& job, const Block& block, int64_t t) const {
+    const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
+      job.scratch.a[i] = pass_.d_projected(job, block, t, r);
+      job.scratch.c[i] = pass_.d_raw(job, r);
+    });
+    const int64_t per_column = panels_.column / panels_.unit;
+    const Range columns = {job.gates.begin / per_column,
+                           (job.gates.end + per_column - 1) / per_column};
+    panels_.kernels.product({job.scratch.a, count, Runs{shape_.P},
+                             job.dir.w_hr + columns.begin * shape_.P * panels_.column,
+                             columns.begin, columns.end, job.scratch.c, panels_.column, shape_.H,
+                             nullptr, 0, false});
+  }
+
+  BackwardStep<Real> differentiate_cell(const Job& job, const Block& block, int64_t t) const {
+    const Range units = {job.gates.begin * panels_.unit,
+                         std::min(job.gates.end * panels_.unit, shape_.H)};
+    const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
+      BackwardRow<Real>* row = job.scratch.rows + i;
+      const int64_t stacked = batch_.start(t) + r;
+      row->saved = job.saved.gates + stacked * panels_.gates * panels_.width;
+      row->h = job.y.at(t, r);
+      row->h_prev = pass_.hidden_before(job, t, r);
+      row->d_y = job.d_y && !shape_.P ? job.d_y.at(t, r) : nullptr;
+      row->d_h = shape_.P ? pass_.d_raw(job, r) : pass_.d_h(job, r);
+      row->d_pre = pass_.d_pre(job, block, t, r);
+      if (panels_.cell.two_stages()) row->d_reset = pass_.d_raw(job, r);
+      if (job.d_h_all && !shape_.P) add(job.d_h_all.at(t, r), units, row->d_h);
+      if (!panels_.cell.has_cell_state) return;
+      row->c = job.saved.cell + stacked * panels_.units;
+      row->c_prev = pass_.cell_before(job, t, r);
+      row->d_c = pass_.d_c(job, r);
+      if (job.d_c_all) add(job.d_c_all.at(t, r), units, row->d_c);
+    });
+    const BackwardStep<Real> step = {
+        job.scratch.rows, count,         shape_.H,        pass_.d_pre_panel(),
+        job.gates.begin,  job.gates.end, &shape_.variant, job.dir.peepholes};
+    panels_.cell.backward(step);
+    return step;
+  }
+
+  // The gradient of r * h_prev, for the second stage
+  void multiply_to_reset(const Job& job, const Block& block, int64_t t) const {
+    const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
+      job.scratch.a[i] = pass_.d_pre_of(job, block, t, r, pass_.last_slot());
+      job.scratch.c[i] = pass_.d_raw(job, r);
+    });
+    panels_.kernels.product(pass_.pre_product(job, count, job.dir.w_last, pass_.last_slot(),
+                                              job.columns, shape_.H, false));
+  }
+
+  void multiply_to_hidden(const Job& job, const Block& block, int64_t t) const {
+    const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
+      job.scratch.a[i] = pass_.d_pre_of(job, block, t, r, pass_.hidden_slots());
+      job.scratch.c[i] = pass_.d_h(job, r);
+    });
+    const bool accumulate = panels_.cell.reads_previous_hidden;
+    if (pass_.in_place) {
+      return pass_.multiply_in_place(job, count, job.weights.w_hh, pass_.hidden_slots(),
+                                     job.columns, shape_.out(), accumulate);
+    }
+    panels_.kernels.product(pass_.pre_product(job, count, job.dir.w_hh, pass_.hidden_slots(),
+                                              job.columns, shape_.out(), accumulate));
+  }
+
+  // Nothing flows back to the step that a row was reset after.
+  void stop_at_resets(const Job& job, int64_t t) const {
+    const auto clear = [](Real* gradient, Range panels, int64_t width) {
+      std::fill(gradient + panels.begin * width, gradient + panels.end * width, Real{0});
+    };
+    each_active_row(job, t, [&](int64_t, int64_t r) {
+      if (batch_.previous(job.reverse, t, r) != Batch::kZeros) return;
+      clear(pass_.d_h(job, r), job.columns, panels_.column);
+      if (panels_.cell.has_cell_state) clear(pass_.d_c(job, r), job.gates, panels_.unit);
+    });
+  }
+
+  const BackwardPass<Real>& pass_;
+  const Batch& batch_;
+  const Shape& shape_;
+  const Panels<Real>& panels_;
+};
+
+}  // namespace fastrnn

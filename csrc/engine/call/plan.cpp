@@ -1,0 +1,171 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/backward/backward.h"
+#include "engine/forward/forward.h"
+#include "engine/team/processors.h"
+
+namespace fastrnn {
+
+Batch::Batch(int64_t T, int64_t B, std::vector<int64_t> batch_sizes, std::vector<int64_t> order,
+             bool packed, const bool* resets)
+    : T_(T),
+      span_(T),
+      B_(B),
+      sizes_(std::move(batch_sizes)),
+      order_(std::move(order)),
+      packed_(packed),
+      resets_(resets) {
+  if (sizes_.empty()) return;
+  while (T_ > 0 && sizes_[T_ - 1] == 0) --T_;
+  starts_.resize(T + 1);
+  for (int64_t t = 0; t < T; ++t) starts_[t + 1] = starts_[t] + sizes_[t];
+  lengths_.resize(B);
+  for (int64_t t = 0, r = B; t < T; ++t) {
+    while (r > sizes_[t]) lengths_[--r] = t;
+    if (t + 1 == T) std::fill(lengths_.begin(), lengths_.begin() + r, T);
+  }
+}
+
+std::vector<int64_t> Batch::blocks(int64_t rows) const {
+  std::vector<int64_t> first = {0};
+  for (int64_t t = 1; t < T_; ++t) {
+    if (start(t + 1) - start(first.back()) > rows) first.push_back(t);
+  }
+  first.push_back(T_);
+  return first;
+}
+
+namespace {
+
+// What one thread would need for the forward pass, roughly
+template <class Real>
+double forward_cycles(const Plan& plan) {
+  const Panels<Real> panels(plan);
+  const Shape& shape = plan.shape;
+  double cycles = 0;
+  for (int64_t layer = 0; layer < shape.layers; ++layer) {
+    const int64_t K = shape.in(layer) + shape.out();
+    const double weights = static_cast<double>(panels.gates * panels.gate_width * K);
+    cycles +=
+        weights / 4 + plan.batch.T() * schedule_step(panels.forward_work(plan, K, 1), 1).cycles;
+  }
+  return cycles * shape.directions;
+}
+
+template <class Real>
+void measure(Plan& plan, int threads) {
+  plan.threads = threads_worth(forward_cycles<Real>(plan), std::min(threads, usable_processors()));
+  Arena saved(nullptr);
+  Saved<Real> layout(plan, saved);
+  plan.saved_bytes = plan.save ? saved.bytes() : 0;
+  plan.forward_bytes = forward_workspace_bytes<Real>(plan);
+  plan.backward_bytes = plan.save ? backward_workspace_bytes<Real>(plan) : 0;
+}
+
+}  // namespace
+
+Plan::Plan(const Shape& shape, Batch batch, bool save, bool dropout, bool states, int threads,
+           const KernelTable& kernels)
+    : shape(shape),
+      batch(std::move(batch)),
+      save(save),
+      dropout(dropout),
+      states(states),
+      threads(threads),
+      kernels(&kernels) {
+  if (shape.dtype == DType::kFloat32) {
+    measure<float>(*this, threads);
+  } else {
+    measure<double>(*this, threads);
+  }
+}
+
+template <class Real>
+Panels<Real>::Panels(const Plan& plan)
+    : kernels(kernels_in<Real>(*plan.kernels)),
+      cell(kernels.cells[static_cast<int>(plan.shape.cell)]),
+      unit(cell.unit_width),
+      column(kernels.column_width),
+      gates((plan.shape.H + unit - 1) / unit),
+      width(cell.slots * unit),
+      gate_width(cell.gates * unit),
+      hidden_width(cell.hidden_gates * unit),
+      units(gates * unit),
+      last(plan.shape.H - (gates - 1) * unit),
+      pre(gates * gate_width) {}
+
+template <class Real>
+void Panels<Real>::pack_peepholes(const Shape& shape, const Real* w_ch, Range mine,
+                                  Real* to) const {
+  to += mine.begin * width;
+  for (int64_t panel = mine.begin; panel < mine.end; ++panel) {
+    for (int s = 0; s < cell.slots; ++s, to += unit) {
+      const int64_t block = shape.variant.peephole[s];
+      const int64_t first = panel * unit;
+      const int64_t count = block < 0 ? 0 : std::min(unit, shape.H - first);
+      if (count > 0) std::copy_n(w_ch + block * shape.H + first, count, to);
+      std::fill(to + count, to + unit, Real{0});
+    }
+  }
+}
+
+template <class Real>
+StepWork Panels<Real>::forward_work(const Plan& plan, int64_t K, int crews) const {
+  const int64_t lanes = column / 4;
+  const bool deals = true;
+  return {plan.batch.mean_active(),
+          gates,
+          static_cast<int>(gate_width / lanes),
+          cell.tallest,
+          K,
+          K * gate_width * int64_t{sizeof(Real)},
+          60.0,
+          deals,
+          crews};
+}
+
+template <class Real>
+StepWork Panels<Real>::backward_work(const Plan& plan, int crews) const {
+  const int64_t out = plan.shape.out(), K = cell.gates * plan.shape.H;
+  const bool deals = false;
+  return {plan.batch.mean_active(),
+          columns(out),
+          4,
+          kernels.tallest,
+          K,
+          K * column * int64_t{sizeof(Real)},
+          160.0,
+          deals,
+          crews};
+}
+
+template <class Real>
+Saved<Real>::Saved(const Plan& plan, Arena& arena) {
+  const Panels<Real> panels(plan);
+  const Shape& shape = plan.shape;
+  const int64_t rows = plan.batch.rows();
+  for (int64_t i = 0; i < shape.layers * shape.directions; ++i) {
+    Direction direction;
+    if (panels.cell.saves_gates)
+      direction.gates = arena.take<Real>(rows * panels.gates * panels.width);
+    if (panels.cell.has_cell_state) direction.cell = arena.take<Real>(rows * panels.units);
+    if (shape.P > 0 || panels.cell.two_stages()) direction.raw = arena.take<Real>(rows * shape.H);
+    directions.push_back(direction);
+  }
+  for (int64_t layer = 0; layer < shape.layers; ++layer) {
+    outputs.push_back(arena.take<Real>(rows * shape.directions * shape.out()));
+    const bool drops = plan.dropout && layer + 1 < shape.layers;
+    dropped.push_back(drops ? arena.take<Real>(rows * shape.directions * shape.out())
+                            : outputs.back());
+  }
+}
+
+template struct Panels<float>;
+template struct Panels<double>;
+template struct Saved<float>;
+template struct Saved<double>;
+
+}  // namespace fastrnn

@@ -1,0 +1,169 @@
+#include "forward.h"
+
+#include <algorithm>
+
+#include "packing.h"
+#include "recurrence.h"
+
+namespace fastrnn {
+namespace {
+
+template <class Real>
+class Forward {
+ public:
+  Forward(const Plan& plan, const ForwardArgs<Real>& args)
+      : pass_(plan, args),
+        batch_(pass_.batch),
+        shape_(pass_.shape),
+        panels_(pass_.panels),
+        packing_(pass_),
+        recurrence_(pass_, packing_),
+        seats_(plan.threads, plan.shape.layers) {}
+
+  void operator()(int id, int size) {
+    const Crew team = seats_.team(id, size);
+    for (int64_t layer = 0; layer < shape_.layers; ++layer) {
+      const Sides sides = seats_.sides(layer, id, size, static_cast<int>(shape_.directions),
+                                       crews(shape_.in(layer), size));
+      for (int64_t d = sides.begin; d < sides.end; ++d)
+        run_direction(Job(pass_, layer, d, sides, id));
+      team.wait();
+      if (pass_.plan.states) {
+        deliver_states(layer, id, size);
+        team.wait();
+      }
+      if (pass_.plan.dropout && layer + 1 < shape_.layers) {
+        drop(layer, id, size);
+        team.wait();
+      }
+    }
+    if (pass_.plan.save) deliver(id, size);
+    if (batch_.padded())
+      clear_padding(batch_, pass_.args.y, shape_.directions * shape_.out(), id, size);
+  }
+
+ private:
+  using Job = typename ForwardPass<Real>::Job;
+
+  // One that takes both directions in turn, or two side by side
+  int crews(int64_t in, int size) const {
+    const Plan& plan = pass_.plan;
+    if (shape_.directions < 2 || size < 2) return 1;
+    if (panels_.reads_weights_once(plan)) return 2;
+    const Schedule in_turn = panels_.schedule(plan, in, 1, size);
+    return better_in_turn(in_turn, panels_.schedule(plan, in, 2, size / 2)) ? 1 : 2;
+  }
+
+  void run_direction(Job job) {
+    const bool once = panels_.reads_weights_once(pass_.plan);
+    const int threads = job.crew.size;
+    const Schedule schedule =
+        once && threads == 1 ? Schedule{{}, 0, true}
+                             : panels_.schedule(pass_.plan, job.in_features, job.crews, threads);
+    job.fused = once || schedule.fused;
+    job.split = once ? Split{1, threads} : schedule.split;
+    if (!once) packing_.pack_weights(job);
+    packing_.pack_small(job);
+    job.crew.wait_evenly();
+    job.block_rows = panels_.block_rows(pass_.plan, job.in_features, job.crews) / job.split.rows;
+    const bool recurs = job.crew.id < job.split.threads();
+    const bool helped =
+        !job.fused && job.split.threads() < threads && 2 * pass_.most_rows(job) <= job.block_rows;
+    if (!recurs && !helped) return;
+    if (recurs) pass_.take_part(job, job.crew.id);
+    const Crew members =
+        job.crew.group(job.crew.id / job.split.units, job.split.units, schedule.cycles);
+    if (once) {
+      recurrence_.take_single_step(job, members);
+    } else if (helped) {
+      recurrence_.take_steps_with_helpers(job, members, recurs);
+    } else {
+      recurrence_.take_steps(job, members);
+    }
+    if (recurs && job.crew.id % job.split.units == 0) finish(job);
+  }
+
+  void finish(const Job& job) {
+    for (int64_t r = job.rows.first; r < batch_.B(); r += job.rows.stride) {
+      const int64_t at = job.index * batch_.B() + batch_.entry(r);
+      const int64_t last = job.reverse ? 0 : batch_.length(r) - 1;
+      const bool moved = batch_.length(r) > 0;
+      std::copy_n(moved ? job.y.at(last, r) : pass_.initial_hidden(job, r), shape_.out(),
+                  pass_.args.h_n + at * shape_.out());
+      if (!panels_.cell.has_cell_state) continue;
+      std::copy_n(moved ? pass_.cell_state(job, last, r) : job.dir.cell + r * panels_.units,
+                  shape_.H, pass_.args.c_n + at * shape_.H);
+    }
+  }
+
+  void drop(int64_t layer, int id, int size) {
+    const View<Real> from = pass_.output(layer);
+    Real* to = pass_.plan.save ? pass_.saved.dropped[layer] : from.base;
+    const Real* mask = pass_.args.masks[layer];
+    const Range mine = share(batch_.rows() * from.row, id, size);
+    for (int64_t i = mine.begin; i < mine.end; ++i) to[i] = from.base[i] * mask[i];
+  }
+
+  // The last layer's output, from what is kept to the caller's tensor
+  void deliver(int id, int size) const {
+    const int64_t width = shape_.directions * shape_.out();
+    copy_rows(pass_.output(shape_.layers - 1), width, pass_.args.y, id, size);
+  }
+
+  // A layer's states after every step, to the caller's tensors
+  void deliver_states(int64_t layer, int id, int size) const {
+    for (int64_t d = 0; d < shape_.directions; ++d) {
+      const int64_t index = layer * shape_.directions + d;
+      View<Real> h = pass_.output(layer);
+      h.base += d * shape_.out();
+      deliver_state(h, shape_.out(), pass_.args.h_all, index, id, size);
+      if (!panels_.cell.has_cell_state) continue;
+      const View<Real> c = batch_.stacked_view(pass_.cells(index), panels_.units);
+      deliver_state(c, shape_.H, pass_.args.c_all, index, id, size);
+    }
+  }
+  void deliver_state(const View<Real>& from, int64_t width, Real* all, int64_t index, int id,
+                     int size) const {
+    const View<Real> to = states_view(batch_, all, index, width);
+    copy_rows(from, width, to, id, size);
+    clear_padding(batch_, to, width, id, size);
+  }
+
+  // By turns of steps, which shares a ragged batch evenly
+  void copy_rows(const View<Real>& from, int64_t width, const View<Real>& to, int id,
+                 int size) const {
+    for (int64_t t = id; t < batch_.T(); t += size) {
+      for (int64_t r = 0; r < batch_.active(t); ++r) std::copy_n(from.at(t, r), width, to.at(t, r));
+    }
+  }
+
+  ForwardPass<Real> pass_;
+  const Batch& batch_;
+  const Shape& shape_;
+  const Panels<Real>& panels_;
+  const ForwardPacking<Real> packing_;
+  const ForwardRecurrence<Real> recurrence_;
+  Seats seats_;
+};
+
+}  // namespace
+
+template <class Real>
+void forward(const Plan& plan, const ForwardArgs<Real>& args) {
+  Forward<Real> pass(plan, args);
+  run_team(plan.threads, pass);
+}
+
+template <class Real>
+int64_t forward_workspace_bytes(const Plan& plan) {
+  Arena arena(nullptr);
+  ForwardWorkspace<Real> layout(plan, arena);
+  return arena.bytes();
+}
+
+template void forward(const Plan&, const ForwardArgs<float>&);
+template void forward(const Plan&, const ForwardArgs<double>&);
+template int64_t forward_workspace_bytes<float>(const Plan&);
+template int64_t forward_workspace_bytes<double>(const Plan&);
+
+}  // namespace fastrnn

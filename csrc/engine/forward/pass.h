@@ -1,0 +1,175 @@
+// What every part of a forward pass works on.
+#pragma once
+
+#include <algorithm>
+
+#include "workspace.h"
+
+namespace fastrnn {
+
+// What lies where, and who has which part.
+template <class Real>
+struct ForwardPass {
+  ForwardPass(const Plan& plan, const ForwardArgs<Real>& args)
+      : plan(plan),
+        batch(plan.batch),
+        shape(plan.shape),
+        args(args),
+        panels(plan),
+        arena(args.workspace),
+        workspace(plan, arena),
+        saved_arena(args.saved),
+        saved(plan, saved_arena) {
+    std::fill_n(workspace.zeros, std::max(shape.out(), panels.units), Real{0});
+  }
+
+  const Plan& plan;
+  const Batch& batch;
+  const Shape& shape;
+  const ForwardArgs<Real>& args;
+  const Panels<Real> panels;
+  Arena arena;
+  const ForwardWorkspace<Real> workspace;
+  Arena saved_arena;
+  const Saved<Real> saved;
+  Tickets tickets[2][2];  // [directions][blocks by turns]
+
+  // Gate panels, and which piece of a step's rows a thread has in them.
+  struct Part {
+    Range panels{};
+    int piece = 0, pieces = 1;
+    Range rows(int64_t count) const { return share(count, piece, pieces); }
+  };
+
+  // One thread's part in one direction of one layer.
+  struct Job {
+    Job(ForwardPass& pass, int64_t layer, int64_t d, const Sides& sides, int thread)
+        : layer(layer),
+          reverse(pass.shape.reversed(d)),
+          index(layer * pass.shape.directions + d),
+          in_features(pass.shape.in(layer)),
+          crews(sides.crews),
+          crew(sides.crew_of(d)),
+          dir(pass.workspace.directions[d]),
+          saved(pass.plan.save ? pass.saved.directions[index] : typename Saved<Real>::Direction{}),
+          weights(pass.args.weights[index]),
+          scratch(pass.workspace.threads[thread]),
+          tickets(pass.tickets[d]),
+          x(pass.input(layer)),
+          y(pass.output(layer)) {
+      y.base += d * pass.shape.out();
+    }
+    int64_t layer;
+    bool reverse;
+    int64_t index;  // of the (layer, direction)
+    int64_t in_features;
+    int crews;
+    Crew crew;
+    const typename ForwardWorkspace<Real>::Direction& dir;
+    typename Saved<Real>::Direction saved;
+    const Weights<const Real>& weights;
+    typename ForwardWorkspace<Real>::Thread scratch;
+    Tickets* tickets;  // [2] for pieces of the blocks by turns
+    View<const Real> x;
+    View<Real> y;
+
+    bool fused = false;
+    Split split;
+    Rows rows{};      // of the batch
+    Part own, dealt;  // panels for all of the rows, panels that the group shares by rows
+    Range columns{};  // column panels of projected features
+    int64_t block_rows = 0;
+    Real* projected = nullptr;
+  };
+
+  // The rows and units of the split's i-th thread
+  void take_part(Job& job, int i) const {
+    const int group = i / job.split.units, part = i % job.split.units;
+    job.rows = {group, job.split.rows};
+    const int64_t even = panels.gates - (job.split.deals ? panels.gates % job.split.units : 0);
+    job.own = {share(even, part, job.split.units)};
+    job.dealt = {{even, panels.gates}, part, job.split.units};
+    job.columns = share(panels.columns(shape.P), part, job.split.units);
+    job.projected = job.dir.projected + group * job.block_rows * panels.pre;
+  }
+  // The same rows and more units, where others of the thread's group have left it
+  void share_with_fewer(Job& job, const Crew& group) const {
+    job.split.units = group.size;
+    take_part(job, static_cast<int>(job.rows.first) * group.size + group.id);
+  }
+  // How many rows any thread has at any step
+  int64_t most_rows(const Job& job) const { return Rows{0, job.split.rows}.count(batch.B()); }
+
+  // When a direction takes its s-th step
+  int64_t time_of(const Job& job, int64_t s) const { return job.reverse ? batch.T() - 1 - s : s; }
+
+  View<Real> output(int64_t layer) const {
+    const int64_t width = shape.directions * shape.out();
+    if (plan.save) return batch.stacked_view(saved.outputs[layer], width);
+    return layer + 1 == shape.layers ? args.y
+                                     : batch.stacked_view(workspace.outputs[layer % 2], width);
+  }
+
+  View<const Real> input(int64_t layer) const {
+    if (layer == 0) return args.x;
+    const View<Real> below = output(layer - 1);
+    return {plan.save ? saved.dropped[layer - 1] : below.base, below.step, below.row, below.start,
+            below.order};
+  }
+
+  // ---- packed weights, projected input ----
+
+  Real* w_ih_panel(const Job& job, int64_t panel) const {
+    return job.dir.w_ih + panel * job.in_features * panels.gate_width;
+  }
+  Real* w_hh_panel(const Job& job, int64_t panel) const {
+    return job.dir.w_hh + panel * shape.out() * panels.hidden_width;
+  }
+  Real* w_last_panel(const Job& job, int64_t panel) const {
+    return job.dir.w_last + panel * shape.H * panels.unit;
+  }
+  Real* w_hr_panel(const Job& job, int64_t panel) const {
+    return job.dir.w_hr + panel * shape.H * panels.column;
+  }
+  int64_t projected_panel(const Job& job) const { return job.block_rows * panels.gate_width; }
+  Real* projected(const Job& job, int64_t slot) const {
+    return job.projected + slot * panels.gate_width;
+  }
+
+  // ---- states ----
+
+  // The states of a step, or of what Batch::previous says instead of one
+  const Real* hidden_of(const Job& job, int64_t step, int64_t r) const {
+    if (step >= 0) return job.y.at(step, r);
+    return step == Batch::kZeros ? workspace.zeros : initial_hidden(job, r);
+  }
+  const Real* cell_of(const Job& job, int64_t step, int64_t r) const {
+    if (step >= 0) return cell_state(job, step, r);
+    return step == Batch::kZeros ? workspace.zeros : job.dir.cell + r * panels.units;
+  }
+
+  const Real* initial_hidden(const Job& job, int64_t r) const {
+    return args.h0 ? args.h0 + (job.index * batch.B() + batch.entry(r)) * shape.out()
+                   : workspace.zeros;
+  }
+  Real* cell_state(const Job& job, int64_t t, int64_t r) const {
+    Real* all = cells(job.index);
+    return all ? all + (batch.start(t) + r) * panels.units : job.dir.cell + r * panels.units;
+  }
+  // The cell states of all steps, or null where they are not kept
+  Real* cells(int64_t index) const {
+    return plan.save ? saved.directions[index].cell
+                     : workspace.directions[index % shape.directions].cells;
+  }
+  // A row's gates, or null where nobody will read them
+  Real* gates(const Job& job, int64_t t, int64_t r) const {
+    const int64_t size = panels.gates * panels.width;
+    if (!plan.save) return job.dir.gates ? job.dir.gates + r * size : nullptr;
+    return panels.cell.saves_gates ? job.saved.gates + (batch.start(t) + r) * size : nullptr;
+  }
+  Real* raw(const Job& job, int64_t t, int64_t r) const {
+    return plan.save ? job.saved.raw + (batch.start(t) + r) * shape.H : job.dir.raw + r * shape.H;
+  }
+};
+
+}  // namespace fastrnn

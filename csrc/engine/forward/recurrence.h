@@ -1,0 +1,235 @@
+// The steps of one direction, and the projection of its input ahead of them.
+#pragma once
+
+#include <algorithm>
+
+#include "packing.h"
+#include "pass.h"
+
+namespace fastrnn {
+
+template <class Real>
+class ForwardRecurrence {
+ public:
+  using Job = typename ForwardPass<Real>::Job;
+  using Part = typename ForwardPass<Real>::Part;
+
+  ForwardRecurrence(const ForwardPass<Real>& pass, const ForwardPacking<Real>& packing)
+      : pass_(pass),
+        packing_(packing),
+        batch_(pass.batch),
+        shape_(pass.shape),
+        panels_(pass.panels) {}
+
+  void take_single_step(const Job& job, Crew group) const {
+    const int64_t count = list_rows(job, 0, 0);
+    if (count == 1) {
+      panels_.cell.forward_row(
+          step_arguments(job, 0, {0, count}, job.own.panels, job.weights.w_ih, job.weights.w_hh));
+      end_step(job, 0, group);
+      return;
+    }
+    for (int64_t panel = job.own.panels.begin; panel < job.own.panels.end; ++panel) {
+      const Range one = {panel, panel + 1};
+      packing_.pack_w_ih(job, one, job.scratch.w_ih);
+      if (hidden_length(job, 0) > 0) packing_.pack_w_hh(job, one, job.scratch.w_hh);
+      step(job, 0, {0, count}, one, job.scratch.w_ih, job.scratch.w_hh);
+    }
+    end_step(job, 0, group);
+  }
+
+  void take_steps(Job job, Crew group) const {
+    for (int64_t s = 0; s < batch_.T();) {
+      const int64_t end = job.fused ? batch_.T() : block_end(job, s);
+      if (!job.fused) project(job, s, end, 0);
+      for (int64_t slot = 0; s < end; ++s) {
+        if (!take_step(job, group, pass_.time_of(job, s), slot)) return;
+      }
+    }
+  }
+
+  // Where the recurrence has parts for some threads only, the others project the input of the next
+  // block meanwhile, and those join them when they are done with the present one. Blocks take the
+  // two halves of the room and the two rolls of tickets by turns. They are short, since the first
+  // has nothing to hide behind, but worth a barrier; a piece of them is worth its pass over the
+  // weights.
+  void take_steps_with_helpers(const Job& job, Crew group, bool recurs) const {
+    Job own = job;  // may grow when others leave the group
+    const int64_t T = batch_.T(), room = job.block_rows / 2, rows = pass_.most_rows(job);
+    const int64_t length = std::min(std::max<int64_t>(T / 4, 64), room / rows);
+    const int64_t piece = std::max<int64_t>(1, 4 * panels_.cell.tallest / rows);
+    for (int64_t begin = -length, block = 1; begin < T; begin += length, block = 1 - block) {
+      const int64_t next = begin + length, end = std::min(T, next);
+      if (recurs) {
+        int64_t slot = block * room;
+        for (int64_t s = std::max<int64_t>(0, begin); s < end && recurs; ++s)
+          recurs = take_step(own, group, pass_.time_of(job, s), slot);
+      }
+      if (next < T) {
+        project_pieces(job, next, std::min(T, next + length), piece, (1 - block) * room,
+                       job.tickets[1 - block]);
+      }
+      if (job.crew.id == 0) job.tickets[block].reset();
+      job.crew.wait();
+    }
+  }
+
+ private:
+  // A piece is a few steps of one thread's rows and units.
+  void project_pieces(const Job& job, int64_t begin, int64_t end, int64_t piece, int64_t slot,
+                      Tickets& tickets) const {
+    const int parts = job.split.threads();
+    Job part = job;
+    for (int64_t ticket = tickets.take();; ticket = tickets.take()) {
+      const int64_t first = begin + ticket / parts * piece;
+      if (first >= end) return;
+      pass_.take_part(part, static_cast<int>(ticket % parts));
+      int64_t before = 0;
+      for (int64_t s = begin; s < first; ++s)
+        before += part.rows.count(batch_.active(pass_.time_of(job, s)));
+      project(part, first, std::min(end, first + piece), slot + before);
+    }
+  }
+
+  // False if this thread has left the group with the step; else `slot` passes over its rows.
+  bool take_step(Job& job, Crew& group, int64_t t, int64_t& slot) const {
+    const int64_t count = list_rows(job, t, slot);
+    slot += count;
+    each_part(job, [&](const Part& part) {
+      step(job, t, part.rows(count), part.panels, pass_.w_ih_panel(job, part.panels.begin),
+           pass_.w_hh_panel(job, part.panels.begin));
+    });
+    if (panels_.cell.two_stages()) {
+      group.wait_evenly();
+      each_part(job, [&](const Part& part) {
+        panels_.cell.forward_last(step_arguments(job, t, part.rows(count), part.panels, nullptr,
+                                                 pass_.w_last_panel(job, part.panels.begin)));
+      });
+    }
+    if (!end_step(job, t, group)) return true;
+    if (group.id >= group.size) return false;
+    pass_.share_with_fewer(job, group);
+    return true;
+  }
+
+  // As many steps as a block has room for, at least one
+  int64_t block_end(const Job& job, int64_t begin) const {
+    int64_t count = 0, s = begin;
+    for (; s < batch_.T(); ++s) {
+      count += job.rows.count(batch_.active(pass_.time_of(job, s)));
+      if (s > begin && count > job.block_rows) break;
+    }
+    return s;
+  }
+
+  template <class Visit>
+  void each_part(const Job& job, Visit visit) const {
+    visit(job.own);
+    if (job.dealt.panels.begin < job.dealt.panels.end) visit(job.dealt);
+  }
+
+  // x * w_ih^T and the bias for a thread's rows and units of some steps; slots in the order of
+  // travel.
+  void project(const Job& job, int64_t begin, int64_t end, int64_t slot) const {
+    each_part(job, [&](const Part& part) { project_part(job, part, begin, end, slot); });
+  }
+  void project_part(const Job& job, const Part& part, int64_t begin, int64_t end,
+                    int64_t slot) const {
+    int64_t count = 0;
+    for (int64_t s = begin; s < end; ++s) {
+      const int64_t t = pass_.time_of(job, s), active = job.rows.count(batch_.active(t));
+      const Range mine = part.rows(active);
+      for (int64_t i = mine.begin; i < mine.end; ++i, ++count) {
+        job.scratch.a[count] = job.x.at(t, job.rows.first + i * job.rows.stride);
+        job.scratch.c[count] = pass_.projected(job, slot + i);
+      }
+      slot += active;
+    }
+    const Real* init = job.dir.bias + panels_.cell.input_slot * panels_.unit;
+    const Range panels = part.panels;
+    const int64_t columns = panels_.cell.slots == 1 ? shape_.H : panels_.pre;
+    panels_.cell.project({job.scratch.a, count, Runs{job.in_features},
+                          pass_.w_ih_panel(job, panels.begin), panels.begin, panels.end,
+                          job.scratch.c, pass_.projected_panel(job), columns, init, panels_.width,
+                          false});
+  }
+
+  // Where everything lies for the rows of one step; their projected input from `slot` on. Returns
+  // their number.
+  int64_t list_rows(const Job& job, int64_t t, int64_t slot) const {
+    ForwardRow<Real>* row = job.scratch.rows;
+    const int64_t active = batch_.active(t);
+    for (int64_t r = job.rows.first; r < active; r += job.rows.stride, ++row, ++slot) {
+      const int64_t before = batch_.previous(job.reverse, t, r);
+      row->x = job.fused ? job.x.at(t, r) : pass_.projected(job, slot);
+      row->h_prev = pass_.hidden_of(job, before, r);
+      row->h = shape_.P ? pass_.raw(job, t, r) : job.y.at(t, r);
+      row->saved = pass_.gates(job, t, r);
+      if (panels_.cell.two_stages()) row->reset_hidden = pass_.raw(job, t, r);
+      if (!panels_.cell.has_cell_state) continue;
+      row->c = pass_.cell_state(job, t, r);
+      row->c_prev = pass_.cell_of(job, before, r);
+    }
+    return row - job.scratch.rows;
+  }
+
+  // How much of the state before is multiplied: nothing at a direction's first step, whose rows all
+  // begin there, if the caller gave no state.
+  int64_t hidden_length(const Job& job, int64_t t) const {
+    const int64_t first = job.reverse ? batch_.T() - 1 : 0;
+    return t == first && !pass_.args.h0 ? 0 : shape_.out();
+  }
+
+  // Odd steps walk the panels backwards, and so begin with those that are in cache still.
+  ForwardStep<Real> step_arguments(const Job& job, int64_t t, Range rows, Range panels,
+                                   const Real* w_ih, const Real* w_hh) const {
+    return {job.scratch.rows + rows.begin,
+            rows.end - rows.begin,
+            shape_.H,
+            hidden_length(job, t),
+            job.fused ? job.in_features : 0,
+            pass_.projected_panel(job),
+            job.dir.bias,
+            w_ih,
+            w_hh,
+            panels.begin,
+            panels.end,
+            t % 2 != 0,
+            &shape_.variant,
+            job.dir.peepholes};
+  }
+  void step(const Job& job, int64_t t, Range rows, Range panels, const Real* w_ih,
+            const Real* w_hh) const {
+    panels_.cell.forward(step_arguments(job, t, rows, panels, w_ih, w_hh));
+  }
+
+  // From here on the rest of the group may read this step's output. True if it is a smaller group.
+  bool end_step(const Job& job, int64_t t, Crew& group) const {
+    if (shape_.P) {
+      group.wait_evenly();
+      project_hidden(job, t);
+    }
+    return group.wait_for_step();
+  }
+
+  // y = h * w_hr^T
+  void project_hidden(const Job& job, int64_t t) const {
+    int64_t count = 0;
+    for (int64_t r = job.rows.first; r < batch_.active(t); r += job.rows.stride, ++count) {
+      job.scratch.a[count] = pass_.raw(job, t, r);
+      job.scratch.c[count] = job.y.at(t, r);
+    }
+    panels_.kernels.product({job.scratch.a, count, Runs{shape_.H},
+                             pass_.w_hr_panel(job, job.columns.begin), job.columns.begin,
+                             job.columns.end, job.scratch.c, panels_.column, shape_.P, nullptr, 0,
+                             false});
+  }
+
+  const ForwardPass<Real>& pass_;
+  const ForwardPacking<Real>& packing_;
+  const Batch& batch_;
+  const Shape& shape_;
+  const Panels<Real>& panels_;
+};
+
+}  // namespace fastrnn

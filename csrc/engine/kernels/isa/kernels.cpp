@@ -1,0 +1,106 @@
+// The spine of one instruction set: everything of cpu/isa and cells/, compiled under this ISA's
+// flags into a namespace of its own. No C++ library header may come in here: a weak inline function
+// compiled for AVX-512 could be the copy that the linker keeps for everyone.
+#include <stdint.h>
+
+#include "engine/kernels/kernels.h"
+
+#define FASTRNN_INLINE static inline __attribute__((always_inline))
+#define FASTRNN_LANE static inline
+#if defined(__GNUC__) && !defined(__clang__)
+#define FASTRNN_NOINLINE static __attribute__((noipa))
+#else
+#define FASTRNN_NOINLINE static __attribute__((noinline))
+#endif
+
+namespace fastrnn::FASTRNN_ISA {
+namespace {
+
+// In this order, each on what stands before it; the comments keep a formatter from sorting them.
+#include "vec-inl.h"
+// Functions of vectors
+#include "math-inl.h"
+// Tiles of vectors
+#include "tile-inl.h"
+
+constexpr int kColumnVectors = 4;
+
+// Products of tiles
+#include "pack-inl.h"
+// ... on packed operands
+#include "gemm-inl.h"
+
+// What cells are made of
+#include "engine/cells/activations-inl.h"
+// Cells
+#include "engine/cells/gru-inl.h"
+#include "engine/cells/lstm-inl.h"
+#include "engine/cells/rnn-inl.h"
+// Products and cells in one
+#include "step-inl.h"
+
+template <class Real>
+void activate_all(const Squash& squash, const Real* in, Real* out, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes<Real>)
+    store_first(out + i, activate(squash, load_first(in + i, n - i)), n - i);
+}
+
+template <class Real>
+void slope_all(const Squash& squash, const Real* in, Real* out, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes<Real>) {
+    const Vec<Real> x = load_first(in + i, n - i);
+    store_first(out + i, slope(squash, x, activate(squash, x)), n - i);
+  }
+}
+
+template <class C, class Real>
+constexpr CellKernels<Real> cell_kernels() {
+  typedef CellPanel<C, Real> Panel;
+  CellKernels<Real> cell = {C::kGates,
+                            C::kHiddenGates,
+                            C::kSlots,
+                            C::kInputSlot,
+                            C::kHiddenSlot,
+                            C::kGateOfSlot,
+                            C::kHasCellState,
+                            C::kReadsPreviousHidden,
+                            C::kSavesGates,
+                            Panel::kUnits,
+                            Panel::kTallest,
+                            forward_step<C, Real>,
+                            forward_row<C, Real>,
+                            backward_step<C, Real>,
+                            product<Real, Panel::kGateVectors>,
+                            nullptr,
+                            nullptr};
+  if constexpr (C::kHasTwoStages) {
+    cell.forward_last = forward_last<C, Real>;
+    cell.backward_last = backward_last<C, Real>;
+  }
+  return cell;
+}
+
+template <class Real>
+constexpr Kernels<Real> kernels() {
+  return {kColumnVectors * kLanes<Real>,
+          max_rows(kColumnVectors),
+          pack_gates<Real>,
+          pack_rows<Real>,
+          product<Real, kColumnVectors>,
+          product_in_place<Real>,
+          outer<Real>,
+          sum_rows<Real>,
+          activate_all<Real>,
+          slope_all<Real>,
+          {cell_kernels<Lstm, Real>(), cell_kernels<Gru, Real>(), cell_kernels<Rnn<Tanh>, Real>(),
+           cell_kernels<Rnn<Relu>, Real>(), cell_kernels<LstmVariant, Real>(),
+           cell_kernels<GruVariant, Real>(), cell_kernels<GruResetBefore, Real>(),
+           cell_kernels<RnnVariant, Real>()}};
+}
+
+}  // namespace
+
+extern const KernelTable kKernels;
+const KernelTable kKernels = {kernels<float>(), kernels<double>()};
+
+}  // namespace fastrnn::FASTRNN_ISA

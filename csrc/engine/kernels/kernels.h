@@ -1,0 +1,209 @@
+// What the drivers ask of an instruction set: a table of functions and the arguments of each. The
+// only door between the code that is compiled once (drivers) and the code that is compiled per ISA
+// (cpu/isa).
+#pragma once
+
+#include "engine/call/api.h"
+
+namespace fastrnn {
+
+// Panels. A product's right-hand operand is cut into panels of `width` columns, [panel][k][width],
+// zero beyond the last column, so that the innermost loop reads it as one stream. Two kinds of
+// width exist:
+//   gate panels:   `unit_width` units with all their gates side by side, [slot][unit]
+//   column panels: `column_width` plain columns
+// A call works on the panels panel_begin .. panel_end of an operand; `panels` is where the first of
+// these lies.
+
+// Gate panels out of torch's w[gate * units + unit][k].
+template <class Real>
+struct PackGates {
+  const Real* w;
+  int64_t units;
+  int64_t K;
+  int gates;
+  const int* gate;  // [gates] torch's gate that stands at each place of the panel
+  int64_t unit_width;
+  Real* panels;  // [panel][K][gates][unit_width]
+  int64_t panel_begin, panel_end;
+};
+
+// Column panels out of rows that are contiguous already.
+template <class Real>
+struct PackRows {
+  const Real* const* rows;  // [K]
+  int64_t K;
+  int64_t columns;
+  Real* panels;  // [panel][K][column_width]
+  int64_t panel_stride;
+  int64_t panel_begin, panel_end;
+};
+
+// What k goes through in a row of a left-hand operand: `runs` runs of `run` contiguous elements,
+// `jump` elements apart, and then `tail` more from `tail_at` on.
+struct Runs {
+  int64_t run;
+  int64_t runs = 1;
+  int64_t jump = 0;
+  int64_t tail_at = 0;
+  int64_t tail = 0;
+};
+
+// c[row][panel] = init[panel] + sum over k of a[row][k] * panels[panel][k]. The sum begins at zero
+// and is cut into pieces of k as k alone says (Pieces in isa/tile-inl.h), whatever the tile.
+template <class Real>
+struct Product {
+  const Real* const* a;  // [rows]
+  int64_t rows;
+  Runs k;
+  const Real* panels;  // [panel][k][width]
+  int64_t panel_begin, panel_end;
+  Real* const* c;    // [rows]
+  int64_t c_panel;   // elements from one panel of c to the next
+  int64_t columns;   // in all panels together: the last may be partly filled
+  const Real* init;  // [panel][init_panel] or null: zero
+  int64_t init_panel;
+  bool accumulate;  // add to c instead of init
+};
+
+// What Product does, in the same order, with the right-hand operand's rows where they lie: for an
+// operand that few tiles of rows meet.
+template <class Real>
+struct InPlaceProduct {
+  const Real* const* a;  // [rows], as in Product
+  int64_t rows;
+  Runs k;
+  const Real* const* b;  // [k]
+  int64_t panel_begin, panel_end;
+  Real* const* c;   // [rows][columns]
+  int64_t columns;  // of the operand
+  bool accumulate;
+};
+
+// c[m][n] (+)= sum over k of a[k][m] * panels[k][n]: the gradient of a weight matrix.
+template <class Real>
+struct Outer {
+  const Real* a;  // [K][a_stride]
+  int64_t a_stride;
+  int64_t rows;  // m
+  int64_t K;
+  const Real* panels;  // column panels
+  int64_t panel_stride;
+  int64_t panel_begin, panel_end;
+  Real* c;  // [rows][c_stride]
+  int64_t c_stride;
+  int64_t columns;
+  bool accumulate;
+};
+
+// c[m] (+)= sum over k of a[k][m], or of a[k][m] * factors[k][first + m]
+template <class Real>
+struct SumRows {
+  const Real* a;
+  int64_t a_stride;
+  int64_t rows;
+  int64_t K;
+  const Real* const* factors;  // [K] or null
+  int64_t first;
+  Real* c;
+  bool accumulate;
+};
+
+// One row at one step, forward.
+template <class Real>
+struct ForwardRow {
+  const Real* x;  // its input [I], or its projected input [panel][gates][unit_width] when the block
+                  // was projected
+  const Real* h_prev;  // [H_out]
+  const Real* c_prev;  // [H rounded up to unit_width]
+  Real* h;             // [H]
+  Real* c;             // like c_prev
+  Real* saved;         // [panel][slots][unit_width]; null but for cells of two stages: not wanted
+  Real* reset_hidden;  // [H] r * h_prev, between two stages
+};
+
+template <class Real>
+struct ForwardStep {
+  const ForwardRow<Real>* rows;
+  int64_t count;
+  int64_t H;
+  int64_t K;         // H_out
+  int64_t I;         // 0: x is projected already
+  int64_t x_panel;   // elements from one panel of projected input to the next
+  const Real* bias;  // [panel][slots][unit_width]
+  const Real* w_ih;  // gate panels
+  const Real* w_hh;  // those of the gates that meet h, or in the second stage the others
+  int64_t panel_begin, panel_end;
+  bool descending;  // walk the panels backwards
+  const Variant* variant;
+  const Real* peepholes;  // like bias, or null
+};
+
+// One row at one step, backward.
+template <class Real>
+struct BackwardRow {
+  const Real* saved;
+  const Real* h;       // [H]
+  const Real* h_prev;  // [H]
+  const Real* c;
+  const Real* c_prev;
+  const Real* d_y;      // [H] gradient from above, or null
+  Real* d_h;            // [H rounded up]: in, from the step after; out, what goes past the product
+  Real* d_c;            // [H rounded up]: in and out
+  Real* d_pre;          // [panel][slots][units that the panel has]
+  const Real* d_reset;  // [H rounded up] gradient of r * h_prev, in the second stage
+};
+
+template <class Real>
+struct BackwardStep {
+  const BackwardRow<Real>* rows;
+  int64_t count;
+  int64_t H;
+  int64_t d_pre_panel;  // elements from one panel of d_pre to the next
+  int64_t panel_begin, panel_end;
+  const Variant* variant;
+  const Real* peepholes;
+};
+
+// A cell's constants, as the cells' headers state them, and its fused steps. A cell of two stages
+// has the latter two functions as well: its last gate, and forward's h, follow when all units have
+// passed the first.
+template <class Real>
+struct CellKernels {
+  int gates, hidden_gates, slots, input_slot, hidden_slot;
+  const int* gate_of_slot;
+  bool has_cell_state, reads_previous_hidden, saves_gates;
+  int64_t unit_width;
+  int tallest;  // rows of a forward tile
+  void (*forward)(const ForwardStep<Real>&);
+  void (*forward_row)(const ForwardStep<Real>&);  // of one row, weights as torch keeps them
+  void (*backward)(const BackwardStep<Real>&);
+  void (*project)(const Product<Real>&);  // gate panels
+  void (*forward_last)(const ForwardStep<Real>&);
+  void (*backward_last)(const BackwardStep<Real>&);
+
+  bool two_stages() const { return forward_last != nullptr; }
+  int last_slot() const { return slots - 1; }
+};
+
+template <class Real>
+struct Kernels {
+  int64_t column_width;
+  int tallest;  // rows of a tile on column panels
+  void (*pack_gates)(const PackGates<Real>&);
+  void (*pack_rows)(const PackRows<Real>&);
+  void (*product)(const Product<Real>&);  // column panels
+  void (*product_in_place)(const InPlaceProduct<Real>&);
+  void (*outer)(const Outer<Real>&);
+  void (*sum_rows)(const SumRows<Real>&);
+  void (*activate)(const Squash& squash, const Real* in, Real* out, int64_t n);
+  void (*slope)(const Squash& squash, const Real* in, Real* out, int64_t n);
+  CellKernels<Real> cells[kCells];
+};
+
+struct KernelTable {
+  Kernels<float> f32;
+  Kernels<double> f64;
+};
+
+}  // namespace fastrnn

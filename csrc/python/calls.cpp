@@ -1,0 +1,127 @@
+#include "calls.h"
+
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "engine/backward/backward.h"
+#include "engine/forward/forward.h"
+#include "scratch.h"
+
+namespace py = pybind11;
+
+namespace fastrnn {
+namespace {
+
+// torch's flat order: w_ih, w_hh, [b_ih, b_hh], [w_hr] for each direction of each layer; then
+// [w_ch]
+template <class Real>
+std::vector<Weights<Real>> weights(const Shape& shape, const Addresses& flat) {
+  std::vector<Weights<Real>> all(shape.layers * shape.directions);
+  auto next = flat.begin();
+  for (Weights<Real>& w : all) {
+    w.w_ih = at<Real>(*next++);
+    w.w_hh = at<Real>(*next++);
+    if (shape.bias) {
+      w.b_ih = at<Real>(*next++);
+      w.b_hh = at<Real>(*next++);
+    }
+    if (shape.P > 0) w.w_hr = at<Real>(*next++);
+    if (shape.variant.peepholes) w.w_ch = at<Real>(*next++);
+  }
+  return all;
+}
+
+size_t weight_count(const Shape& shape) {
+  const int of_each =
+      2 + (shape.bias ? 2 : 0) + (shape.P > 0 ? 1 : 0) + (shape.variant.peepholes ? 1 : 0);
+  return static_cast<size_t>(shape.layers * shape.directions * of_each);
+}
+
+void expect_count(const char* name, size_t got, size_t expected) {
+  if (got == expected) return;
+  throw py::value_error(std::string(name) + ": expected " + std::to_string(expected) +
+                        " addresses, got " + std::to_string(got));
+}
+
+template <class Real>
+std::vector<const Real*> pointers(const Addresses& addresses) {
+  std::vector<const Real*> all;
+  for (Address address : addresses) all.push_back(at<const Real>(address));
+  return all;
+}
+
+template <class Real>
+View<Real> view(const Plan& plan, const Strided& tensor) {
+  const auto [address, step, row] = tensor;
+  return plan.batch.caller_view(at<Real>(address), step, row);
+}
+
+}  // namespace
+
+void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0,
+                 Address h_n, Address c_n, Address h_all, Address c_all,
+                 const Addresses& flat_weights, const Addresses& masks, Address saved) {
+  expect_count("weights", flat_weights.size(), weight_count(plan.shape));
+  expect_count("masks", masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
+  py::gil_scoped_release release;
+  with_dtype(plan.shape.dtype, [&](auto zero) {
+    using Real = decltype(zero);
+    const auto all_weights = weights<const Real>(plan.shape, flat_weights);
+    const auto all_masks = pointers<Real>(masks);
+    ForwardArgs<Real> args;
+    args.x = view<const Real>(plan, x);
+    args.y = view<Real>(plan, y);
+    args.h0 = at<const Real>(h0);
+    args.c0 = at<const Real>(c0);
+    args.h_n = at<Real>(h_n);
+    args.c_n = at<Real>(c_n);
+    args.h_all = at<Real>(h_all);
+    args.c_all = at<Real>(c_all);
+    args.weights = all_weights.data();
+    args.masks = all_masks.data();
+    args.saved = plan.save ? at<char>(saved) : nullptr;
+    if (plan.save) advise_large_pages(args.saved, plan.saved_bytes);
+    const Scratch scratch(plan.forward_bytes);
+    args.workspace = scratch.data();
+    forward(plan, args);
+  });
+}
+
+void run_backward(const Plan& plan, const Strided& x, Address h0, Address c0,
+                  const Addresses& flat_weights, const Addresses& masks, const Strided& d_y,
+                  Address d_h_n, Address d_c_n, Address d_h_all, Address d_c_all,
+                  const Strided& d_x, Address d_h0, Address d_c0, const Addresses& d_flat_weights,
+                  Address saved) {
+  expect_count("weights", flat_weights.size(), weight_count(plan.shape));
+  expect_count("d_weights", d_flat_weights.size(), weight_count(plan.shape));
+  expect_count("masks", masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
+  py::gil_scoped_release release;
+  with_dtype(plan.shape.dtype, [&](auto zero) {
+    using Real = decltype(zero);
+    const auto all_weights = weights<const Real>(plan.shape, flat_weights);
+    const auto all_d_weights = weights<Real>(plan.shape, d_flat_weights);
+    const auto all_masks = pointers<Real>(masks);
+    BackwardArgs<Real> args;
+    args.x = view<const Real>(plan, x);
+    args.d_y = view<const Real>(plan, d_y);
+    args.d_x = view<Real>(plan, d_x);
+    args.h0 = at<const Real>(h0);
+    args.c0 = at<const Real>(c0);
+    args.d_h_n = at<const Real>(d_h_n);
+    args.d_c_n = at<const Real>(d_c_n);
+    args.d_h_all = at<const Real>(d_h_all);
+    args.d_c_all = at<const Real>(d_c_all);
+    args.d_h0 = at<Real>(d_h0);
+    args.d_c0 = at<Real>(d_c0);
+    args.weights = all_weights.data();
+    args.d_weights = all_d_weights.data();
+    args.masks = all_masks.data();
+    args.saved = at<const char>(saved);
+    const Scratch scratch(plan.backward_bytes);
+    args.workspace = scratch.data();
+    backward(plan, args);
+  });
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,151 @@
+#include "direct.h"
+
+#include <utility>
+#include <vector>
+
+#include "engine/kernels/dispatch.h"
+
+namespace py = pybind11;
+
+namespace fastrnn {
+
+struct Direct::Inputs {
+  py::handle x, hx;
+  const py::sequence& weights;
+  bool grad_enabled;
+  Form form;
+  Shape shape;
+
+  py::object h = py::none(), c = py::none();
+  Strided at{};  // x
+  Address at_h = 0, at_c = 0;
+  Addresses at_weights{};
+  bool differentiable = false;
+};
+
+struct Direct::Outputs {
+  py::object y, h_n, c_n;
+  Address at_y = 0, at_h_n = 0, at_c_n = 0;
+};
+
+Direct::Direct(const Shape& shape, bool one_step, Tensors tensors, py::function record)
+    : shape_(shape),
+      one_step_(one_step),
+      tensors_(std::move(tensors)),
+      record_(std::move(record)) {}
+
+bool Direct::read(py::handle tensor, Sizes sizes, Inputs& in, Address& address) const {
+  in.differentiable = in.differentiable || (in.grad_enabled && requires_grad(tensor));
+  return tensors_.read_contiguous(tensor, in.shape.dtype, sizes, address);
+}
+
+const CellKernels<float>& Direct::cell() const {
+  return active_kernels().f32.cells[static_cast<int>(shape_.cell)];
+}
+
+bool Direct::read_input(Inputs& in) const {
+  dlpack::Tensor x;
+  if (!tensors_.read(in.x, x) || x.ndim != (one_step_ ? 2 : 3)) return false;
+  const int last = x.ndim - 1;
+  if (!read_dtype(x, in.shape.dtype) || x.shape[last] != shape_.I || x.strides[last] != 1)
+    return false;
+  const int time = in.form.batch_first ? 1 : 0;
+  in.shape.T = one_step_ ? 1 : x.shape[time];
+  in.shape.B = one_step_ ? x.shape[0] : x.shape[1 - time];
+  in.at = in.form.strided(x);
+  in.differentiable = in.grad_enabled && requires_grad(in.x);
+  return in.shape.T > 0 && in.shape.B > 0;
+}
+
+bool Direct::read_states(Inputs& in) const {
+  if (in.hx.is_none()) return true;
+  const Sizes of_h = in.form.state(in.shape, in.shape.out());
+  if (!cell().has_cell_state) {
+    in.h = py::reinterpret_borrow<py::object>(in.hx);
+    return read(in.h, of_h, in, in.at_h);
+  }
+  if (!PyTuple_CheckExact(in.hx.ptr()) || PyTuple_GET_SIZE(in.hx.ptr()) != 2) return false;
+  in.h = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(in.hx.ptr(), 0));
+  in.c = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(in.hx.ptr(), 1));
+  return read(in.h, of_h, in, in.at_h) &&
+         read(in.c, in.form.state(in.shape, in.shape.H), in, in.at_c);
+}
+
+bool Direct::read_weights(Inputs& in) const {
+  const size_t count = in.weights.size();
+  in.at_weights.reserve(count);
+  const bool all = for_each_weight(in.shape, cell().gates, [&](Sizes sizes) {
+    if (in.at_weights.size() == count) return false;
+    const py::object weight = in.weights[in.at_weights.size()];
+    in.at_weights.push_back(0);
+    return read(weight, sizes, in, in.at_weights.back());
+  });
+  return all && in.at_weights.size() == count;
+}
+
+bool Direct::make_outputs(const Inputs& in, Outputs& out) const {
+  const Shape& shape = in.shape;
+  const bool has_cell_state = cell().has_cell_state;
+  out.y = tensors_.new_empty(shape.dtype, in.form.sequence(shape, shape.directions * shape.out()),
+                             out.at_y);
+  if (one_step_) {
+    out.h_n = out.y;
+    out.at_h_n = out.at_y;
+  } else {
+    out.h_n = tensors_.new_empty(shape.dtype, in.form.state(shape, shape.out()), out.at_h_n);
+  }
+  if (has_cell_state)
+    out.c_n = tensors_.new_empty(shape.dtype, in.form.state(shape, shape.H), out.at_c_n);
+  return out.at_y && out.at_h_n && (out.at_c_n || !has_cell_state);
+}
+
+py::object Direct::record(const Inputs& in, Plan plan, py::object kept,
+                          const py::tuple& outputs) const {
+  std::vector<Recorded::Origin> origins;
+  origins.reserve(3 + in.at_weights.size());
+  origins.push_back({in.x.ptr(), std::get<0>(in.at), {}});
+  for (const auto& [state, address] : {std::pair(in.h, in.at_h), std::pair(in.c, in.at_c)})
+    origins.push_back({state.is_none() ? nullptr : state.ptr(), address, {}});
+  for (size_t i = 0; i < in.at_weights.size(); ++i) {
+    const py::object weight = in.weights[i];
+    origins.push_back({weight.ptr(), in.at_weights[i], tensors_.storage_of_parameter(weight)});
+  }
+  Recorded recorded(std::move(plan), in.form, tensors_, std::move(origins));
+  return record_(std::move(recorded), outputs, in.x, in.h, in.c, *in.weights, std::move(kept));
+}
+
+py::object Direct::as_returned(const py::tuple& outputs) const {
+  const bool has_cell_state = cell().has_cell_state;
+  if (one_step_ && !has_cell_state) return outputs[0];
+  if (one_step_ || !has_cell_state) return outputs;
+  return py::make_tuple(outputs[0], py::make_tuple(outputs[1], outputs[2]));
+}
+
+py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights, bool batch_first,
+                        bool grad_enabled, int threads) const {
+  Inputs in{x, hx, weights, grad_enabled, {one_step_, batch_first}, shape_};
+  Outputs out;
+  if (!read_input(in) || !read_states(in) || !read_weights(in) || !make_outputs(in, out))
+    return py::none();
+  const Shape& shape = in.shape;
+  Plan plan(shape, Batch(shape.T, shape.B, {}, {}, false, nullptr), in.differentiable, false, false,
+            threads, active_kernels());
+  py::object kept;
+  Address at_kept = 0;
+  if (in.differentiable) {
+    kept = tensors_.new_empty(shape.dtype, {kept_elements(plan)}, at_kept);
+    if (!at_kept) return py::none();
+  }
+  run_forward(plan, in.at, in.form.contiguous(shape, shape.directions * shape.out(), out.at_y),
+              in.at_h, in.at_c, out.at_h_n, out.at_c_n, 0, 0, in.at_weights, {}, at_kept);
+
+  py::list outputs;
+  outputs.append(out.y);
+  if (!one_step_) outputs.append(out.h_n);
+  if (out.c_n) outputs.append(out.c_n);
+  py::object returned = py::tuple(outputs);
+  if (in.differentiable) returned = record(in, std::move(plan), std::move(kept), returned);
+  return as_returned(returned);
+}
+
+}  // namespace fastrnn

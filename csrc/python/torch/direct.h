@@ -1,0 +1,45 @@
+// The short way of plain calls: from torch's tensors straight to the engine.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include "engine/call/api.h"
+#include "recorded.h"
+#include "tensors.h"
+
+namespace fastrnn {
+
+// A small layer spends most of a call on its way through Python. Here the tensors are read, checked
+// and allocated in one go. This serves calls on dense tensors in torch's own layout; whatever is
+// unusual or wrong is left to the long way, which can do everything and explains every mistake.
+class Direct {
+ public:
+  // shape: without T, B and dtype. one_step: x is [B, I], and states have no dimension of layers.
+  // record(recorded, outputs, x, h_0, c_0, *weights, kept) makes the outputs of a call that will be
+  // differentiated part of torch's graph, and returns them.
+  Direct(const Shape& shape, bool one_step, Tensors tensors, pybind11::function record);
+
+  // What torch.nn's layer or cell would return, or None if the call has to take the long way.
+  pybind11::object call(pybind11::handle x, pybind11::handle hx, const pybind11::sequence& weights,
+                        bool batch_first, bool grad_enabled, int threads) const;
+
+ private:
+  struct Inputs;
+  struct Outputs;
+  bool read_input(Inputs& in) const;
+  bool read_states(Inputs& in) const;
+  bool read_weights(Inputs& in) const;
+  bool read(pybind11::handle tensor, Sizes sizes, Inputs& in, Address& address) const;
+  bool make_outputs(const Inputs& in, Outputs& out) const;
+  pybind11::object record(const Inputs& in, Plan plan, pybind11::object kept,
+                          const pybind11::tuple& outputs) const;
+  pybind11::object as_returned(const pybind11::tuple& outputs) const;
+  const CellKernels<float>& cell() const;  // its constants are the same for every dtype
+
+  Shape shape_;
+  bool one_step_;
+  Tensors tensors_;
+  pybind11::function record_;
+};
+
+}  // namespace fastrnn

@@ -1,0 +1,1 @@
+"""How torch sees a call: eager, compiled, transformed, batched, or counted."""

@@ -1,0 +1,92 @@
+"""What torch's FlopCounterMode counts for the operators of `fastrnn._autograd.operators`.
+
+torch counts two operations for each product within a matrix product, and none for anything else. It
+sees those of ``torch.nn``'s layers where plain operators compute them, and the formulas here come
+to the same: every matrix of weights meets every row of its layer forward, and backward once more
+for its own gradient and once for that of what it multiplied, if somebody needs them.
+
+What torch counts otherwise:
+
+- of float32 and bfloat16 LSTMs on the CPU nothing, since oneDNN's operator for them has no formula;
+- of the reverse direction of a packed batch, unless initial states need gradients, one more product
+  of the recurrent weights for the first step of each sequence that is shorter than the longest;
+- of a direction in which the projection's weights alone need gradients, one less product of those
+  for the first step of each sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import compress
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from .. import _torch
+from .._call.layout import SINGLE, Layout, rows_of, taken_apart
+
+__all__ = ["backward_flops", "forward_flops", "register"]
+
+_PER_PRODUCT = 2
+"""A multiplication and an addition."""
+
+
+def forward_flops(layout: Layout, tensors: Sequence[Any]) -> int:
+    """Operations of a call that computes the outputs."""
+    rows, _ = _rows(layout, tensors)
+    return _PER_PRODUCT * rows * sum(map(_elements, tensors[SINGLE : layout.weights_end]))
+
+
+def backward_flops(layout: Layout, tensors: Sequence[Any], needed: Sequence[bool]) -> int:
+    """Operations of a call that computes the gradients that are ``needed``: see `Layout`."""
+    rows, first = _rows(layout, tensors)
+    of_data, of_hx, of_cx, *of_weights = needed
+    elements = [_elements(weight) for weight in tensors[SINGLE : layout.weights_end]]
+    directions = 2 if layout.spec.bidirectional else 1
+    size = len(elements) // (layout.spec.num_layers * directions)
+    products = 0
+    wanted = of_data  # the gradient of the layer's input
+    for layer in range(layout.spec.num_layers):
+        reached = []
+        for direction in range(directions):
+            start = (layer * directions + direction) * size
+            w_ih, w_hh, *others = elements[start : start + size]
+            needs = of_weights[start : start + size]
+            reached.append(wanted or of_hx or of_cx or any(needs))
+            products += rows * sum(compress(elements[start : start + size], needs))
+            products += rows * w_ih * wanted
+            if reached[-1]:
+                products += (rows if of_hx else rows - first) * w_hh + rows * sum(others)
+        wanted = any(reached)
+    return _PER_PRODUCT * products
+
+
+def _elements(weight: Tensor) -> int:
+    """Products with a row; biases and peepholes are none of matrices."""
+    return weight.numel() if weight.dim() == 2 else 0
+
+
+def _rows(layout: Layout, tensors: Sequence[Any]) -> tuple[int, int]:
+    """How many rows there are, and how many of them are a sequence's first step."""
+    lengths = tensors[5]
+    if lengths is not None and _torch.has_values(lengths):
+        return int(lengths.sum()), int(lengths.count_nonzero())
+    return rows_of(tensors), layout.batch
+
+
+def register(before: int) -> None:
+    """Tell torch the formulas of the operators.
+
+    ``before`` is how many arguments of ``recurrence_backward`` stand before those of a call.
+    """
+    operators = torch.ops.fastrnn
+
+    @register_flop_formula([operators.recurrence, operators.recurrence_forward], get_raw=True)
+    def of_forward(*arguments: Any, **out: Any) -> int:
+        return forward_flops(*taken_apart(arguments))
+
+    @register_flop_formula(operators.recurrence_backward, get_raw=True)
+    def of_backward(*arguments: Any, **out: Any) -> int:
+        return backward_flops(*taken_apart(arguments[before:]), needed=arguments[before - 1])

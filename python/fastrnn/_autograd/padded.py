@@ -1,0 +1,79 @@
+"""The equations of a ragged batch whose lengths are not known as numbers.
+
+`fastrnn.reference` cuts the rows that have ended out of each step. Here every step has all rows,
+and one that has ended keeps its state: no size depends on a value, so that compilers and exporters
+can trace it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from .._call.layout import Layout
+from .._call.precision import full_precision
+from .._call.spec import Outputs
+from .forms import Form
+from .walk import Walk
+
+__all__ = ["run"]
+
+States = tuple[Tensor, ...]
+"""h, or h and c."""
+
+
+@full_precision()
+def run(layout: Layout, tensors: Sequence[Any]) -> Outputs:
+    """The outputs, as `fastrnn._autograd.derivatives.by_equations` gives them."""
+    form = Form(layout, tensors)
+    data, of_layers = form.data, []
+    finals: list[Any]
+    everything: list[Any]
+    for number in range(layout.spec.num_layers):
+        reached = _layer(*form.layer(number, data))
+        data = torch.cat([h_all for _, (h_all, *_) in reached], -1)
+        of_layers += reached
+        data = form.dropped(number, data)
+    finals, everything = (
+        [torch.stack(each) for each in zip(*states, strict=True)]
+        for states in zip(*of_layers, strict=True)
+    )
+    y: Any = form.as_given(data, finals)[0]
+    h_n, c_n, *_ = *finals, None
+    if not layout.states:
+        return y, h_n, c_n, None, None
+    h_all, c_all, *_ = *everything, None
+    return y, h_n, c_n, h_all, c_all
+
+
+def _layer(layout: Layout, tensors: Sequence[Any]) -> list[tuple[States, States]]:
+    """Of each direction the final states, and those after every step, zero past the ends."""
+    data, hx, cx, _, _, lengths, resets, *weights = tensors
+    spec = layout.spec
+    directions = 2 if spec.bidirectional else 1
+    widths = [spec.proj_size or spec.hidden_size, spec.hidden_size]
+    found = []
+    for number in range(directions):
+        given = zip([hx, cx] if spec.cell == "lstm" else [hx], widths, strict=False)
+        state = tuple(
+            data.new_zeros(data.shape[1], width) if initial is None else initial[number]
+            for initial, width in given
+        )
+        reverse = spec.variant.reverse or number == 1
+        walk = Walk(data, lengths, resets, reverse=reverse)
+        count = len(weights) // directions
+        own = weights[number * count : (number + 1) * count]
+        reached = []
+        for t in sorted(range(len(data)), reverse=reverse):
+            new = reference.step(spec, data[t], walk.entering(t, state), own)
+            state = walk.kept_past_ends(t, new, state)
+            reached.append(state)
+        if reverse:
+            reached.reverse()
+        after = (walk.zero_past_ends(torch.stack(each)) for each in zip(*reached, strict=True))
+        found.append((state, tuple(after)))
+    return found

@@ -1,0 +1,174 @@
+"""What backward needs of a call's tensors, on their way from forward to backward.
+
+torch's autograd watches what is saved for backward: a change in place is an error. It does not
+notice when a tensor gets other memory, as `module.half()`, `module.double()`, ``.data =`` and
+``set_`` give it. torch's own layers do not notice either, but they save views of the weights, which
+keep the old memory. Here the old memory of parameters is kept beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from .. import _torch
+from .._call.layout import save_present, weights_of
+from .._call.spec import Spec
+from .._engine.addresses import is_plain
+from .._engine.geometry import Geometry
+
+__all__ = ["Origin", "origins_of", "recall", "save", "unread"]
+
+
+class Origin(NamedTuple):
+    """Where forward has found a tensor."""
+
+    identity: int
+    address: int
+    storage: Any
+    """The memory itself, of a parameter; else None."""
+    stride: tuple[int, ...] | None
+    """None: contiguous."""
+
+
+def origins_of(inputs: Sequence[Tensor | None]) -> list[Origin | None]:
+    """Where data, hx, cx and the weights lie; nothing where hooks make other tensors of them."""
+    if _torch.packs_saved_tensors():
+        return []
+    return [
+        None
+        if tensor is None
+        else Origin(
+            id(tensor),
+            tensor.data_ptr(),
+            tensor.untyped_storage() if type(tensor) is Parameter else None,
+            tensor.stride(),
+        )
+        for tensor in inputs
+    ]
+
+
+@lru_cache(maxsize=1024)
+def unread(spec: Spec, single_step: bool, needed: tuple[bool, ...]) -> tuple[int, ...]:
+    """Which of data, hx, cx and the weights backward does not read, for the ``needed`` gradients.
+
+    ``single_step``: there is one step, so that no gradient goes from one to the one before unless
+    that of hx is wanted.
+    """
+    needs_data, needs_hx, _, *needs_weights = needed
+    names = [name for name, _ in weights_of(spec)]
+    kinds = [name.split("_l")[0] for name in names]
+    read = {2}
+    if any(need for name, need in zip(names, needs_weights, strict=True) if _is_first_ih(name)):
+        read.add(0)
+    if spec.cell == "gru" or any(
+        need for kind, need in zip(kinds, needs_weights, strict=True) if kind == "weight_hh"
+    ):
+        read.add(1)
+    for place, (name, kind) in enumerate(zip(names, kinds, strict=True), start=3):
+        if kind == "weight_ih":
+            reads = needs_data or not _is_first_ih(name)
+        elif kind == "weight_hh":
+            reads = needs_hx or not single_step or not spec.variant.reset_after
+        else:
+            reads = not kind.startswith("bias")
+        if reads:
+            read.add(place)
+    return tuple(place for place in range(len(needed)) if place not in read)
+
+
+def _is_first_ih(name: str) -> bool:
+    return name in ("weight_ih_l0", "weight_ih_l0_reverse")
+
+
+def save(
+    ctx: Any,
+    inputs: Sequence[Tensor | None],
+    unread: Sequence[int],
+    others: Sequence[Tensor | None],
+) -> None:
+    """Save for backward what it reads, and hold the rest for derivatives of derivatives.
+
+    What is only held may be changed in place.
+    """
+    saved = list(inputs)
+    held: dict[int, tuple[Tensor, int]] = {}
+    for place in unread:
+        tensor = saved[place]
+        # Of another tensor that has a graph, holding it could close a circle.
+        if tensor is not None and (type(tensor) is Parameter or not tensor.requires_grad):
+            own = tensor.detach() if place < 3 else tensor
+            held[place] = own, own._version
+            saved[place] = None
+    ctx.held = held
+    save_present(ctx, [*saved, *others])
+
+
+def recall(
+    ctx: Any,
+    geometry: Geometry,
+    inputs: Sequence[Any],
+    origins: Sequence[Origin | None],
+    anew: bool = False,
+) -> list[Any]:
+    """Data, hx, cx and the weights as forward has seen them, out of what was saved.
+
+    None for what is not there or will not be read. If gradients are to be differentiated again or
+    the call is to be computed ``anew``, all that there are.
+
+    Raises
+    ------
+    RuntimeError
+        One has got other memory, and what it had is gone; or one that was held has been changed.
+    """
+    found = list(inputs)
+    for place, origin in enumerate(origins):
+        if found[place] is not None and origin is not None:
+            found[place] = _as_it_was(found[place], origin, geometry, place)
+    if anew or torch.is_grad_enabled():
+        for place, (tensor, version) in ctx.held.items():
+            if tensor._version != version:
+                raise RuntimeError(
+                    "one of the variables needed for gradient computation has been modified by an "
+                    f"inplace operation: {_name(geometry.spec, place)} is at version "
+                    f"{tensor._version}; expected version {version} instead"
+                )
+            found[place] = tensor
+    return found
+
+
+def _as_it_was(tensor: Tensor, origin: Origin, geometry: Geometry, place: int) -> Tensor:
+    shape, memory = geometry.input_shapes[place], geometry.memory
+    if id(tensor) != origin.identity:  # hooks on saved tensors have made it
+        return tensor
+    storage = origin.storage
+    if is_plain(tensor) and tensor.shape == shape and tensor.dtype is memory.dtype:
+        if tensor.data_ptr() == origin.address:
+            return tensor
+        # Memory that was given back and came again, as FSDP does it with weights
+        if storage is not None and tensor.untyped_storage()._cdata == storage._cdata:
+            return tensor
+    if storage is not None and not torch.is_grad_enabled():
+        was = torch.empty(0, dtype=memory.dtype, device=memory.device)
+        stride = origin.stride or torch.empty(shape, device="meta").stride()
+        offset = origin.address - storage.data_ptr()
+        last = sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+        if 0 <= offset <= storage.nbytes() - (last + 1) * was.element_size():
+            return was.set_(storage, offset // was.element_size(), shape, stride)
+    raise RuntimeError(
+        f"{_name(geometry.spec, place)}, needed for gradient computation, has got other memory "
+        f"since forward (.data =, set_, resize_ or a conversion of its module): expected "
+        f"{memory.dtype} of shape {shape}, got {tensor.dtype} of shape {tuple(tensor.shape)}"
+    )
+
+
+def _name(spec: Spec, place: int) -> str:
+    if place < 3:
+        return ("input", "hx", "cx")[place]
+    name, _ = weights_of(spec)[place - 3]
+    return f"weights[{place - 3}] ({name})"

@@ -1,0 +1,132 @@
+"""Half precision: what it is computed in, and which dtypes come out.
+
+The engine computes in float32 and float64. Tensors of bfloat16 and float16 are raised to float32
+for it, and what it returns is rounded once, at the end. Both are casts of torch's, which autograd,
+compilers and ``torch.func`` see: every gradient has the dtype of what it belongs to.
+
+Under `torch.autocast` torch's own layers round to the dtype of autocast in many places, and what
+comes out in which dtype follows from where they do. The dtypes here are theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from .. import _torch
+from .layout import batch_of
+from .spec import Outputs, Spec
+
+__all__ = ["REDUCED", "Dtypes", "full_precision", "raised", "run", "under_autocast"]
+
+REDUCED = (torch.bfloat16, torch.float16)
+_DEVICES = ("cpu", "cuda")
+_CAST_BY_AUTOCAST = (torch.float32, *REDUCED)
+
+
+class Dtypes(NamedTuple):
+    """Of the outputs of a call: of y and every h, and of every c."""
+
+    h: torch.dtype
+    c: torch.dtype
+
+
+def under_autocast(
+    spec: Spec, input: Any, hx: Any, weights: Any, *, one_step: bool = False
+) -> Dtypes | None:
+    """What torch's layer, or for ``one_step`` its cell, returns; None where autocast is off.
+
+    It is off for float64, for devices that it is not enabled for, and for what is no Tensor.
+    """
+    data = input.data if isinstance(input, PackedSequence) else input
+    if not (isinstance(data, Tensor) and isinstance(weights[0], Tensor)):
+        return None
+    device = data.device.type
+    if device not in _DEVICES or not torch.is_autocast_enabled(device):
+        return None
+    if data.dtype not in _CAST_BY_AUTOCAST or weights[0].dtype not in _CAST_BY_AUTOCAST:
+        return None
+    low = torch.get_autocast_dtype(device)
+    # Only on the CPU a state is multiplied, and so promoted, in the dtype that it comes in.
+    if device != "cpu" or spec.cell.startswith("rnn"):
+        return Dtypes(low, low)
+    state = hx[-1] if spec.cell == "lstm" and isinstance(hx, (tuple, list)) and hx else hx
+    if not isinstance(state, Tensor):
+        state = None
+    promoted = torch.promote_types(low, data.dtype if state is None else state.dtype)
+    if spec.cell == "lstm" and spec.proj_size:
+        return Dtypes(low, promoted)
+    if spec.cell == "lstm" and not one_step and _is_layer_of_onednn(input, state):
+        return Dtypes(low, low)
+    return Dtypes(promoted, promoted)
+
+
+def _is_layer_of_onednn(input: Any, state: Tensor | None) -> bool:
+    """Whether torch's LSTM is one operation, of which everything is cast.
+
+    Not for float16, for bfloat16 if the processor has it, and a packed batch at the most if its
+    lengths are equal.
+    """
+    packed = isinstance(input, PackedSequence)
+    data = input.data if packed else input
+    if data.dtype is torch.float16:
+        return False
+    if data.dtype is torch.bfloat16 and not _torch.casts_lstm_of_bfloat16:
+        return False
+    if not packed:
+        return True
+    if not _torch.casts_packed_lstm:
+        return False
+    _, batch_sizes, row_index, _ = input
+    if state is not None and state.dim() != 3:
+        state = None  # to be refused
+    batch = batch_of(data, state, False, batch_sizes, row_index)
+    of_equal_lengths: bool = batch * batch_sizes.shape[0] == data.shape[0]
+    return of_equal_lengths
+
+
+def raised(value: Any) -> Any:
+    """``value`` with float32 for every bfloat16 or float16 Tensor in it."""
+    if isinstance(value, Tensor):
+        return value.float() if value.dtype in REDUCED else value
+    if isinstance(value, PackedSequence):
+        return PackedSequence(raised(value.data), *value[1:])
+    if isinstance(value, (tuple, list)):
+        return tuple(raised(part) for part in value)
+    return value
+
+
+def run(
+    run_raised: Callable[..., Outputs],
+    dtypes: Dtypes,
+    spec: Spec,
+    data: Tensor,
+    hx: Tensor | None,
+    cx: Tensor | None,
+    weights: Sequence[Tensor],
+    **options: Any,
+) -> Outputs:
+    """``run_raised``, which runs checked arguments, for tensors of half precision."""
+    y, h_n, c_n, h_all, c_all = run_raised(spec, *raised((data, hx, cx, weights)), **options)
+    return (
+        y.to(dtypes.h),
+        h_n.to(dtypes.h),
+        None if c_n is None else c_n.to(dtypes.c),
+        None if h_all is None else h_all.to(dtypes.h),
+        None if c_all is None else c_all.to(dtypes.c),
+    )
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """For equations that stand for the engine: autocast, if it is on, does not reach them."""
+    with ExitStack() as stack:
+        for device in _DEVICES:
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield

@@ -1,0 +1,81 @@
+"""What is to be computed, as those who check, compute and judge it tell one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["FLAT", "GATES", "PLAIN", "Outputs", "Spec", "Variant", "from_flat", "to_flat"]
+
+Outputs = tuple["Tensor", "Tensor", "Tensor | None", "Tensor | None", "Tensor | None"]
+"""(y, h_n, c_n, h_all, c_all), as `fastrnn.reference.rnn` describes them."""
+
+
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+"""Rows of a weight matrix for each hidden unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How a layer differs from torch's; by default it does not. `fastrnn.variants` explains.
+
+    An ``activation`` of "" is the cell's own: tanh, or relu of "rnn_relu"; the others are names of
+    `fastrnn.variants.ACTIVATIONS`, with their parameters if any. ``cell_clip`` is 0 for none.
+    """
+
+    activation: str = ""
+    recurrent_activation: str = "sigmoid"
+    output_activation: str = "tanh"
+    peephole: str = ""
+    cell_clip: float = 0.0
+    input_forget: bool = False
+    reset_after: bool = True
+    reverse: bool = False
+
+
+Variant.__module__ = "fastrnn.variants"  # pickles name what is public
+
+PLAIN = Variant()
+"""torch's own layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What kind of layers to run; letters as in `fastrnn.reference`.
+
+    ``cell`` is "lstm", "gru", "rnn_tanh" or "rnn_relu"; ``proj_size`` is 0 without a projection;
+    ``dropout`` is 0 when not training.
+    """
+
+    cell: str
+    input_size: int
+    hidden_size: int
+    proj_size: int
+    num_layers: int
+    bidirectional: bool
+    bias: bool
+    dropout: float
+    variant: Variant
+
+
+_OWN = tuple(field for field in fields(Spec) if field.name != "variant")
+_OF_VARIANT = fields(Variant)
+
+FLAT = tuple((str(field.type), field.name) for field in (*_OWN, *_OF_VARIANT))
+"""Types and names of all that a Spec says, as plain values."""
+
+
+def to_flat(spec: Spec) -> tuple[Any, ...]:
+    """The values of a Spec in the order of `FLAT`."""
+    own = (getattr(spec, field.name) for field in _OWN)
+    return *own, *(getattr(spec.variant, field.name) for field in _OF_VARIANT)
+
+
+def from_flat(values: Sequence[Any]) -> Spec:
+    """The inverse of `to_flat`."""
+    own = {field.name: value for field, value in zip(_OWN, values, strict=False)}
+    return Spec(**own, variant=Variant(*values[len(_OWN) :]))

@@ -1,0 +1,82 @@
+"""The extension in torch's terms: precisions, streams, cells; and products of two precisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._call.spec import Spec
+from .. import cuda, native
+
+__all__ = [
+    "ABSENT",
+    "cell_of",
+    "layout_of",
+    "multiply",
+    "precision_of",
+    "runs_of",
+    "stream_of",
+    "sum_dtype",
+    "uses_tf32",
+]
+
+ABSENT = (0, 0, 0)
+"""The address of a tensor of all steps that there is not."""
+
+
+def uses_tf32() -> bool:
+    """Whether torch lets its own recurrent layers round float32 to TF32 in products."""
+    rnn = getattr(torch.backends.cudnn, "rnn", None)
+    if rnn is not None and hasattr(rnn, "fp32_precision"):
+        return bool(rnn.fp32_precision == "tf32")
+    return bool(torch.backends.cudnn.allow_tf32)
+
+
+def precision_of(dtype: torch.dtype) -> Any:
+    if dtype == torch.float32 and uses_tf32():
+        return cuda.extension().Precision.tf32
+    return getattr(cuda.extension().Precision, str(dtype).removeprefix("torch."))
+
+
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What sums and cell states are kept in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def stream_of(data: Tensor) -> Any:
+    stream = torch.cuda.current_stream(data.device)
+    return cuda.extension().Stream(data.get_device(), stream.cuda_stream)
+
+
+def cell_of(spec: Spec) -> Any:
+    """The extension's cell, of a spec that has kernels."""
+    return getattr(cuda.extension().Cell, native.cell_name(spec))
+
+
+def layout_of(spec: Spec) -> Any:
+    return cuda.extension().cell_layout(cell_of(spec))
+
+
+def runs_of(layout: Any, first: int) -> Iterator[tuple[int, int, int]]:
+    """The slots that a product adds to, as runs (slot, gate, length) of neighbouring gates."""
+    gates = layout.gate_of_slot
+    start = first
+    for slot in range(first + 1, first + layout.gates + 1):
+        if slot == first + layout.gates or gates[slot] != gates[slot - 1] + 1:
+            yield start, gates[start], slot - start
+            start = slot
+
+
+def multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """``out = a @ b``, where ``out`` may be float32 and the operands of 16 bits."""
+    if out.dtype == a.dtype:
+        torch.mm(a, b, out=out)
+    elif a.is_cuda and hasattr(torch.ops.aten.mm, "dtype_out"):  # torch 2.8 or later
+        torch.mm(a, b, out_dtype=out.dtype, out=out)
+    elif a.is_cuda:
+        out.copy_(torch.mm(a, b))
+    else:
+        torch.mm(a.to(out.dtype), b.to(out.dtype), out=out)

@@ -1,0 +1,105 @@
+"""What both passes have: the weights by name, and where that lies which backward needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..._call.spec import Spec
+from .. import cuda
+from .engine import layout_of, precision_of, stream_of, sum_dtype
+
+if TYPE_CHECKING:
+    from .call import CudaCall
+
+__all__ = ["Kept", "Pass", "Weights", "weights_of"]
+
+
+@dataclass
+class Weights:
+    """The parameters of one direction, or their gradients."""
+
+    w_ih: Any
+    w_hh: Any
+    b_ih: Any = None
+    b_hh: Any = None
+    w_hr: Any = None
+
+
+def weights_of(spec: Spec, flat: Sequence[Any]) -> list[Weights]:
+    """For each direction of each layer, out of torch's flat order."""
+    names = ["w_ih", "w_hh", *(["b_ih", "b_hh"] if spec.bias else [])]
+    names += ["w_hr"] if spec.proj_size else []
+    size = len(names)
+    return [
+        Weights(**dict(zip(names, flat[i : i + size], strict=True)))
+        for i in range(0, len(flat), size)
+    ]
+
+
+class Kept:
+    """What forward leaves for backward: tensors of rows, pieces of one block of bytes.
+
+    For each direction of each layer ``gates`` [rows, G*H] and, where the cell has them, ``extra``
+    [rows, H], ``cell`` [rows, H] and ``raw`` [rows, H]; for each layer ``outputs`` [rows, D*K].
+    """
+
+    ROWS = 16  # pieces have room for a multiple of so many rows, which aligns them
+
+    def __init__(self, spec: Spec, dtype: torch.dtype, rows: int) -> None:
+        self.rows = rows
+        self.room = (rows + self.ROWS - 1) // self.ROWS * self.ROWS
+        sums, H = sum_dtype(dtype), spec.hidden_size
+        layout = layout_of(spec)
+        directions = 2 if spec.bidirectional else 1
+        self.pieces: dict[tuple[str, int], tuple[int, torch.dtype]] = {}
+        for index in range(spec.num_layers * directions):
+            self.pieces["gates", index] = layout.gates * H, sums
+            if layout.slots > layout.gates:
+                self.pieces["extra", index] = H, sums
+            if spec.cell == "lstm":
+                self.pieces["cell", index] = H, sums
+            if spec.proj_size:
+                self.pieces["raw", index] = H, dtype
+        for layer in range(spec.num_layers):
+            self.pieces["outputs", layer] = directions * (spec.proj_size or H), dtype
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.room * width * dtype.itemsize for width, dtype in self.pieces.values())
+
+    def in_block(self, block: Tensor) -> dict[tuple[str, int], Tensor]:
+        """The pieces as they lie in a block of `bytes` bytes."""
+        found, at = {}, 0
+        for key, (width, dtype) in self.pieces.items():
+            size = self.room * width * dtype.itemsize
+            piece = block[at : at + size].view(dtype)
+            found[key] = piece[: self.rows * width].view(self.rows, width)
+            at += size
+        return found
+
+
+class Pass:
+    """One call in one direction of differentiation, and the tensors that it has throughout."""
+
+    def __init__(self, call: CudaCall, data: Tensor, weights: Sequence[Any]) -> None:
+        self.call, self.spec = call, call.spec
+        self.data = call.prepared(data.resolve_neg())
+        self.out = self.spec.proj_size or self.spec.hidden_size
+        self.weights = weights_of(self.spec, [w.resolve_neg().contiguous() for w in weights])
+        self.engine = cuda.extension()
+        self.layout = layout_of(self.spec)
+        self.precision, self.stream = precision_of(data.dtype), stream_of(data)
+        self.sequence, self.shape = call.sequence(), call.layer_shape()
+        self.sums = sum_dtype(data.dtype)
+        self.kept = Kept(self.spec, data.dtype, data.shape[:-1].numel())
+
+    def address(self, tensor: Tensor | None) -> int:
+        return 0 if tensor is None else tensor.data_ptr()
+
+    def input_rows(self) -> Tensor:
+        return self.data.reshape(-1, self.spec.input_size)

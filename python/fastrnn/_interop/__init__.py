@@ -1,0 +1,1 @@
+"""Layers of other worlds: ONNX, Keras, plain arrays."""

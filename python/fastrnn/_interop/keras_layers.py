@@ -1,0 +1,262 @@
+"""Layers of Keras into layers of this package and back, weights copied, on any backend.
+
+Keras keeps a kernel [I, G*H] and a recurrent kernel [H, G*H], which are torch's weights transposed,
+gates of the GRU in the order z r h (torch r z n), and one bias [G*H], but for its GRU of the form
+``reset_after``, which has two as torch has, [2, 3*H].
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .._call.precision import REDUCED
+from .._layers import modules
+from ..variants import describe
+from .arrays import tensor_of_array
+from .keras_activations import (
+    activation_from_keras,
+    activation_to_keras,
+    classes_of,
+    is_version_2,
+    package_of,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["from_keras", "to_keras"]
+
+_GATES = {"LSTM": (0, 1, 2, 3), "GRU": (1, 0, 2), "RNN": (0,)}  # torch's places, and Keras's
+_KINDS = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}
+
+
+def from_keras(layer: Any) -> Any:
+    """The layer that computes what a recurrent layer of Keras does.
+
+    Keras's ``return_sequences``, ``return_state`` and ``stateful`` are not taken over: a layer here
+    always returns the outputs of all steps and the final states, and takes initial ones. A layer
+    that goes backwards becomes one with ``reverse=True``, whose outputs are in the input's order;
+    Keras returns them in the order of its steps. Instead of a mask, give ``lengths``.
+
+    Parameters
+    ----------
+    layer : keras.layers.LSTM, GRU, SimpleRNN, or Bidirectional of one of them
+        Built, that is: called once, or ``layer.build((None, None, I))``. Of Keras 3, or of Keras 2
+        (``keras`` before 3, ``tf_keras``), whose activations are those of its version.
+
+    Returns
+    -------
+    LSTM, GRU or RNN
+        With ``batch_first=True``, one layer, of the kernel's dtype, on the CPU, with copies of the
+        weights.
+
+    Raises
+    ------
+    ValueError
+        It is another layer, is not built, does something that layers here do not, or has two
+        directions that differ in more than their weights.
+    """
+    both = "Bidirectional" in classes_of(layer)
+    directions = _directions(layer) if both else [layer]
+    kind = _kind(directions[0])
+    given = [_options(_kind(direction), direction) for direction in directions]
+    described = [
+        {"kind": _kind(one), "units": one.units, "use_bias": bool(one.use_bias), **options}
+        for one, options in zip(directions, given, strict=True)
+    ]
+    if described[0] != described[-1]:
+        raise ValueError(
+            f"layer: expected directions of equal options, got {described[0]} forwards and "
+            f"{described[-1]} backwards"
+        )
+    for direction in directions:
+        _warn_of_dropout(direction)
+    weights = [w for direction in directions for w in _weights_from_keras(kind, direction)]
+    w_ih, w_hh, *_ = weights
+    own = getattr(modules, kind)(
+        w_ih.shape[1],
+        w_hh.shape[1],
+        bias=bool(directions[0].use_bias),
+        batch_first=True,
+        bidirectional=both,
+        dtype=w_ih.dtype,
+        reverse=not both and layer.go_backwards,
+        **given[0],
+    )
+    with torch.no_grad():
+        for parameter, weight in zip(own.parameters(), weights, strict=True):
+            parameter.copy_(weight)
+    return own
+
+
+def to_keras(layer: Any) -> Any:
+    """The layer of Keras that computes what a layer of this package or of ``torch.nn`` does.
+
+    It returns the outputs of all steps. Keras's two biases that are always added become one.
+
+    Parameters
+    ----------
+    layer : LSTM, GRU or RNN
+        Its input has the batch in front in Keras, whatever ``batch_first`` says here.
+
+    Returns
+    -------
+    keras.layers.LSTM, GRU, SimpleRNN, or Bidirectional of one of them
+        Built, with copies of the weights; a ``keras.Sequential`` of them, with ``Dropout`` between
+        if ``layer`` has dropout, if there is more than one layer. One with ``reverse=True`` goes
+        backwards, and returns its outputs in the order of its steps.
+
+    Raises
+    ------
+    ValueError
+        ``layer`` has a projection or an option that Keras's layers lack.
+    ImportError
+        Keras 3 is not installed.
+    """
+    import keras
+
+    if is_version_2(keras):
+        raise ImportError(f"Keras 3 is not installed, but {keras.__version__}")
+    kind, options = _keras_options(layer, keras)
+    D = 2 if layer.bidirectional else 1
+    inputs = layer.input_size
+    stack: list[Any] = []
+    for k in range(layer.num_layers):
+        made = getattr(keras.layers, kind)(layer.hidden_size, return_sequences=True, **options)
+        if layer.bidirectional:
+            made = keras.layers.Bidirectional(made, dtype=_dtype_of(layer))
+        made.build((None, None, inputs))
+        suffixes = (f"_l{k}", f"_l{k}_reverse")[:D]
+        made.set_weights([w for suffix in suffixes for w in _weights_to_keras(layer, suffix)])
+        if layer.dropout and stack:
+            stack.append(keras.layers.Dropout(layer.dropout, dtype=_dtype_of(layer)))
+        stack.append(made)
+        inputs = D * layer.hidden_size
+    if len(stack) == 1:
+        return stack[0]
+    input = keras.Input((None, layer.input_size), dtype=_dtype_of(layer))
+    return keras.Sequential([input, *stack])
+
+
+# ---- from Keras ----
+
+
+def _directions(layer: Any) -> list[Any]:
+    if layer.merge_mode != "concat":
+        raise ValueError(
+            f"layer: expected Bidirectional with merge_mode='concat', got {layer.merge_mode!r}; "
+            f"convert layer.forward_layer and layer.backward_layer, and merge their outputs"
+        )
+    if layer.forward_layer.go_backwards or not layer.backward_layer.go_backwards:
+        raise ValueError("layer: expected a forward_layer forwards and a backward_layer backwards")
+    return [layer.forward_layer, layer.backward_layer]
+
+
+def _kind(layer: Any) -> str:
+    kind = next((own for theirs, own in _KINDS.items() if theirs in classes_of(layer)), None)
+    if kind is None:
+        raise ValueError(
+            f"layer: expected an LSTM, a GRU, a SimpleRNN or a Bidirectional of one of them of "
+            f"Keras's, got {layer!r}"
+        )
+    if not layer.built:
+        raise ValueError(
+            f"layer: expected a built layer, got {layer.name!r} without weights; call it once, or "
+            f"layer.build((None, None, input_size))"
+        )
+    return kind
+
+
+def _options(kind: str, layer: Any) -> dict[str, Any]:
+    names = ("activation",) if kind == "RNN" else ("activation", "recurrent_activation")
+    options: dict[str, Any] = {
+        name: activation_from_keras(getattr(layer, name), name, package_of(layer)) for name in names
+    }
+    if kind == "GRU":
+        options["reset_after"] = bool(layer.reset_after)
+    return options
+
+
+def _warn_of_dropout(layer: Any) -> None:
+    if layer.dropout or layer.recurrent_dropout:
+        warnings.warn(
+            f"{layer.name}: its dropout={layer.dropout} and "
+            f"recurrent_dropout={layer.recurrent_dropout} act on each step's input and state while "
+            f"training; the new layer has none",
+            stacklevel=3,
+        )
+
+
+def _weights_from_keras(kind: str, layer: Any) -> list[Tensor]:
+    """w_ih, w_hh, and b_ih and b_hh if Keras's layer has a bias."""
+    kernel, recurrent, *biases = map(tensor_of_array, layer.get_weights())
+    weights = [_gates(kind, kernel).t(), _gates(kind, recurrent).t()]
+    if not biases:
+        return weights
+    b_ih, b_hh = biases[0] if biases[0].dim() == 2 else (biases[0], torch.zeros_like(biases[0]))
+    return [*weights, _gates(kind, b_ih), _gates(kind, b_hh)]
+
+
+def _gates(kind: str, weight: Tensor) -> Tensor:
+    """The blocks of the last dimension in the other's order; either way, it is the same."""
+    blocks = weight.chunk(len(_GATES[kind]), dim=-1)
+    return torch.cat([blocks[place] for place in _GATES[kind]], dim=-1)
+
+
+# ---- to Keras ----
+
+
+def _keras_options(layer: Any, keras: Any) -> tuple[str, dict[str, Any]]:
+    """The class and the constructor's keywords of Keras's layer."""
+    variant = getattr(layer, "variant", None)
+    lacking = [f"proj_size={layer.proj_size}"] if layer.proj_size else []
+    lacking += ["initial_state=True"] if getattr(layer, "initial_state", False) is True else []
+    options: dict[str, Any] = {"use_bias": layer.bias, "dtype": _dtype_of(layer)}
+    if layer.weight_ih_l0.dtype in REDUCED:  # Keras's default cannot be drawn in these
+        options["recurrent_initializer"] = "glorot_uniform"
+    if variant is None:
+        own = layer.nonlinearity if layer.mode.startswith("RNN") else "tanh"
+        known = {"activation": own, "recurrent_activation": "sigmoid"}
+    else:
+        own = variant.activation or getattr(layer, "nonlinearity", "tanh")
+        known = {"activation": own, "recurrent_activation": variant.recurrent_activation}
+        options["go_backwards"] = variant.reverse
+        if layer.mode == "LSTM" and variant.output_activation != own:
+            lacking.append(f"output_activation={variant.output_activation!r} beside {own!r}")
+        lacks = ("peephole=", "cell_clip=", "input_forget=")
+        lacking += [text for text in describe(variant, None) if text.startswith(lacks)]
+    if lacking:
+        raise ValueError(f"layer: Keras's has nothing like {', '.join(lacking)}")
+    if layer.mode.startswith("RNN"):
+        del known["recurrent_activation"]
+    if layer.mode == "GRU":
+        options["reset_after"] = variant is None or variant.reset_after
+    options |= {option: activation_to_keras(text, option, keras) for option, text in known.items()}
+    kind = layer.mode.partition("_")[0]
+    return "SimpleRNN" if kind == "RNN" else kind, options
+
+
+def _weights_to_keras(layer: Any, suffix: str) -> list[np.ndarray[Any, Any]]:
+    """Kernel, recurrent kernel and bias of one direction of a layer."""
+    kind = layer.mode.partition("_")[0]
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if layer.bias else 2]
+    w_ih, w_hh, *biases = (getattr(layer, name + suffix).detach().cpu() for name in names)
+    weights: Sequence[Tensor] = [_gates(kind, w_ih.t()), _gates(kind, w_hh.t())]
+    if biases:
+        b_ih, b_hh = (_gates(kind, bias) for bias in biases)
+        variant = getattr(layer, "variant", None)
+        apart = kind == "GRU" and (variant is None or variant.reset_after)
+        weights = [*weights, torch.stack([b_ih, b_hh]) if apart else b_ih + b_hh]
+    # NumPy has no bfloat16, which float32 holds exactly.
+    exact = torch.float64 if layer.weight_ih_l0.dtype is torch.float64 else torch.float32
+    return [weight.to(exact).numpy() for weight in weights]
+
+
+def _dtype_of(layer: Any) -> str:
+    """Keras's name for the dtype of a layer's weights."""
+    return str(layer.weight_ih_l0.dtype).removeprefix("torch.")

@@ -1,0 +1,391 @@
+"""`LSTM`, `GRU`, `RNN` and their cells: subclasses of ``torch.nn``'s that compute with the engine.
+
+Constructors, attributes, parameters, ``state_dict``, ``repr`` and helper methods are the
+inherited ones, as long as none of the options of `fastrnn.variants` is used. Only ``forward`` is
+new, and with it where the weights come from: they are read by name at every call, so a change by
+whatever road (``.data``, parametrization, either ``weight_norm``, pruning, ``functional_call``,
+plain assignment) is seen by the very next call.
+
+torch's compiler refuses instances of torch's recurrent layers, and with them these, until
+``torch._dynamo.config.allow_rnn = True``. Each layer is one node of the graph then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from .. import _torch, functional
+from .._call.spec import Variant
+from ..variants import ALL_OPTIONS, check_directions, describe, make_variant, take_nonlinearity
+from . import graphs
+from .initial_states import for_batch, new_states
+
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
+
+_CELL_OF_MODE = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
+_FORWARD = ("input", "hx", "lengths", "resets", "return_states")
+_CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def _by_name(module: torch.nn.Module, names: Sequence[str]) -> tuple[Any, ...]:
+    """The weights as they are now, from the dict that holds them unless one lives elsewhere."""
+    try:
+        weights: tuple[Any, ...] = itemgetter(*names)(module._parameters)
+    except KeyError:  # parametrized, pruned, weight-normed or replicated: an attribute then
+        weights = tuple(getattr(module, name) for name in names)
+    return weights
+
+
+class _WithOptions(torch.nn.Module):
+    """What layers and cells share: the options that torch's lack.
+
+    Without options a module is what torch's constructor makes, and nothing else.
+    """
+
+    variant: Variant | None = None
+    forget_bias: float | None = None
+    hidden_size: int
+    bias: bool
+
+    def __init__(
+        self, *args: Any, device: Any = None, dtype: torch.dtype | None = None, **kwargs: Any
+    ) -> None:
+        # Named, because torch.nn.utils.skip_init takes modules with a device in their signature.
+        named = {"device": device, "dtype": dtype}
+        kwargs |= {name: value for name, value in named.items() if value is not None}
+        options = {name: kwargs.pop(name) for name in ALL_OPTIONS if name in kwargs}
+        kind = next(own.__name__ for own in type(self).__mro__ if own in _PUBLIC)
+        forget_bias = options.pop("forget_bias", None) if kind in ("LSTM", "LSTMCell") else None
+        nonlinearity = take_nonlinearity(options) if kind in ("RNN", "RNNCell") else None
+        if nonlinearity is not None and len(args) > 3:
+            args = (*args[:3], nonlinearity, *args[4:])
+        elif nonlinearity is not None:
+            kwargs["nonlinearity"] = nonlinearity
+        variant = make_variant(kind, options)
+        super().__init__(*args, **kwargs)
+        if variant is not None:
+            self.variant = variant
+            self._check_variant(variant)
+            if variant.peephole:
+                self._add_peepholes(len(variant.peephole))
+        if forget_bias is not None:
+            if not self.bias:
+                raise ValueError(f"forget_bias: expected None with bias=False, got {forget_bias}")
+            self.forget_bias = float(forget_bias)
+            self._set_forget_bias(self.forget_bias)
+
+    def _check_variant(self, variant: Variant) -> None:
+        """Refuse what cannot go together."""
+
+    def _add_peepholes(self, letters: int) -> None:
+        raise NotImplementedError
+
+    def _new_peepholes(self, name: str, like: Tensor, letters: int) -> None:
+        bound = max(self.hidden_size, 1) ** -0.5
+        weight = like.new_empty(letters * self.hidden_size).uniform_(-bound, bound)
+        self.register_parameter(name, torch.nn.Parameter(weight))
+
+    def _set_forget_bias(self, value: float) -> None:
+        forget = slice(self.hidden_size, 2 * self.hidden_size)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if name.startswith("bias_"):
+                    parameter[forget] = value if name.startswith("bias_ih") else 0.0
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, as the constructor did."""
+        super().reset_parameters()  # type: ignore[misc]
+        if self.forget_bias is not None:
+            self._set_forget_bias(self.forget_bias)
+
+    def extra_repr(self) -> str:
+        options = describe(self.variant, self.forget_bias)
+        return ", ".join([super().extra_repr(), *options])
+
+
+class _Layer(_WithOptions, torch.nn.RNNBase):
+    """What the three layers share."""
+
+    initial_state: bool = False
+
+    def __init__(
+        self,
+        *args: Any,
+        initial_state: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, device=device, dtype=dtype, **kwargs)
+        if initial_state:
+            self.initial_state = True
+            for name, state in new_states(self).items():
+                self.register_parameter(name, torch.nn.Parameter(state))
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, as the constructor did; initial states are zeros again."""
+        super().reset_parameters()
+        if self.initial_state is True:
+            with torch.no_grad():
+                for name in new_states(self):
+                    getattr(self, name).zero_()
+
+    def extra_repr(self) -> str:
+        learned = ["initial_state=True"] if self.initial_state is True else []
+        return ", ".join([super().extra_repr(), *learned])
+
+    def _check_variant(self, variant: Variant) -> None:
+        check_directions(variant, self.bidirectional)
+
+    def _add_peepholes(self, letters: int) -> None:
+        for names in self._all_weights:
+            name = names[1].replace("weight_hh", "weight_ch")
+            self._new_peepholes(name, getattr(self, names[1]), letters)
+            names.append(name)
+        self._flat_weights_names = [name for names in self._all_weights for name in names]
+        self._init_flat_weights()
+
+    @property
+    def _flat_weights(self) -> list[Any]:
+        """The weights in torch's order, None for one that is missing.
+
+        torch keeps this list and repairs it where it can; here nothing is kept, so nothing that
+        reads it (torch's own helpers, subclasses) ever sees a stale weight.
+        """
+        return [getattr(self, name, None) for name in self._flat_weights_names]
+
+    @_flat_weights.setter
+    def _flat_weights(self, weights: list[Any]) -> None:
+        """Accepts and drops what the inherited code stores."""
+
+    def flatten_parameters(self) -> None:
+        """Do nothing.
+
+        ``torch.nn`` uses it to lay all weights out in one block as cuDNN wants them. The engine
+        reads each weight where it lies, so there is nothing to lay out, and calling this is free.
+        """
+
+    def _forward(
+        self, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
+    ) -> tuple[Any, ...]:
+        if _torch.is_fx_tracing():
+            inner = input, hx, lengths, resets, return_states
+            given = dict(zip(_FORWARD, inner, strict=True))
+            node: tuple[Any, ...] | None = graphs.node_of(self, "_forward", *inner, **given)
+            if node is not None:
+                return node
+        # Not any truth: a class that somebody derived may have its own attribute of this name.
+        if hx is None and self.initial_state is True:
+            hx = for_batch(self, input)
+        return functional.run_layer(
+            _CELL_OF_MODE[self.mode],
+            input,
+            hx,
+            _by_name(self, self._flat_weights_names),
+            self.input_size,
+            self.hidden_size,
+            self.proj_size,
+            self.num_layers,
+            self.bias,
+            self.bidirectional,
+            self.batch_first,
+            self.dropout if self.training else 0.0,
+            lengths,
+            resets,
+            return_states,
+            self.variant,
+            self,
+        )
+
+
+class LSTM(_Layer, torch.nn.LSTM):
+    """A stack of long short-term memory layers; takes the place of ``torch.nn.LSTM``.
+
+    Constructor arguments, attributes and parameters are those of ``torch.nn.LSTM``; see there. The
+    equations are in `fastrnn.reference.lstm_step`. The keywords ``activation``,
+    ``recurrent_activation``, ``output_activation``, ``peephole``, ``cell_clip``, ``input_forget``,
+    ``forget_bias`` and ``reverse`` come on top: see `fastrnn.variants`. With ``initial_state=True``
+    the layer has the states that it begins with where none are given as parameters: ``h_0``
+    [L*D, 1, K] and ``c_0`` [L*D, 1, H], zeros at first.
+
+    Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
+    """
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: tuple[Tensor, Tensor] | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+        return_states: bool = False,
+    ) -> tuple[Any, ...]:
+        """Run the layers over whole sequences.
+
+        Parameters
+        ----------
+        input : Tensor or PackedSequence
+            [T, B, I], [B, T, I] with ``batch_first``, or [T, I] for one sequence.
+        hx : (Tensor, Tensor), optional
+            h_0 [L*D, B, K] and c_0 [L*D, B, H], without B for one sequence; if not given zeros, or
+            with ``initial_state=True`` the layer's own, for every sequence.
+        lengths : Tensor [B] of integers or sequence of int, optional
+            The steps of each sequence, 0 to T, in any order. What lies beyond them is not read.
+        resets : Tensor bool, shaped like ``input`` without its features, optional
+            True at step t: nothing passes from step t - 1 to step t, in either direction.
+        return_states : bool
+            Return the states after every step, too.
+
+        Returns
+        -------
+        output : Tensor or PackedSequence
+            Like ``input``, with D*K features; zero past a sequence's length.
+        (h_n, c_n) : (Tensor, Tensor)
+            Final states, shaped like ``hx``, after each sequence's own last step.
+        (h_all, c_all) : (Tensor, Tensor)
+            Only with ``return_states``: [L*D, T, B, K] and [L*D, T, B, H], without B for one
+            sequence, time first even with ``batch_first``.
+
+        Raises
+        ------
+        ValueError, RuntimeError, AttributeError, TypeError, IndexError
+            As `fastrnn.functional.lstm`.
+        """
+        return self._forward(input, hx, lengths, resets, return_states)
+
+
+class GRU(_Layer, torch.nn.GRU):
+    """A stack of gated recurrent units; takes the place of ``torch.nn.GRU``.
+
+    Constructor arguments, attributes and parameters are those of ``torch.nn.GRU``; see there. The
+    equations are in `fastrnn.reference.gru_step`. The keywords ``activation``,
+    ``recurrent_activation``, ``cell_clip``, ``reset_after`` and ``reverse`` come on top: see
+    `fastrnn.variants`; and ``initial_state``, as in `LSTM`, for ``h_0`` [L*D, 1, H].
+
+    Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
+    """
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Tensor | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+        return_states: bool = False,
+    ) -> tuple[Any, ...]:
+        """Run the layers over whole sequences, as `LSTM.forward` with one state [L*D, B, H]."""
+        return self._forward(input, hx, lengths, resets, return_states)
+
+
+class RNN(_Layer, torch.nn.RNN):
+    """A stack of simple recurrent layers; takes the place of ``torch.nn.RNN``.
+
+    Constructor arguments, attributes and parameters are those of ``torch.nn.RNN``; see there. The
+    equations are in `fastrnn.reference.rnn_step`. The keywords ``activation``, which takes the
+    place of ``nonlinearity``, ``cell_clip`` and ``reverse`` come on top: see `fastrnn.variants`;
+    and ``initial_state``, as in `LSTM`, for ``h_0`` [L*D, 1, H].
+
+    Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
+    """
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Tensor | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+        return_states: bool = False,
+    ) -> tuple[Any, ...]:
+        """Run the layers over whole sequences, as `LSTM.forward` with one state [L*D, B, H]."""
+        return self._forward(input, hx, lengths, resets, return_states)
+
+
+class _Cell(_WithOptions, torch.nn.RNNCellBase):
+    """What the three cells share."""
+
+    def _add_peepholes(self, letters: int) -> None:
+        self._new_peepholes("weight_ch", self.weight_hh, letters)
+
+    def _step(self, cell: str, input: Any, hx: Any) -> Any:
+        if _torch.is_fx_tracing():
+            node = graphs.node_of(self, "_step", cell, input, hx, input=input, hx=hx)
+            if node is not None:
+                return node
+        w_ch = None if self.variant is None else getattr(self, "weight_ch", None)
+        w_ih, w_hh, b_ih, b_hh = _by_name(self, _CELL_WEIGHTS)
+        sizes = self.input_size, self.hidden_size
+        return functional.run_cell(
+            cell, input, hx, w_ih, w_hh, b_ih, b_hh, w_ch, self.variant, sizes, self
+        )
+
+
+class LSTMCell(_Cell, torch.nn.LSTMCell):
+    """One step of long short-term memory; takes the place of ``torch.nn.LSTMCell``.
+
+    The equations are in `fastrnn.reference.lstm_step`. Takes the options of `LSTM` but for
+    ``reverse``.
+    """
+
+    def forward(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run one step.
+
+        Parameters
+        ----------
+        input : Tensor
+            [B, I], or [I] for one sequence.
+        hx : (Tensor, Tensor), optional
+            h and c, both [B, H], or [H] for one sequence; zeros if not given.
+
+        Returns
+        -------
+        (h', c') : (Tensor, Tensor)
+            The next states.
+
+        Raises
+        ------
+        ValueError, RuntimeError, AttributeError, TypeError
+            As `fastrnn.functional.lstm_cell`.
+        """
+        pair: tuple[Tensor, Tensor] = self._step("lstm", input, hx)
+        return pair
+
+
+class GRUCell(_Cell, torch.nn.GRUCell):
+    """One step of a gated recurrent unit; takes the place of ``torch.nn.GRUCell``.
+
+    The equations are in `fastrnn.reference.gru_step`. Takes the options of `GRU` but for
+    ``reverse``.
+    """
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Run one step, as `LSTMCell.forward` with one state [B, H] or [H]."""
+        h: Tensor = self._step("gru", input, hx)
+        return h
+
+
+class RNNCell(_Cell, torch.nn.RNNCell):
+    """One step of a simple recurrent cell; takes the place of ``torch.nn.RNNCell``.
+
+    The equations are in `fastrnn.reference.rnn_step`. Takes the options of `RNN` but for
+    ``reverse``.
+    """
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Run one step, as `LSTMCell.forward` with one state [B, H] or [H]."""
+        h: Tensor = self._step(functional.rnn_cell_of(self.nonlinearity), input, hx)
+        return h
+
+
+_PUBLIC = (LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell)
+for _class in _PUBLIC:
+    _class.__module__ = "fastrnn"  # pickles name the package and not the room
