@@ -17,8 +17,8 @@ from unittest import mock
 
 from torch import Tensor
 
-from fastrnn import functional
 from fastrnn import reference as equations
+from fastrnn._layers import run as fork
 
 LONG = ("eager", "operator")
 ROADS = (*(["short"] if hasattr(Tensor, "__dlpack_c_exchange_api__") else []), *LONG)
@@ -30,9 +30,9 @@ def road(name: str) -> Iterator[None]:
     """Every call takes the road of this name; at least one did, and none took another."""
     taken: Counter[str] = Counter()
     ways = {
-        "short": functional._directly,
-        "eager": functional.ops.run,
-        "operator": functional.operators.run,
+        "short": fork._directly,
+        "eager": fork.ops.run,
+        "operator": fork.operators.run,
     }
 
     def spy(way: str) -> Any:
@@ -46,12 +46,12 @@ def road(name: str) -> Iterator[None]:
         return call
 
     with (
-        mock.patch.object(functional, "_directly", spy("short")),
-        mock.patch.object(functional.ops, "run", spy("eager")),
-        mock.patch.object(functional.operators, "run", spy("operator")),
+        mock.patch.object(fork, "_directly", spy("short")),
+        mock.patch.object(fork.ops, "run", spy("eager")),
+        mock.patch.object(fork.operators, "run", spy("operator")),
     ):
         if name == "operator":
-            with mock.patch.object(functional.operators, "is_watched", return_value=True):
+            with mock.patch.object(fork.operators, "is_watched", return_value=True):
                 yield
         else:
             yield
@@ -69,9 +69,9 @@ def reference() -> Iterator[None]:
         return equations.rnn(*arguments, **keywords)
 
     with (
-        mock.patch.object(functional, "_directly", return_value=None),
-        mock.patch.object(functional.operators, "is_watched", return_value=False),
-        mock.patch.object(functional.ops, "run", run),
+        mock.patch.object(fork, "_directly", return_value=None),
+        mock.patch.object(fork.operators, "is_watched", return_value=False),
+        mock.patch.object(fork.ops, "run", run),
     ):
         yield
     assert calls, "the reference was not called"

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import fastrnn
-from fastrnn._call import checks
 from fastrnn._engine import calls
+from fastrnn._layers import plan
 
 
 @pytest.fixture
 def elsewhere() -> Iterator[None]:
     """Meta stands for any device that the arguments are not on."""
-    checks.layer_plan.cache_clear()
+    plan.layer_plan.cache_clear()
     calls._kept_of_sixteen.cache_clear()
     torch.set_default_device("meta")
     yield

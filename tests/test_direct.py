@@ -12,8 +12,9 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_sequence
 
 import fastrnn
-from fastrnn import _torch, functional
-from fastrnn._call import checks
+from fastrnn import _torch
+from fastrnn._layers import run
+from fastrnn._layers.plan import layer_plan
 
 pytestmark = pytest.mark.skipif(
     not hasattr(Tensor, "__dlpack_c_exchange_api__"), reason="this torch has no short way"
@@ -31,11 +32,11 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 class Spy:
-    """Stands before `functional._directly` and counts what it serves."""
+    """Stands before `run._directly` and counts what it serves."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.served = self.refused = 0
-        directly = functional._directly
+        directly = run._directly
 
         def spy(*arguments: Any) -> Any:
             done = directly(*arguments)
@@ -43,7 +44,7 @@ class Spy:
             self.refused += done is None
             return done
 
-        monkeypatch.setattr(functional, "_directly", spy)
+        monkeypatch.setattr(run, "_directly", spy)
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def flat(returned: Any) -> list[Tensor]:
 
 def by_the_long_way(call: Any) -> list[Tensor]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(functional, "_directly", lambda *_: None)
+        patch.setattr(run, "_directly", lambda *_: None)
         return flat(call())
 
 
@@ -162,11 +163,11 @@ def test_where_torch_has_no_quick_way_to_make_a_tensor_the_usual_one_serves(
     layer, x = fastrnn.LSTM(5, 4), torch.randn(3, 2, 5)
     want = gradients(layer, x, None, slice(None))
     monkeypatch.setattr(_torch, "empty_strided_on_cpu", _torch._empty_strided)
-    checks.layer_plan.cache_clear()
+    layer_plan.cache_clear()
     try:
         got = gradients(layer, x, None, slice(None))
     finally:
-        checks.layer_plan.cache_clear()
+        layer_plan.cache_clear()
     assert all(map(torch.equal, got, want))
     assert (spy.served, spy.refused) == (2, 0)
 
@@ -238,11 +239,11 @@ def test_the_long_way_explains_what_is_wrong(what: str, spy: Spy) -> None:
     ],
 )
 def test_unusual_weights_take_the_long_way(weights: Any) -> None:
-    plan = checks.layer_plan("gru", 5, 4, 0, 1, True, False, 0.0)
-    plain = [torch.randn(shape) for shape in plan.shapes]
+    plan = layer_plan("gru", 5, 4, 0, 1, True, False, 0.0)
+    plain = [torch.randn(shape) for shape in plan.expected.shapes]
     x = torch.randn(3, 2, 5)
-    assert functional._directly(plan, x, None, plain, False) is not None
-    assert functional._directly(plan, x, None, weights(plain), False) is None
+    assert run._directly(plan, x, None, plain, False) is not None
+    assert run._directly(plan, x, None, weights(plain), False) is None
 
 
 def test_a_transformed_tensor_has_no_memory_to_read(spy: Spy) -> None:
@@ -388,9 +389,9 @@ def test_where_torch_is_too_old_for_it_the_long_way_serves_all(
     layer, x = fastrnn.LSTM(5, 4).requires_grad_(False), torch.randn(3, 2, 5)
     expected = flat(layer(x))
     monkeypatch.delattr(Tensor, "__dlpack_c_exchange_api__")
-    checks.layer_plan.cache_clear()
+    layer_plan.cache_clear()
     try:
         for got, want in zip(flat(layer(x)), expected, strict=True):
             assert torch.equal(got, want)
     finally:
-        checks.layer_plan.cache_clear()
+        layer_plan.cache_clear()

@@ -23,6 +23,8 @@ import torch
 
 from ._autograd import operators  # noqa: F401  (defines torch.ops.fastrnn)
 from ._call.layout import SINGLE, taken_apart
+from ._call.spec import CELLS
+from ._call.weights import Weights, by_direction
 from ._interop.onnx_layout import (
     PEEPHOLES,
     activations_to_onnx,
@@ -41,9 +43,6 @@ __all__ = [
     "gates_to_onnx",
     "translations",
 ]
-
-_NODES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
-"""For each cell the name of ONNX's operator."""
 
 _INT32 = 6  # of onnx.TensorProto.DataType
 
@@ -86,13 +85,13 @@ class _Recurrence:
         layout, tensors = taken_apart(arguments)
         self.op = op
         self.spec = layout.spec
-        self.directions = 2 if layout.spec.bidirectional else 1
+        self.directions = layout.spec.directions
         self.batch_first = layout.batch_first
         self.states = layout.states
         self.data, self.hx, self.cx, self.batch_sizes, _, self.lengths, self.resets = tensors[
             :SINGLE
         ]
-        self.weights = tensors[SINGLE : layout.weights_end]
+        self.weights = by_direction(layout.spec, tensors[SINGLE : layout.weights_end])
         self.masks = tensors[layout.weights_end :]
         self.single_step = len(self.data.shape) == 2
         self._refuse_what_onnx_lacks()
@@ -103,7 +102,7 @@ class _Recurrence:
             "a PackedSequence (lengths= can be exported)": self.batch_sizes is not None,
             "resets": self.resets is not None,
             "proj_size": self.spec.proj_size > 0,
-            "return_states of an LSTM": self.states and self.spec.cell == "lstm",
+            "return_states of an LSTM": self.states and self.spec.has_cell_state,
             "dropout (call model.eval() first)": bool(self.masks),
             f"peephole={peephole!r}": not set(peephole) <= set(PEEPHOLES),
         }
@@ -137,10 +136,10 @@ class _Recurrence:
 
     def _layer(self, layer: int, x: Any, lengths: Any) -> Sequence[Any]:
         """y [T, D, B, H] and the final states [D, B, H]."""
-        of_cell = (self.hx, self.cx) if self.spec.cell == "lstm" else (self.hx,)
+        of_cell = (self.hx, self.cx)[: len(self.spec.widths)]
         initial = [self._initial(state, layer) for state in of_cell]
         weights, peepholes = self._weights(layer)
-        recurrence = getattr(self.op, _NODES[self.spec.cell])
+        recurrence = getattr(self.op, CELLS[self.spec.cell].kind)  # ONNX's names are torch's
         y, *finals = recurrence(
             x,
             *weights,
@@ -164,7 +163,7 @@ class _Recurrence:
         variant = self.spec.variant
         own = own_activation(self.spec.cell, variant)
         of_gates = [] if self.spec.cell.startswith("rnn") else [variant.recurrent_activation]
-        of_output = [variant.output_activation] if self.spec.cell == "lstm" else []
+        of_output = [variant.output_activation] if self.spec.has_cell_state else []
         names, alphas, betas = activations_to_onnx([*of_gates, own, *of_output] * self.directions)
         one = "reverse" if variant.reverse else "forward"
         attributes: dict[str, Any] = {
@@ -182,16 +181,13 @@ class _Recurrence:
 
     def _weights(self, layer: int) -> tuple[list[Any], list[Any]]:
         """W [D, G*H, I], R [D, G*H, H] and B [D, 2*G*H], None without biases; and P [D, 3*H]."""
-        count = len(self.weights) // (self.spec.num_layers * self.directions)
-        start = layer * self.directions * count
-        stop = start + self.directions * count
-        of_directions = [self.weights[i : i + count] for i in range(start, stop, count)]
-        w, r, *rest = zip(*of_directions, strict=True)
-        peepholes = [self._peepholes(rest.pop())] if self.spec.variant.peephole else []
-        if not rest:
-            return [self._stacked(w), self._stacked(r), None], peepholes
-        both = [self._stacked(bias) for bias in rest]
-        return [self._stacked(w), self._stacked(r), self.op.Concat(*both, axis=1)], peepholes
+        each = Weights(*zip(*self.weights[layer], strict=True))
+        w, r = self._stacked(each.w_ih), self._stacked(each.w_hh)
+        peepholes = [self._peepholes(each.w_ch)] if self.spec.variant.peephole else []
+        if not self.spec.bias:
+            return [w, r, None], peepholes
+        both = self._stacked(each.b_ih), self._stacked(each.b_hh)
+        return [w, r, self.op.Concat(*both, axis=1)], peepholes
 
     def _peepholes(self, of_directions: Sequence[Any]) -> Any:
         """P [D, 3*H], with zeros for the gates that have no peephole."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ._call.spec import PLAIN, Outputs, Spec, Variant
+from ._call.weights import Weights, by_direction
 from .variants import own_activation, parse_activation
 
 __all__ = ["activation", "dropout_mask", "gru_step", "lstm_step", "rnn", "rnn_step"]
@@ -321,17 +322,13 @@ def rnn(
     rows, sizes, batch = _as_rows(data, batch_first, batch_sizes, lengths, row_index)
     if resets is not None and row_index is not None:
         resets = resets.index_select(1, row_index)
-    num_directions = 2 if spec.bidirectional else 1
     initial = _initial_states(spec, rows, batch, hx, cx, row_index)
-    per_direction = len(weights) // (spec.num_layers * num_directions)
     finals = []
     everything = []
-    for layer in range(spec.num_layers):
+    for layer, of_layer in enumerate(by_direction(spec, weights)):
         outputs = []
-        for direction in range(num_directions):
-            k = layer * num_directions + direction
-            own = weights[k * per_direction : (k + 1) * per_direction]
-            state = tuple(s[k] for s in initial)
+        for direction, own in enumerate(of_layer):
+            state = tuple(s[layer * spec.directions + direction] for s in initial)
             reached, final = _one_direction(
                 spec,
                 rows,
@@ -406,11 +403,9 @@ def _initial_states(
     row_index: Tensor | None,
 ) -> list[Tensor]:
     """h [L*D, B, K] and, for the LSTM, c [L*D, B, H], in the order of the packed rows."""
-    given = [hx, cx] if spec.cell == "lstm" else [hx]
-    widths = [spec.proj_size or spec.hidden_size, spec.hidden_size]
-    count = spec.num_layers * (2 if spec.bidirectional else 1)
+    count = spec.num_layers * spec.directions
     states = []
-    for state, width in zip(given, widths, strict=False):
+    for state, width in zip((hx, cx), spec.widths, strict=False):
         if state is None:
             states.append(rows.new_zeros(count, batch, width))
         else:
@@ -447,7 +442,7 @@ def _one_direction(
     rows: Tensor,
     sizes: list[int],
     state: tuple[Tensor, ...],
-    weights: Sequence[Tensor],
+    weights: Weights,
     resets: Tensor | None,
     *,
     reverse: bool,
@@ -484,18 +479,11 @@ def _forgets(resets: Tensor, sizes: list[int], reverse: bool) -> Tensor:
     return torch.cat([crossed[1:], torch.zeros_like(crossed[:1])])
 
 
-def step(
-    spec: Spec, x: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor]
-) -> tuple[Tensor, ...]:
-    """h, or h and c, after a step of ``spec``'s cell; the weights are those of a direction."""
-    h, (w_ih, w_hh) = state[0], weights[:2]
-    b_ih, b_hh, *rest = weights[2:] if spec.bias else (None, None, *weights[2:])
-    variant = spec.variant
+def step(spec: Spec, x: Tensor, state: tuple[Tensor, ...], weights: Weights) -> tuple[Tensor, ...]:
+    """h, or h and c, after a step of ``spec``'s cell."""
+    h, variant = state[0], spec.variant
     if spec.cell == "lstm":
-        w_hr = rest.pop(0) if spec.proj_size else None
-        w_ch = rest.pop(0) if variant.peephole else None
-        return lstm_step(x, h, state[1], w_ih, w_hh, b_ih, b_hh, w_hr, w_ch, variant)
+        return lstm_step(x, h, state[1], *weights, variant)
     if spec.cell == "gru":
-        return (gru_step(x, h, w_ih, w_hh, b_ih, b_hh, variant),)
-    nonlinearity = own_activation(spec.cell, variant)
-    return (rnn_step(x, h, w_ih, w_hh, b_ih, b_hh, nonlinearity, variant),)
+        return (gru_step(x, h, *weights[:4], variant),)
+    return (rnn_step(x, h, *weights[:4], own_activation(spec.cell, variant), variant),)

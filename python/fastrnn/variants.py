@@ -33,7 +33,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from ._call.spec import PLAIN, Variant
+from ._call.spec import CELLS, PLAIN, Variant
 
 __all__ = [
     "ACTIVATIONS",
@@ -87,7 +87,6 @@ OPTIONS = {
 ALL_OPTIONS = sorted({name for names in OPTIONS.values() for name in names} | {"forget_bias"})
 """Every option that a layer's constructor may find among its keywords."""
 
-_GATES = "ifgo"
 _CALL = re.compile(r"(\w+)\s*(?:\(([^()]*)\))?")
 
 
@@ -122,7 +121,7 @@ def parse_activation(text: str, option: str = "activation") -> tuple[str, tuple[
 
 def own_activation(cell: str, variant: Variant) -> str:
     """The activation of the candidate g or n, or of an RNN's h."""
-    return variant.activation or ("relu" if cell == "rnn_relu" else "tanh")
+    return variant.activation or CELLS[cell].activation
 
 
 def describe(variant: Variant | None, forget_bias: float | None) -> list[str]:
@@ -230,10 +229,11 @@ def _canonical(options: Mapping[str, Any], option: str, default: str) -> str:
 
 
 def _check_peephole(letters: Any) -> str:
-    known = isinstance(letters, str) and set(letters) <= set(_GATES)
+    gates = CELLS["lstm"].gates
+    known = isinstance(letters, str) and set(letters) <= set(gates)
     if not known or len(set(letters)) != len(letters):
         raise ValueError(
-            f"peephole: expected letters of {_GATES!r}, each at most once, got {letters!r}"
+            f"peephole: expected letters of {gates!r}, each at most once, got {letters!r}"
         )
     return str(letters)
 

@@ -13,10 +13,10 @@ import pytest
 from devices import products, why_no_gpu
 from torch import Tensor
 
-from fastrnn import functional
 from fastrnn._engine import calls, cuda
 from fastrnn._engine.cuda import passes
 from fastrnn._engine.cuda.call import CudaCall
+from fastrnn._layers import run
 
 
 @cache
@@ -41,7 +41,7 @@ def emulation() -> Iterator[str]:
         mock.patch.object(cuda, "extension", return_value=module),
         mock.patch.object(passes, "stream_of", return_value=module.Stream(0, 0)),
         mock.patch.object(calls, "call_type", return_value=CudaCall),
-        mock.patch.object(functional, "_directly", _no_short_way),
+        mock.patch.object(run, "_directly", _no_short_way),
         mock.patch.object(calls, "takes_half", _takes_half),
     ):
         yield "cpu"

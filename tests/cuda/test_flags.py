@@ -11,10 +11,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastrnn import functional
-from fastrnn._call import checks
 from fastrnn._call.spec import PLAIN, Spec, Variant
 from fastrnn._engine import cuda
 from fastrnn._engine.cuda.engine import uses_tf32
+from fastrnn._layers import plan
 
 SPEC = Spec("lstm", 3, 4, 0, 1, False, True, 0.0, PLAIN)
 
@@ -67,7 +67,7 @@ def test_the_extension_itself_says_so_too():
 
 def test_another_device_is_refused_by_name():
     with FakeTensorMode(), pytest.raises(NotImplementedError, match=r"xpu:0"):
-        checks._check_device(torch.empty(5, 2, 3, device="xpu:0"), SPEC)
+        plan._check_device(torch.empty(5, 2, 3, device="xpu:0"), SPEC)
 
 
 @pytest.mark.parametrize(
@@ -78,12 +78,12 @@ def test_variants_without_kernels_are_refused_by_name(variant):
     with FakeTensorMode(), mock.patch.object(cuda, "is_built", return_value=True):
         x = torch.empty(5, 2, 3, device="cuda:0")
         with pytest.raises(NotImplementedError, match=r"CUDA kernels.*Variant"):
-            checks._check_device(x, replace(SPEC, variant=variant))
+            plan._check_device(x, replace(SPEC, variant=variant))
 
 
 def test_variants_that_are_torchs_cells_in_other_words_are_not_refused():
     with FakeTensorMode(), mock.patch.object(cuda, "is_built", return_value=True):
         x = torch.empty(5, 2, 3, device="cuda:0")
-        checks._check_device(x, replace(SPEC, variant=Variant(activation="tanh", reverse=True)))
+        plan._check_device(x, replace(SPEC, variant=Variant(activation="tanh", reverse=True)))
         relu = replace(SPEC, cell="rnn_tanh", variant=Variant(activation="relu"))
-        checks._check_device(x, relu)
+        plan._check_device(x, relu)

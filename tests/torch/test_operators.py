@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 import fastrnn._autograd.operators  # noqa: F401 - defines them
-from fastrnn._call import checks
 from fastrnn._call.spec import to_flat
+from fastrnn._layers.plan import layer_plan
 
 F64 = torch.float64
 T, B = 8, 2
@@ -41,9 +41,8 @@ def arguments(cell: str, given: dict[str, Any]) -> tuple[Any, ...]:
         k: v for k, v in given.items() if k in ("proj_size", "num_layers")
     }
     one_step = given.get("data") == (B,)
-    plan = checks.layer_plan(
-        cell, 16, 32, options["proj_size"], options["num_layers"], True, False, 0.0
-    )
+    plan = layer_plan(cell, 16, 32, options["proj_size"], options["num_layers"], True, False, 0.0)
+    spec, shapes, _ = plan.expected
     state = () if one_step else (options["num_layers"],)
     h = randn(*state, B, options["proj_size"] or 32)
     c = randn(*state, B, 32) if cell == "lstm" else None
@@ -52,12 +51,12 @@ def arguments(cell: str, given: dict[str, Any]) -> tuple[Any, ...]:
         h,
         c,
         *(given.get(name) for name in ("batch_sizes", "row_index", "lengths", "resets")),
-        [randn(*shape).detach().mul_(0.1).requires_grad_() for shape in plan.shapes],
+        [randn(*shape).detach().mul_(0.1).requires_grad_() for shape in shapes],
         given.get("masks", []),
         B,
         given.get("batch_first", False),
         given.get("states", False),
-        *to_flat(plan.spec),
+        *to_flat(spec),
     )
 
 

@@ -26,6 +26,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from .. import _torch
 from .._call.layout import SINGLE, Layout, rows_of, taken_apart
+from .._call.weights import by_direction
 
 __all__ = ["backward_flops", "forward_flops", "register"]
 
@@ -44,21 +45,15 @@ def backward_flops(layout: Layout, tensors: Sequence[Any], needed: Sequence[bool
     rows, first = _rows(layout, tensors)
     of_data, of_hx, of_cx, *of_weights = needed
     elements = [_elements(weight) for weight in tensors[SINGLE : layout.weights_end]]
-    directions = 2 if layout.spec.bidirectional else 1
-    size = len(elements) // (layout.spec.num_layers * directions)
-    products = 0
     wanted = of_data  # the gradient of the layer's input
-    for layer in range(layout.spec.num_layers):
-        reached = []
-        for direction in range(directions):
-            start = (layer * directions + direction) * size
-            w_ih, w_hh, *others = elements[start : start + size]
-            needs = of_weights[start : start + size]
-            reached.append(wanted or of_hx or of_cx or any(needs))
-            products += rows * sum(compress(elements[start : start + size], needs))
-            products += rows * w_ih * wanted
-            if reached[-1]:
-                products += (rows if of_hx else rows - first) * w_hh + rows * sum(others)
+    products = rows * sum(compress(elements, of_weights))
+    layers = (by_direction(layout.spec, values) for values in (elements, of_weights))
+    for sizes, needs in zip(*layers, strict=True):
+        reached = [wanted or of_hx or of_cx or any(of_one) for of_one in needs]
+        for own, is_reached in zip(sizes, reached, strict=True):
+            products += rows * own.w_ih * wanted
+            if is_reached:
+                products += (rows if of_hx else rows - first) * own.w_hh + rows * (own.w_hr or 0)
         wanted = any(reached)
     return _PER_PRODUCT * products
 

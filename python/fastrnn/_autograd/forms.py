@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import _torch
 from .._call import ragged_checks
 from .._call.layout import SINGLE, Layout, is_single_step
+from .._call.weights import by_direction, flat
 from .ragged import Packing, active_steps, packing_of_lengths, packing_of_sizes
 
 __all__ = ["Form"]
@@ -49,13 +50,11 @@ class Form:
     def layer(self, number: int, data: Tensor) -> tuple[Layout, list[Any]]:
         """The layout and the tensors of a layer with the input ``data``."""
         spec = self.layout.spec
-        directions = 2 if spec.bidirectional else 1
-        count = len(self.weights) // spec.num_layers
-        own = slice(number * directions, (number + 1) * directions)
+        own = slice(number * spec.directions, (number + 1) * spec.directions)
         states = (None if state is None else state[own] for state in self.states)
-        weights = self.weights[number * count : (number + 1) * count]
+        weights = flat(by_direction(spec, self.weights)[number])
         of_layer = replace(spec, input_size=data.shape[-1], num_layers=1, dropout=0.0)
-        layout = Layout(of_layer, self.layout.batch, False, True, count)
+        layout = Layout(of_layer, self.layout.batch, False, True, len(weights))
         return layout, [data, *states, None, None, self.lengths, self.resets, *weights]
 
     def dropped(self, number: int, y: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from .. import reference
 from .._call.layout import Layout
 from .._call.precision import full_precision
 from .._call.spec import Outputs
+from .._call.weights import of_direction
 from .forms import Form
 from .walk import Walk
 
@@ -66,7 +67,7 @@ def _layer(layout: Layout, tensors: Sequence[Any]) -> list[tuple[States, States]
         reverse = spec.variant.reverse or number == 1
         walk = Walk(data, lengths, resets, reverse=reverse)
         count = len(weights) // directions
-        own = weights[number * count : (number + 1) * count]
+        own = of_direction(spec, weights[number * count : (number + 1) * count])
         reached = []
         for t in sorted(range(len(data)), reverse=reverse):
             new = reference.step(spec, data[t], walk.entering(t, state), own)

@@ -28,7 +28,8 @@ from torch import Tensor
 from .. import reference
 from .._call.layout import SINGLE, Layout, joined
 from .._call.precision import full_precision
-from .._call.spec import GATES, Spec
+from .._call.spec import Spec
+from .._call.weights import Weights, by_direction, flat
 from .walk import Walk
 
 __all__ = ["Samples", "gradients"]
@@ -54,11 +55,9 @@ class Samples:
         return self.layout.spec
 
     @property
-    def of_directions(self) -> list[Sequence[Tensor]]:
+    def of_directions(self) -> list[Weights]:
         """The weights of each direction."""
-        weights = self.tensors[SINGLE : self.layout.weights_end]
-        count = len(weights) // (2 if self.spec.bidirectional else 1)
-        return [weights[first : first + count] for first in range(0, len(weights), count)]
+        return by_direction(self.spec, self.tensors[SINGLE : self.layout.weights_end])[0]
 
     def products(self, a: Tensor, b: Tensor) -> Tensor:
         """[V, features of a, features of b], summed over the steps and rows of each sample."""
@@ -86,7 +85,7 @@ def gradients(
     d_a, *found = pull_back(*_equivalent(samples))
     needs_data, _, _, *needs_weights = samples.layout.needed
     if needs_data:
-        found.insert(0, d_a @ joined([w_ih for w_ih, *_ in own]))
+        found.insert(0, d_a @ joined([weights.w_ih for weights in own]))
     of_weights = [
         gradient
         for d, of_direction in enumerate(d_a.chunk(len(own), -1))
@@ -100,10 +99,10 @@ def _equivalent(samples: Samples) -> tuple[Layout, list[Any]]:
     """The layout and the tensors of the layer with the identity as its W_ih."""
     layout, tensors, own = samples.layout, samples.tensors, samples.of_directions
     data = tensors[0]
-    products = joined([data @ w_ih.t() for w_ih, *_ in own], -1)
+    products = joined([data @ weights.w_ih.t() for weights in own], -1)
     width = products.shape[-1]
     identities = torch.eye(width, dtype=data.dtype, device=data.device).chunk(len(own))
-    weights = [w for one, (_, *rest) in zip(identities, own, strict=True) for w in (one, *rest)]
+    weights = flat([w._replace(w_ih=one) for one, w in zip(identities, own, strict=True)])
     needed = (True, *layout.needed[1:3], *(False for _ in weights))
     spec = replace(layout.spec, input_size=width)
     return replace(layout, spec=spec, needed=needed), [products, *tensors[1:SINGLE], *weights]
@@ -121,10 +120,7 @@ class _Direction:
         self.walk = Walk(data, lengths, resets, reverse=reverse)
         self.x = data
         self.h = self.walk.before(samples.h_all[number], None if hx is None else hx[number])
-        own = samples.of_directions[number]
-        names = ("w_ih", "w_hh", "b_ih", "b_hh") if spec.bias else ("w_ih", "w_hh")
-        self.weights: dict[str, Any] = dict(zip(names, own, strict=False))
-        self.w_ch = own[-1] if spec.variant.peephole else None
+        self.weights = samples.of_directions[number]
         if spec.proj_size or spec.variant.peephole:
             self.c = self.walk.before(samples.c_all[number], None if cx is None else cx[number])
 
@@ -145,15 +141,16 @@ class _Direction:
         """d_a_h, and what W_hh is multiplied by, of gates that have the same there."""
         if self.spec.cell != "gru":
             return [(d_a, self.h)]
-        r, _ = reference.gru_gates(self.x, self.h, **self.weights, variant=self.spec.variant)
-        of_r, of_z, of_n = d_a.chunk(GATES["gru"], -1)
+        r, _ = reference.gru_gates(self.x, self.h, *self.weights[:4], self.spec.variant)
+        of_r, of_z, of_n = d_a.chunk(3, -1)
         if self.spec.variant.reset_after:
             return [(torch.cat([of_r, of_z, r * of_n], -1), self.h)]
         return [(torch.cat([of_r, of_z], -1), self.h), (of_n, r * self.h)]
 
     def _of_peepholes(self, d_a: Tensor) -> Tensor:
         """d_a * c, of the gates that have a peephole; o sees the state that the step ends with."""
-        of_gate = dict(zip("ifgo", d_a.chunk(GATES["lstm"], -1), strict=True))
+        gates = self.spec.gates
+        of_gate = dict(zip(gates, d_a.chunk(len(gates), -1), strict=True))
         after = self.samples.c_all[self.number]
         seen = [
             of_gate[letter] * (after if letter == "o" else self.c)
@@ -163,15 +160,14 @@ class _Direction:
 
     def _before_projection(self) -> Tensor:
         """m, which is the h' of a cell without a projection."""
-        m, _ = reference.lstm_step(
-            self.x, self.h, self.c, **self.weights, w_ch=self.w_ch, variant=self.spec.variant
-        )
+        own = self.weights._replace(w_hr=None)
+        m, _ = reference.lstm_step(self.x, self.h, self.c, *own, variant=self.spec.variant)
         return m
 
     def _d_projected(self, d_a: Tensor) -> Tensor:
         """d_h', from the outputs and from the steps that begin with h'."""
         d_y, d_h_n, _, d_h_all, _ = self.samples.d_outputs
-        d_h = self.walk.before_backward(d_a @ self.weights["w_hh"])
+        d_h = self.walk.before_backward(d_a @ self.weights.w_hh)
         if d_y is not None:
             d_h = d_h + d_y.chunk(len(self.samples.of_directions), -1)[self.number]
         if d_h_all is not None:

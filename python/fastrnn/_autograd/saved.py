@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from .. import _torch
-from .._call.layout import save_present, weights_of
+from .._call.layout import save_present
 from .._call.spec import Spec
+from .._call.weights import weights_of
 from .._engine.addresses import is_plain
 from .._engine.geometry import Geometry
 

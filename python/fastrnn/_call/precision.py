@@ -55,11 +55,11 @@ def under_autocast(
     # Only on the CPU a state is multiplied, and so promoted, in the dtype that it comes in.
     if device != "cpu" or spec.cell.startswith("rnn"):
         return Dtypes(low, low)
-    state = hx[-1] if spec.cell == "lstm" and isinstance(hx, (tuple, list)) and hx else hx
+    state = hx[-1] if spec.has_cell_state and isinstance(hx, (tuple, list)) and hx else hx
     if not isinstance(state, Tensor):
         state = None
     promoted = torch.promote_types(low, data.dtype if state is None else state.dtype)
-    if spec.cell == "lstm" and spec.proj_size:
+    if spec.proj_size:
         return Dtypes(low, promoted)
     if spec.cell == "lstm" and not one_step and _is_layer_of_onednn(input, state):
         return Dtypes(low, low)

@@ -4,19 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FLAT", "GATES", "PLAIN", "Outputs", "Spec", "Variant", "from_flat", "to_flat"]
+__all__ = [
+    "CELLS",
+    "FLAT",
+    "GATES",
+    "PLAIN",
+    "Cell",
+    "Outputs",
+    "Spec",
+    "Variant",
+    "from_flat",
+    "to_flat",
+]
 
 Outputs = tuple["Tensor", "Tensor", "Tensor | None", "Tensor | None", "Tensor | None"]
 """(y, h_n, c_n, h_all, c_all), as `fastrnn.reference.rnn` describes them."""
 
 
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
-"""Rows of a weight matrix for each hidden unit."""
+class Cell(NamedTuple):
+    """What one of torch's cells consists of."""
+
+    kind: str
+    """What torch calls the layer; the cell is the same with "Cell" behind."""
+    gates: str
+    """A letter for each block of H rows of a weight, in torch's order."""
+    states: str
+    """A letter for each state, in the order of ``hx``."""
+    activation: str
+    """Of the candidate: g of the LSTM, n of the GRU, h of the RNN."""
+
+
+CELLS = {
+    "lstm": Cell("LSTM", "ifgo", "hc", "tanh"),
+    "gru": Cell("GRU", "rzn", "h", "tanh"),
+    "rnn_tanh": Cell("RNN", "h", "h", "tanh"),
+    "rnn_relu": Cell("RNN", "h", "h", "relu"),
+}
+"""Every cell by the name that it has in a `Spec`, in capitals torch's ``mode``."""
+
+GATES = {cell.kind: cell.gates for cell in CELLS.values()}
+"""The gates by what torch calls the layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +92,30 @@ class Spec:
     bias: bool
     dropout: float
     variant: Variant
+
+    @property
+    def directions(self) -> int:
+        """D."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def out(self) -> int:
+        """K, the features of h, which a direction of a layer puts out."""
+        return self.proj_size or self.hidden_size
+
+    @property
+    def gates(self) -> str:
+        """Their letters in the order of a weight's rows."""
+        return CELLS[self.cell].gates
+
+    @property
+    def has_cell_state(self) -> bool:
+        return "c" in CELLS[self.cell].states
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The features of each state: of h, and of c where there is one."""
+        return (self.out, self.hidden_size)[: len(CELLS[self.cell].states)]
 
 
 _OWN = tuple(field for field in fields(Spec) if field.name != "variant")

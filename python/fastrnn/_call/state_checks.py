@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .checks import KINDS, Plan, describe_value, other_device, other_dtype, tensor_of
-from .spec import Spec
+from .checks import describe_value, other_device, other_dtype, tensor_of
+from .spec import CELLS, Spec
 
 
 def layer_states(cell: str, hx: Any, rank: int | None) -> tuple[Any, Any]:
@@ -24,7 +24,7 @@ def layer_states(cell: str, hx: Any, rank: int | None) -> tuple[Any, Any]:
     """
     if hx is None:
         return None, None
-    if cell != "lstm":
+    if "c" not in CELLS[cell].states:
         ranks = [tensor_of(hx, "hx", AttributeError).ndim]
         states, which, found = (hx, None), "hx", f"{ranks[0]}-D tensor"
     else:
@@ -68,8 +68,8 @@ def _layer_state_pair(hx: Any, rank: int | None) -> tuple[Any, Any]:
 
 def check_layer_states(spec: Spec, h: Tensor, c: Tensor | None, batch: int) -> None:
     """h_0 [L*D, B, K] and c_0 [L*D, B, H]; RuntimeError if one has another size."""
-    count = spec.num_layers * (2 if spec.bidirectional else 1)
-    size = (count, batch, spec.proj_size or spec.hidden_size)
+    count = spec.num_layers * spec.directions
+    size = (count, batch, spec.out)
     if h.shape != size:
         hidden = "hidden" if c is None else "hidden[0]"
         raise RuntimeError(f"Expected {hidden} size {size}, got {list(h.shape)}")
@@ -92,14 +92,15 @@ def cell_states(cell: str, hx: Any, rank: int) -> tuple[Any, Any]:
     """
     if hx is None:
         return None, None
-    if cell != "lstm":
-        _check_cell_rank(hx, "hx", f"{KINDS[cell]}Cell: Expected hidden")
+    kind = CELLS[cell].kind
+    if "c" not in CELLS[cell].states:
+        _check_cell_rank(hx, "hx", f"{kind}Cell: Expected hidden")
         return hx, None
     error: type[Exception] = AttributeError if hasattr(hx, "__iter__") else TypeError
     words = ""
     if isinstance(hx, (tuple, list, Tensor)):
         for place, state in enumerate(hx):
-            _check_cell_rank(state, f"hx[{place}]", f"LSTMCell: Expected hx[{place}]")
+            _check_cell_rank(state, f"hx[{place}]", f"{kind}Cell: Expected hx[{place}]")
         is_pair = len(hx) == 2
         if isinstance(hx, Tensor):
             error, is_pair = TypeError, is_pair and (rank, hx.ndim) == (1, 2)
@@ -116,7 +117,7 @@ def _check_cell_rank(state: Any, name: str, words: str) -> None:
         raise ValueError(f"{words} to be 1D or 2D, got {rank}D instead")
 
 
-def check_cell_states(h: Tensor, c: Tensor | None, plan: Plan, data: Tensor) -> None:
+def check_cell_states(spec: Spec, h: Tensor, c: Tensor | None, data: Tensor) -> None:
     """A cell's states, [B, H], or [H] for one sequence.
 
     Raises
@@ -124,7 +125,7 @@ def check_cell_states(h: Tensor, c: Tensor | None, plan: Plan, data: Tensor) -> 
     RuntimeError
         One has another size; IndexError, as in torch, where a dimension is missing.
     """
-    shape = (*data.shape[:-1], plan.spec.hidden_size)
+    shape = (*data.shape[:-1], spec.hidden_size)
     batch, units = (1, *shape)[-2:]
     for place, state in enumerate((h,) if c is None else (h, c)):
         if state.shape == shape:

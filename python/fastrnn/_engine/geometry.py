@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .._call.layout import shapes_of_weights
 from .._call.spec import Spec
+from .._call.weights import shapes_of_weights
 from .addresses import Memory, Place, block_of, check, place
 
 __all__ = ["Geometry"]

@@ -16,19 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._call.spec import GATES
+from .._call.weights import NAMES, Weights
 from .._layers import modules
 
 __all__ = ["from_arrays", "tensor_of_array"]
 
-_GATES = {"LSTM": "ifgo", "GRU": "rzn", "RNN": "h"}
-"""The letters of each layer's gates in torch's order."""
-_SHORT = {
-    "weight_ih": "w_ih",
-    "weight_hh": "w_hh",
-    "bias_ih": "b_ih",
-    "bias_hh": "b_hh",
-    "weight_ch": "w_ch",
-}
+_SHORT = dict(zip(NAMES, Weights._fields, strict=True))
 
 
 def from_arrays(
@@ -133,9 +127,9 @@ def from_arrays(
 
 def _gates_of(cell: str, gates: str | None, z_keeps_new: bool, forget_bias: float) -> str:
     """The letters of a layer's gates in torch's order, when the arguments have been checked."""
-    own = _GATES.get(cell)
+    own = GATES.get(cell)
     if own is None:
-        raise ValueError(f"cell: expected one of {', '.join(_GATES)}, got {cell!r}")
+        raise ValueError(f"cell: expected one of {', '.join(GATES)}, got {cell!r}")
     if gates is not None and sorted(gates) != sorted(own):
         raise ValueError(f"gates: expected the letters of {own!r} in some order, got {gates!r}")
     if z_keeps_new and cell != "GRU":

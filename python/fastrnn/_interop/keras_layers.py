@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 
 from .._call.precision import REDUCED
+from .._call.spec import CELLS, GATES, Spec
+from .._call.weights import Weights, by_direction, weights_of
 from .._layers import modules
+from .._layers.plan import spec_of
 from ..variants import describe
 from .arrays import tensor_of_array
 from .keras_activations import (
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["from_keras", "to_keras"]
 
-_GATES = {"LSTM": (0, 1, 2, 3), "GRU": (1, 0, 2), "RNN": (0,)}  # torch's places, and Keras's
+_GATES = {"LSTM": "ifgo", "GRU": "zrn", "RNN": "h"}
+"""The gates in Keras's order, by torch's letters."""
 _KINDS = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}
 
 
@@ -123,20 +127,20 @@ def to_keras(layer: Any) -> Any:
     if is_version_2(keras):
         raise ImportError(f"Keras 3 is not installed, but {keras.__version__}")
     kind, options = _keras_options(layer, keras)
-    D = 2 if layer.bidirectional else 1
+    spec = spec_of(layer)
+    flat = [getattr(layer, name).detach().cpu() for name, _ in weights_of(spec)]
     inputs = layer.input_size
     stack: list[Any] = []
-    for k in range(layer.num_layers):
+    for of_layer in by_direction(spec, flat):
         made = getattr(keras.layers, kind)(layer.hidden_size, return_sequences=True, **options)
         if layer.bidirectional:
             made = keras.layers.Bidirectional(made, dtype=_dtype_of(layer))
         made.build((None, None, inputs))
-        suffixes = (f"_l{k}", f"_l{k}_reverse")[:D]
-        made.set_weights([w for suffix in suffixes for w in _weights_to_keras(layer, suffix)])
+        made.set_weights([w for one in of_layer for w in _weights_to_keras(spec, one)])
         if layer.dropout and stack:
             stack.append(keras.layers.Dropout(layer.dropout, dtype=_dtype_of(layer)))
         stack.append(made)
-        inputs = D * layer.hidden_size
+        inputs = spec.directions * spec.out
     if len(stack) == 1:
         return stack[0]
     input = keras.Input((None, layer.input_size), dtype=_dtype_of(layer))
@@ -204,8 +208,8 @@ def _weights_from_keras(kind: str, layer: Any) -> list[Tensor]:
 
 def _gates(kind: str, weight: Tensor) -> Tensor:
     """The blocks of the last dimension in the other's order; either way, it is the same."""
-    blocks = weight.chunk(len(_GATES[kind]), dim=-1)
-    return torch.cat([blocks[place] for place in _GATES[kind]], dim=-1)
+    blocks = dict(zip(GATES[kind], weight.chunk(len(GATES[kind]), dim=-1), strict=True))
+    return torch.cat([blocks[gate] for gate in _GATES[kind]], dim=-1)
 
 
 # ---- to Keras ----
@@ -241,19 +245,16 @@ def _keras_options(layer: Any, keras: Any) -> tuple[str, dict[str, Any]]:
     return "SimpleRNN" if kind == "RNN" else kind, options
 
 
-def _weights_to_keras(layer: Any, suffix: str) -> list[np.ndarray[Any, Any]]:
+def _weights_to_keras(spec: Spec, own: Weights) -> list[np.ndarray[Any, Any]]:
     """Kernel, recurrent kernel and bias of one direction of a layer."""
-    kind = layer.mode.partition("_")[0]
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if layer.bias else 2]
-    w_ih, w_hh, *biases = (getattr(layer, name + suffix).detach().cpu() for name in names)
-    weights: Sequence[Tensor] = [_gates(kind, w_ih.t()), _gates(kind, w_hh.t())]
-    if biases:
-        b_ih, b_hh = (_gates(kind, bias) for bias in biases)
-        variant = getattr(layer, "variant", None)
-        apart = kind == "GRU" and (variant is None or variant.reset_after)
+    kind = CELLS[spec.cell].kind
+    weights: Sequence[Tensor] = [_gates(kind, own.w_ih.t()), _gates(kind, own.w_hh.t())]
+    if spec.bias:
+        b_ih, b_hh = (_gates(kind, bias) for bias in (own.b_ih, own.b_hh))
+        apart = kind == "GRU" and spec.variant.reset_after
         weights = [*weights, torch.stack([b_ih, b_hh]) if apart else b_ih + b_hh]
     # NumPy has no bfloat16, which float32 holds exactly.
-    exact = torch.float64 if layer.weight_ih_l0.dtype is torch.float64 else torch.float32
+    exact = torch.float64 if own.w_ih.dtype is torch.float64 else torch.float32
     return [weight.to(exact).numpy() for weight in weights]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .._call.spec import CELLS
 from ..variants import ACTIVATIONS, parse_activation
 
 __all__ = [
@@ -49,13 +50,8 @@ _ACTIVATIONS = {
 """ONNX's names; of two that share one, the second has the parameters that are ONNX's default."""
 _OWN_ACTIVATIONS = {theirs.lower(): own for own, theirs in _ACTIVATIONS.items()}
 
-_TORCH_GATES: dict[str, Sequence[int]] = {
-    "lstm": (0, 3, 1, 2),  # i o f c of i f g o
-    "gru": (1, 0, 2),  # z r h of r z n
-    "rnn_tanh": (0,),
-    "rnn_relu": (0,),
-}
-"""For each gate of ONNX's its place among torch's."""
+_GATES = {"LSTM": "iofg", "GRU": "zrn", "RNN": "h"}
+"""The gates in ONNX's order, by torch's letters."""
 
 
 def rows_in_onnx(cell: str, hidden_size: int) -> list[int]:
@@ -73,7 +69,12 @@ def rows_in_onnx(cell: str, hidden_size: int) -> list[int]:
     list of int
         The G*H rows.
     """
-    return [gate * hidden_size + unit for gate in _TORCH_GATES[cell] for unit in range(hidden_size)]
+    kind, gates, *_ = CELLS[cell]
+    return [
+        gates.index(gate) * hidden_size + unit
+        for gate in _GATES[kind]
+        for unit in range(hidden_size)
+    ]
 
 
 def gates_to_onnx(cell: str, weight: Tensor) -> Tensor:
@@ -161,4 +162,4 @@ def activations_from_onnx(
 
 
 def _hidden_size(cell: str, weight: Tensor) -> int:
-    return weight.shape[0] // len(_TORCH_GATES[cell])
+    return weight.shape[0] // len(CELLS[cell].gates)

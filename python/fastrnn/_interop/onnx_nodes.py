@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._call.spec import GATES
+from .._call.weights import Weights, flat
 from .._layers import modules
 from .._layers.initial_states import new_states
 from .onnx_graph import Found, choose, recurrent_nodes
@@ -157,7 +159,7 @@ def _read(found: Found) -> _Read:
     both = direction == "bidirectional"
     if directions != 1 + both:
         raise ValueError(f"{found}: expected W for {direction!r}, got {tuple(W.shape)}")
-    hidden_size = attributes.pop("hidden_size", rows // {"LSTM": 4, "GRU": 3, "RNN": 1}[kind])
+    hidden_size = attributes.pop("hidden_size", rows // len(GATES[kind]))
     options = {
         "bias": "B" in weights,
         "batch_first": bool(attributes.pop("layout", 0)),
@@ -169,8 +171,8 @@ def _read(found: Found) -> _Read:
     }
     if attributes:
         raise ValueError(f"{found}: expected attributes of opset 22, got {sorted(attributes)}")
-    flat = [w for d in range(directions) for w in _weights_of_direction(kind, weights, d)]
-    read = _Read(found, kind, inputs, input_size, hidden_size, options, flat)
+    own = flat([_weights_of_direction(kind, weights, d) for d in range(directions)])
+    read = _Read(found, kind, inputs, input_size, hidden_size, options, own)
     _warn_of_lengths(read)
     for place, name in (("initial_h", "h_0"), ("initial_c", "c_0")):
         state = _state(read, place) if inputs[place] else None
@@ -287,9 +289,9 @@ def _build(reads: Sequence[_Read]) -> Any:
         initial_state=any(read.states for read in reads),
         **first.options,
     )
-    flat = [weight for read in reads for weight in read.weights]
+    given = [weight for read in reads for weight in read.weights]
     with torch.no_grad():
-        for own, weight in zip(layer._flat_weights, flat, strict=True):
+        for own, weight in zip(layer._flat_weights, given, strict=True):
             own.copy_(weight)
     if layer.initial_state:
         for name, zeros in new_states(layer).items():
@@ -327,12 +329,8 @@ def _options(
     return options
 
 
-def _weights_of_direction(kind: str, weights: dict[str, Tensor], d: int) -> Sequence[Tensor]:
-    """In the order of ``_flat_weights``."""
+def _weights_of_direction(kind: str, weights: dict[str, Tensor], d: int) -> Weights:
     cell = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn_tanh"}[kind]
-    flat = [gates_from_onnx(cell, weights[name][d]) for name in ("W", "R")]
-    if "B" in weights:
-        flat += biases_from_onnx(cell, weights["B"][d])
-    if "P" in weights:
-        flat.append(weights["P"][d])
-    return flat
+    w_ih, w_hh = (gates_from_onnx(cell, weights[name][d]) for name in ("W", "R"))
+    b_ih, b_hh = biases_from_onnx(cell, weights["B"][d]) if "B" in weights else (None, None)
+    return Weights(w_ih, w_hh, b_ih, b_hh, w_ch=weights["P"][d] if "P" in weights else None)

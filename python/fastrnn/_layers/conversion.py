@@ -17,9 +17,9 @@ from typing import Any, Literal, NamedTuple, TypeVar, overload
 import torch
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from .._call import checks
 from .._engine import cuda
 from .counterparts import FAST_OF, fast_class, plain_base, torch_class, turn, turned_class
+from .plan import DTYPES
 
 __all__ = ["Layer", "Report", "convert", "revert"]
 
@@ -219,7 +219,7 @@ def _obstacle(module: torch.nn.Module) -> str:
     weight = next(module.parameters(), None)
     if weight is None or weight.is_meta:
         return ""
-    if weight.dtype not in checks.DTYPES:
+    if weight.dtype not in DTYPES:
         return f"fastrnn does not compute {weight.dtype}"
     kind = weight.device.type
     if kind == "cpu" or (kind == "cuda" and cuda.is_built()):

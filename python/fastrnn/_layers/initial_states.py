@@ -12,18 +12,22 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from .._call.layout import batch_of
+from .._call.spec import CELLS
+from .plan import spec_of
 
 __all__ = ["for_batch", "new_states"]
 
 
 def new_states(layer: Any) -> dict[str, Tensor]:
     """The parameters' names and zeros of their shapes, with the weights' dtype and device."""
-    count = layer.num_layers * (2 if layer.bidirectional else 1)
-    widths = {"h_0": layer.proj_size or layer.hidden_size}
-    if layer.mode == "LSTM":
-        widths["c_0"] = layer.hidden_size
-    weight = layer.weight_ih_l0
-    return {name: weight.new_zeros(count, 1, width) for name, width in widths.items()}
+    spec, weight = spec_of(layer), layer.weight_ih_l0
+    count = spec.num_layers * spec.directions
+    zeros = (weight.new_zeros(count, 1, width) for width in spec.widths)
+    return dict(zip(_names(layer), zeros, strict=True))
+
+
+def _names(layer: Any) -> list[str]:
+    return [f"{state}_0" for state in CELLS[layer.mode.lower()].states]
 
 
 def for_batch(layer: Any, input: Any) -> Any:
@@ -40,10 +44,9 @@ def for_batch(layer: Any, input: Any) -> Any:
         batch = 1 if data.dim() == 2 else batch_of(data, None, layer.batch_first, None, None)
     else:
         return None  # to be refused
-    names = ("h_0", "c_0") if layer.mode == "LSTM" else ("h_0",)
-    states = [getattr(layer, name).to(data.dtype) for name in names]
+    states = [getattr(layer, name).to(data.dtype) for name in _names(layer)]
     # Where every row has a state of its own, the checks say what batch is expected.
     states = [s.expand(-1, batch, -1) if s.shape[1] == 1 else s for s in states]
     if not isinstance(input, PackedSequence) and data.dim() == 2:
         states = [state.squeeze(1) for state in states]
-    return tuple(states) if layer.mode == "LSTM" else states[0]
+    return tuple(states) if len(states) > 1 else states[0]

@@ -20,17 +20,20 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from .. import _torch, functional
-from .._call.spec import Variant
+from .. import _torch, functional  # noqa: F401 (what classes and modes see of a call)
+from .._call.checks import rnn_cell_of
+from .._call.spec import CELLS, Variant
+from .._call.weights import NAMES
 from ..variants import ALL_OPTIONS, check_directions, describe, make_variant, take_nonlinearity
 from . import graphs
 from .initial_states import for_batch, new_states
+from .run import run_cell, run_layer
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
-_CELL_OF_MODE = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
+_CELL_OF_MODE = {name.upper(): name for name in CELLS}
+_CELL_WEIGHTS = NAMES[:4]
 _FORWARD = ("input", "hx", "lengths", "resets", "return_states")
-_CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def _by_name(module: torch.nn.Module, names: Sequence[str]) -> tuple[Any, ...]:
@@ -92,7 +95,8 @@ class _WithOptions(torch.nn.Module):
         self.register_parameter(name, torch.nn.Parameter(weight))
 
     def _set_forget_bias(self, value: float) -> None:
-        forget = slice(self.hidden_size, 2 * self.hidden_size)
+        first = CELLS["lstm"].gates.index("f") * self.hidden_size
+        forget = slice(first, first + self.hidden_size)
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 if name.startswith("bias_"):
@@ -183,24 +187,20 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
         # Not any truth: a class that somebody derived may have its own attribute of this name.
         if hx is None and self.initial_state is True:
             hx = for_batch(self, input)
-        return functional.run_layer(
+        options = (
             _CELL_OF_MODE[self.mode],
-            input,
-            hx,
-            _by_name(self, self._flat_weights_names),
             self.input_size,
             self.hidden_size,
             self.proj_size,
             self.num_layers,
             self.bias,
             self.bidirectional,
-            self.batch_first,
             self.dropout if self.training else 0.0,
-            lengths,
-            resets,
-            return_states,
             self.variant,
-            self,
+        )
+        weights = _by_name(self, self._flat_weights_names)
+        return run_layer(
+            options, input, hx, weights, self.batch_first, lengths, resets, return_states, self
         )
 
 
@@ -320,11 +320,9 @@ class _Cell(_WithOptions, torch.nn.RNNCellBase):
             if node is not None:
                 return node
         w_ch = None if self.variant is None else getattr(self, "weight_ch", None)
-        w_ih, w_hh, b_ih, b_hh = _by_name(self, _CELL_WEIGHTS)
+        weights: Any = _by_name(self, _CELL_WEIGHTS)
         sizes = self.input_size, self.hidden_size
-        return functional.run_cell(
-            cell, input, hx, w_ih, w_hh, b_ih, b_hh, w_ch, self.variant, sizes, self
-        )
+        return run_cell(cell, input, hx, weights, w_ch, self.variant, sizes, self)
 
 
 class LSTMCell(_Cell, torch.nn.LSTMCell):
@@ -382,7 +380,7 @@ class RNNCell(_Cell, torch.nn.RNNCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Run one step, as `LSTMCell.forward` with one state [B, H] or [H]."""
-        h: Tensor = self._step(functional.rnn_cell_of(self.nonlinearity), input, hx)
+        h: Tensor = self._step(rnn_cell_of(self.nonlinearity), input, hx)
         return h
 
 

@@ -9,7 +9,7 @@ like. Modes see ours: a default device is such a mode, and no reason to compute 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,17 @@ from torch.overrides import handle_torch_function, has_torch_function
 from .. import _torch, variants
 from .._call.spec import PLAIN, Spec
 
-__all__ = ["asked", "asked_of_cell", "asked_of_layer"]
+__all__ = ["asked", "asked_of_cell", "asked_of_layer", "seen"]
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+_SEEN: dict[str, Callable[..., Any]] = {}
+
+
+def seen(function: FunctionT) -> FunctionT:
+    """``function``, as which classes and modes see the calls of what its name tells."""
+    _SEEN[function.__name__] = function
+    return function
 
 
 def asked(input: Any, hx: Any, weights: Sequence[Any]) -> tuple[Any, ...]:
@@ -52,17 +62,18 @@ def _by_torch(module: Any, given: Sequence[Any], input: Any, hx: Any) -> Any:
 
 
 def asked_of_layer(
-    function: Callable[..., Any],
     given: tuple[Any, ...],
     spec: Spec,
+    tensors: tuple[Any, Any, Any],
     batch_first: bool,
-    input: Any,
-    hx: Any,
-    weights: Sequence[Any],
     module: Any,
     extras: dict[str, Any],
 ) -> Any:
-    """What those who are asked make of a layer's call; ``extras`` are what torch's has not."""
+    """What those who are asked make of a layer's call; ``extras`` are what torch's has not.
+
+    ``tensors`` are input, hx and weights.
+    """
+    input, hx, weights = tensors
     is_torchs = spec.variant == PLAIN and not any(
         value is not None and value is not False for value in extras.values()
     )
@@ -84,11 +95,10 @@ def asked_of_layer(
         keywords["proj_size"] = spec.proj_size
     if nonlinearity:
         keywords["nonlinearity"] = nonlinearity
-    return handle_torch_function(function, given, input, hx, weights, **keywords)
+    return handle_torch_function(_SEEN[kind], given, input, hx, weights, **keywords)
 
 
 def asked_of_cell(
-    function: Callable[..., Any],
     given: tuple[Any, ...],
     spec: Spec,
     input: Any,
@@ -106,4 +116,5 @@ def asked_of_cell(
         keywords["nonlinearity"] = nonlinearity
     if kind == "lstm":
         keywords["w_ch"] = weights[4]
+    function = _SEEN[f"{kind}_cell"]
     return handle_torch_function(function, given, input, hx, *weights[:4], **keywords)

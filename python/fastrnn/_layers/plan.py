@@ -1,0 +1,149 @@
+"""What one set of options asks of a call, made once for each set and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._autograd.direct import make_direct
+from .._call.checks import check_sizes
+from .._call.precision import REDUCED
+from .._call.spec import CELLS, PLAIN, Spec, Variant
+from .._call.weights import Expected, expected_of_cell, expected_of_layer
+from .._engine import cuda, native
+from ..variants import check_directions
+
+__all__ = [
+    "DTYPES",
+    "Options",
+    "Plan",
+    "cell_plan",
+    "check_kernels",
+    "layer_plan",
+    "spec_of",
+    "spec_of_cell",
+]
+
+DTYPES = (torch.float32, torch.float64, *REDUCED)
+"""What there are kernels for."""
+
+Options = tuple[str, int, int, int, int, bool, bool, float, Variant | None]
+"""The arguments of `layer_plan`."""
+
+
+class Plan(NamedTuple):
+    """What a call is held to, and its short way."""
+
+    expected: Expected
+    direct: Callable[..., Any] | None
+
+
+@lru_cache(maxsize=1024)
+def layer_plan(
+    cell: str,
+    input_size: int,
+    hidden_size: int,
+    proj_size: int,
+    num_layers: int,
+    bias: bool,
+    bidirectional: bool,
+    dropout: float,
+    variant: Variant | None = None,
+) -> Plan:
+    """The plan of a stack of layers.
+
+    Raises
+    ------
+    ValueError
+        A size is out of range, or both directions are to be reversed.
+    RuntimeError
+        ``dropout`` is no probability.
+    """
+    check_sizes(input_size, hidden_size, proj_size, num_layers, dropout)
+    check_directions(variant, bidirectional)
+    spec = Spec(
+        cell=cell,
+        input_size=input_size,
+        hidden_size=hidden_size,
+        proj_size=proj_size,
+        num_layers=num_layers,
+        bidirectional=bool(bidirectional),
+        bias=bool(bias),
+        dropout=float(dropout),
+        variant=variant or PLAIN,
+    )
+    return Plan(expected_of_layer(spec), make_direct(spec))
+
+
+@lru_cache(maxsize=256)
+def cell_plan(
+    cell: str, input_size: int, hidden_size: int, bias: bool, variant: Variant | None = None
+) -> Plan:
+    """The plan of a single step, of any number of features and units, as of torch's cells."""
+    spec = spec_of_cell(cell, input_size, hidden_size, bias, variant or PLAIN)
+    direct = make_direct(spec, one_step=True) if input_size and hidden_size else None
+    return Plan(expected_of_cell(spec), direct)
+
+
+def spec_of_cell(
+    cell: str, input_size: int, hidden_size: int, bias: bool, variant: Variant
+) -> Spec:
+    """What a single step computes."""
+    return Spec(
+        cell=cell,
+        input_size=input_size,
+        hidden_size=hidden_size,
+        proj_size=0,
+        num_layers=1,
+        bidirectional=False,
+        bias=bias,
+        dropout=0.0,
+        variant=variant,
+    )
+
+
+def spec_of(layer: Any) -> Spec:
+    """What a layer of this package or of torch's computes when it does not train."""
+    return Spec(
+        cell=layer.mode.lower(),
+        input_size=layer.input_size,
+        hidden_size=layer.hidden_size,
+        proj_size=layer.proj_size,
+        num_layers=layer.num_layers,
+        bidirectional=layer.bidirectional,
+        bias=layer.bias,
+        dropout=0.0,
+        variant=getattr(layer, "variant", None) or PLAIN,
+    )
+
+
+def check_kernels(data: Tensor, spec: Spec) -> None:
+    """NotImplementedError where this build computes nothing of this dtype, or on this device."""
+    if not (data.is_cpu or data.is_meta):
+        _check_device(data, spec)
+    if data.dtype not in DTYPES:
+        raise NotImplementedError(
+            f"input: expected one of {', '.join(map(str, DTYPES))}, got {data.dtype}"
+        )
+
+
+def _check_device(data: Tensor, spec: Spec) -> None:
+    """NotImplementedError where this build has nothing that computes this on such a device."""
+    if not data.is_cuda:
+        raise NotImplementedError(
+            f"input: fastrnn computes on the CPU and on CUDA devices, got a Tensor on {data.device}"
+        )
+    if not cuda.is_built():
+        raise NotImplementedError(
+            f"input: this build of fastrnn computes on the CPU, got a Tensor on {data.device}; "
+            f"{cuda.HOW_TO_BUILD}"
+        )
+    if native.cell_name(spec) not in CELLS:
+        raise NotImplementedError(
+            f"input: the CUDA kernels have torch's own cells and reverse=True, not {spec.variant}; "
+            f"this layer computes on the CPU"
+        )

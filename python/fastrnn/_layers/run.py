@@ -1,0 +1,263 @@
+"""The one fork of the roads that a call may take; what every layer, cell and function calls.
+
+- The short way: from torch's tensors straight into the engine, without a look at them in Python. It
+  serves plain calls and explains nothing.
+- Classes and modes with ``__torch_function__``, which see one call of `fastrnn.functional`.
+- For all others the arguments are checked here, and then computed: eagerly, or as one operator of
+  torch's for whoever has to see it as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, pad
+from torch.nn.utils.rnn import PackedSequence
+
+from .. import _torch
+from .._autograd import operators, ops
+from .._call import checks, precision, ragged_checks, state_checks
+from .._call.layout import as_returned, batch_of
+from .._call.spec import Outputs, Spec, Variant
+from .._call.weights import Expected, weights_of_cell
+from .._engine import calls
+from . import overrides
+from .plan import Options, Plan, cell_plan, check_kernels, layer_plan, spec_of_cell
+
+__all__ = ["run_cell", "run_layer"]
+
+
+def run_layer(
+    options: Options,
+    input: Any,
+    hx: Any,
+    weights: Sequence[Any],
+    batch_first: bool,
+    lengths: Any = None,
+    resets: Any = None,
+    return_states: bool = False,
+    module: torch.nn.Module | None = None,
+) -> tuple[Any, ...]:
+    """What `fastrnn.functional.lstm`, ``gru`` and ``rnn`` do, with the sizes of the weights known.
+
+    The other parameters, the results and the exceptions are those of `fastrnn.functional.lstm`;
+    the ``dropout`` in the options is 0 when not training. ``module`` is who calls.
+    """
+    # A compiler traces into a function rather than trust a cache, and says so in a warning.
+    traced = torch.compiler.is_dynamo_compiling()
+    plan = (layer_plan.__wrapped__ if traced else layer_plan)(*options)
+    if lengths is None and resets is None and not return_states:
+        done: tuple[Any, ...] | None = _directly(plan, input, hx, weights, batch_first)
+        if done is not None:
+            return done
+    expected, tensors = plan.expected, (input, hx, weights)
+    if given := overrides.asked(*tensors):
+        extras = {"lengths": lengths, "resets": resets, "return_states": return_states}
+        answer: tuple[Any, ...] = overrides.asked_of_layer(
+            given, expected.spec, tensors, batch_first, module, extras
+        )
+        return answer
+    dtypes, tensors = _under_autocast(expected.spec, tensors)
+    if not isinstance(input, PackedSequence):
+        return _run_padded(expected, tensors, batch_first, lengths, resets, return_states, dtypes)
+    ragged_checks.check_absent("lengths", lengths)
+    ragged_checks.check_absent("resets", resets)
+    return _run_packed(expected, tensors, return_states, dtypes)
+
+
+def _directly(plan: Plan, input: Any, hx: Any, weights: Sequence[Any], batch_first: bool) -> Any:
+    """What the layer or cell returns, by the short way; None if this call is none for it."""
+    if plan.direct is None or _torch.is_observed() or _torch.is_any_autocast_enabled():
+        return None
+    if _torch.is_profiled() or _torch.has_function_mode():  # which see no short way
+        return None
+    return plan.direct(
+        input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads()
+    )
+
+
+def _under_autocast(
+    spec: Spec, tensors: tuple[Any, Any, Any], *, one_step: bool = False
+) -> tuple[precision.Dtypes | None, tuple[Any, Any, Any]]:
+    """The dtypes of the outputs and the tensors to compute with; None and the same without it."""
+    if not _torch.is_any_autocast_enabled():
+        return None, tensors
+    dtypes = precision.under_autocast(spec, *tensors, one_step=one_step)
+    return dtypes, tensors if dtypes is None else precision.raised(tensors)
+
+
+def _runner(data: Tensor, dtypes: precision.Dtypes | None) -> Callable[..., Outputs]:
+    """What computes checked arguments: `fastrnn._autograd.ops.run`, or what stands in for it.
+
+    ``dtypes`` are those of the outputs, None for the one that all arguments have.
+    """
+    run = operators.run if operators.is_watched() else ops.run
+    if data.dtype in precision.REDUCED and not calls.takes_half(data):
+        dtypes = precision.Dtypes(data.dtype, data.dtype)
+    return run if dtypes is None else partial(precision.run, run, dtypes)
+
+
+def _run_padded(
+    expected: Expected,
+    tensors: tuple[Any, Any, Any],
+    batch_first: bool,
+    lengths: Any,
+    resets: Any,
+    return_states: bool,
+    dtypes: precision.Dtypes | None,
+) -> tuple[Any, ...]:
+    input, hx, weights = tensors
+    spec = expected.spec
+    rank = checks.check_rank(input, spec.cell, (2, 3))
+    h, c = state_checks.layer_states(spec.cell, hx, rank)
+    data = input
+    if rank == 2:
+        batch_first = False
+        data, h, c = (None if one is None else one.unsqueeze(1) for one in (input, h, c))
+    steps, batch = data.shape[1::-1] if batch_first else data.shape[:2]
+    checks.check_input(data, expected, weights, ValueError)
+    if h is not None:
+        state_checks.check_layer_states(spec, h, c, batch)
+    state_checks.check_devices(h, c, data)
+    if steps == 0:
+        raise RuntimeError("Expected sequence length to be larger than 0 in RNN; input has 0 steps")
+    state_checks.check_dtypes(h, c, data)
+    checks.check_weights(expected, weights, data)
+    check_kernels(data, spec)
+    if lengths is not None:
+        known = not operators.is_watched()
+        lengths = ragged_checks.check_lengths(lengths, steps, batch, data.device, known=known)
+    if resets is not None:
+        resets = ragged_checks.check_resets(resets, input.shape[:-1])
+        resets = resets.unsqueeze(1) if rank == 2 else resets.t() if batch_first else resets
+    y, h_n, c_n, h_all, c_all = _runner(data, dtypes)(
+        spec,
+        data,
+        h,
+        c,
+        weights,
+        batch_first=batch_first,
+        lengths=lengths,
+        resets=resets,
+        states=return_states,
+    )
+    if rank == 2:
+        y, h_n = y.squeeze(1), h_n.squeeze(1)
+        c_n, h_all, c_all = (None if s is None else s.squeeze(-2) for s in (c_n, h_all, c_all))
+    return as_returned(y, h_n, c_n, h_all, c_all)
+
+
+def _run_packed(
+    expected: Expected,
+    tensors: tuple[PackedSequence, Any, Any],
+    return_states: bool,
+    dtypes: precision.Dtypes | None,
+) -> tuple[Any, ...]:
+    packed, hx, weights = tensors
+    spec = expected.spec
+    data, batch_sizes, sorted_indices, unsorted_indices = packed
+    if operators.is_watched():  # the values are checked once they are known
+        batch = batch_of(data, hx, False, batch_sizes, sorted_indices)
+    else:
+        batch = ragged_checks.check_packed(data, batch_sizes, sorted_indices)
+    # torch's LSTM does not look at the dtype of a packed input before a matrix product fails.
+    mismatch = RuntimeError if spec.cell == "lstm" else ValueError
+    checks.check_input(data, expected, weights, mismatch)
+    h, c = state_checks.layer_states(spec.cell, hx, None)
+    if h is not None:
+        state_checks.check_layer_states(spec, h, c, batch)
+    state_checks.check_devices(h, c, data)
+    state_checks.check_dtypes(h, c, data)
+    checks.check_weights(expected, weights, data)
+    check_kernels(data, spec)
+    y, h_n, c_n, h_all, c_all = _runner(data, dtypes)(
+        spec,
+        data,
+        h,
+        c,
+        weights,
+        batch_sizes=batch_sizes.contiguous(),
+        row_index=None if sorted_indices is None else sorted_indices.contiguous(),
+        states=return_states,
+    )
+    output = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
+    return as_returned(output, h_n, c_n, h_all, c_all)
+
+
+def run_cell(
+    cell: str,
+    input: Any,
+    hx: Any,
+    given: tuple[Any, Any, Any, Any],
+    w_ch: Any = None,
+    variant: Variant | None = None,
+    sizes: tuple[int, int] | None = None,
+    module: torch.nn.Module | None = None,
+) -> Any:
+    """What `fastrnn.functional.lstm_cell`, ``gru_cell`` and ``rnn_cell`` do: (h', c') or h'.
+
+    ``given`` are w_ih, w_hh, b_ih and b_hh. ``sizes`` are the input_size and hidden_size that they
+    ought to have, for callers that know; those that they have are what counts.
+    """
+    weights = weights_of_cell(*given)
+    bias = len(weights) == len(given)
+    if variant is not None and variant.peephole:
+        weights = (*weights, w_ch)
+    traced = torch.compiler.is_dynamo_compiling()
+    make_plan = cell_plan.__wrapped__ if traced else cell_plan
+    plan = make_plan(cell, *(sizes or checks.cell_sizes_of(*given[:2])), bias, variant)
+    done = _directly(plan, input, hx, weights, False)
+    if done is not None:
+        return done
+    if asked := overrides.asked(input, hx, given):
+        own = (*given, w_ch)
+        return overrides.asked_of_cell(asked, plan.expected.spec, input, hx, own, module)
+    if sizes is not None:
+        plan = make_plan(cell, *checks.cell_sizes_of(*given[:2]), bias, variant)
+    expected = plan.expected
+    dtypes, tensors = _under_autocast(expected.spec, (input, hx, weights), one_step=True)
+    return _run_step(expected, tensors, dtypes)
+
+
+def _run_step(
+    expected: Expected, tensors: tuple[Any, Any, Any], dtypes: precision.Dtypes | None
+) -> Any:
+    input, hx, weights = tensors
+    spec = expected.spec
+    rank = checks.check_rank(input, spec.cell, (1, 2), "Cell")
+    h, c = state_checks.cell_states(spec.cell, hx, rank)
+    checks.check_cell_input(input, spec)
+    if h is not None:
+        state_checks.check_cell_states(spec, h, c, input)
+    checks.check_weights(expected, weights, input)
+    check_kernels(input, spec)
+    state_checks.check_devices(h, c, input)
+    state_checks.check_dtypes(h, c, input)
+    if not spec.hidden_size:
+        return _without_units(input, h, c, weights, spec)
+    data = input
+    if not spec.input_size:  # the engine gets a feature that is always zero
+        spec = spec_of_cell(spec.cell, 1, spec.hidden_size, spec.bias, spec.variant)
+        data, weights = pad(data, (0, 1)), (pad(weights[0], (0, 1)), *weights[1:])
+    if rank == 1:  # one sequence is a batch of one
+        data, h, c = (None if tensor is None else tensor[None] for tensor in (data, h, c))
+    h_next, _, c_next, _, _ = _runner(data, dtypes)(spec, data, h, c, weights)
+    if rank == 1:
+        h_next, c_next = h_next[0], None if c_next is None else c_next[0]
+    return h_next if c_next is None else (h_next, c_next)
+
+
+def _without_units(
+    data: Tensor, h: Tensor | None, c: Tensor | None, weights: Sequence[Tensor], spec: Spec
+) -> Any:
+    """What a cell returns where H = 0: empty as the gates are, and with their gradients."""
+    w_ih, w_hh, *vectors = weights
+    none = data.new_zeros((*data.shape[:-1], 0))
+    gates = linear(data, w_ih) + linear(none if h is None else h, w_hh)
+    for vector in vectors:
+        gates = gates + vector
+    return (gates, gates + (none if c is None else c)) if spec.has_cell_state else gates
