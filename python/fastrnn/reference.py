@@ -9,19 +9,26 @@ one, ``W_i`` and ``W_h`` the rows of ``w_ih`` and ``w_hh`` that belong to one ga
 sequences, I input features, H hidden units, P outputs of a projection, K = P or H, L layers, D =
 2 directions or 1, N rows of a packed batch.
 
-Every batch is computed as a packed one, so that one loop serves all: in a dense batch every
-sequence is active at every step, and one with ``lengths`` is packed first.
+Every batch is computed as a packed one, `fastrnn._call.rows`, so that one loop serves all: in a
+dense batch every sequence is active at every step, and one with ``lengths`` is packed first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from ._call.rows import (
+    as_rows,
+    forgetting,
+    in_sequence_order,
+    initial_states,
+    like_data,
+    padded,
+    stacked,
+)
 from ._call.spec import PLAIN, Outputs, Spec, Variant
 from ._call.weights import Weights, by_direction
 from .variants import own_activation, parse_activation
@@ -319,10 +326,10 @@ def rnn(
     """
     if lengths is not None:
         row_index = torch.sort(lengths, descending=True).indices
-    rows, sizes, batch = _as_rows(data, batch_first, batch_sizes, lengths, row_index)
+    rows, sizes, batch = as_rows(data, batch_first, batch_sizes, lengths, row_index)
     if resets is not None and row_index is not None:
         resets = resets.index_select(1, row_index)
-    initial = _initial_states(spec, rows, batch, hx, cx, row_index)
+    initial = initial_states(spec, rows, batch, hx, cx, row_index)
     finals = []
     everything = []
     for layer, of_layer in enumerate(by_direction(spec, weights)):
@@ -341,17 +348,17 @@ def rnn(
             outputs.append(torch.cat([step[0] for step in reached]))
             finals.append(final)
             if states:
-                everything.append(_stacked(reached, batch))
+                everything.append(stacked(reached, batch))
         rows = torch.cat(outputs, dim=-1)
         if spec.dropout and layer < spec.num_layers - 1:
             mask = masks[layer] if masks else dropout_mask(rows.shape, spec.dropout, rows)
             rows = rows * mask.reshape(rows.shape)
     place = None if row_index is None else torch.argsort(row_index)
-    h_n, c_n = _in_sequence_order(finals, place, dim=1)
-    h_all, c_all = _in_sequence_order(everything, place, dim=2)
+    h_n, c_n = in_sequence_order(finals, place, dim=1)
+    h_all, c_all = in_sequence_order(everything, place, dim=2)
     if lengths is None or place is None:
-        return _like_data(rows, data, batch_first), h_n, c_n, h_all, c_all
-    y = _padded(torch.split(rows, sizes), batch).index_select(1, place)
+        return like_data(rows, data, batch_first), h_n, c_n, h_all, c_all
+    y = padded(torch.split(rows, sizes), batch).index_select(1, place)
     return y.transpose(0, 1) if batch_first else y, h_n, c_n, h_all, c_all
 
 
@@ -362,79 +369,6 @@ def _part(bias: Tensor | None, gates: slice) -> Tensor | None:
 def _affine(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     product = x @ w.t()
     return product if b is None else product + b
-
-
-def _as_rows(
-    data: Tensor,
-    batch_first: bool,
-    batch_sizes: Tensor | None,
-    lengths: Tensor | None,
-    row_index: Tensor | None,
-) -> tuple[Tensor, list[int], int]:
-    """``data`` as packed rows [N, I] in order of time, the number of rows of each step, and B."""
-    if batch_sizes is not None:
-        sizes = batch_sizes.tolist()
-        return data, sizes, sizes[0]
-    steps = data.transpose(0, 1) if batch_first else data
-    T, B, _ = steps.shape
-    if lengths is None or row_index is None:
-        return steps.reshape(-1, data.shape[-1]), [B] * T, B
-    ends = lengths.tolist()
-    sizes = [sum(end > t for end in ends) for t in range(T)]
-    ordered = steps.index_select(1, row_index)
-    return torch.cat([step[:n] for step, n in zip(ordered, sizes, strict=True)]), sizes, B
-
-
-def _like_data(rows: Tensor, data: Tensor, batch_first: bool) -> Tensor:
-    """The inverse of `_as_rows` for the outputs."""
-    if data.dim() == 2:
-        return rows
-    if batch_first:
-        return rows.view(data.shape[1], data.shape[0], rows.shape[-1]).transpose(0, 1)
-    return rows.view(*data.shape[:2], rows.shape[-1])
-
-
-def _initial_states(
-    spec: Spec,
-    rows: Tensor,
-    batch: int,
-    hx: Tensor | None,
-    cx: Tensor | None,
-    row_index: Tensor | None,
-) -> list[Tensor]:
-    """h [L*D, B, K] and, for the LSTM, c [L*D, B, H], in the order of the packed rows."""
-    count = spec.num_layers * spec.directions
-    states = []
-    for state, width in zip((hx, cx), spec.widths, strict=False):
-        if state is None:
-            states.append(rows.new_zeros(count, batch, width))
-        else:
-            states.append(state if row_index is None else state.index_select(1, row_index))
-    return states
-
-
-def _padded(steps: Sequence[Tensor], batch: int) -> Tensor:
-    """[T, B, F] out of the active rows [n, F] of each step, zero where a row is not active."""
-    return torch.stack([pad(step, (0, 0, 0, batch - len(step))) for step in steps])
-
-
-def _stacked(reached: Sequence[tuple[Tensor, ...]], batch: int) -> tuple[Tensor, ...]:
-    """h [T, B, K] and, for the LSTM, c [T, B, H], out of the states after each step."""
-    return tuple(_padded(steps, batch) for steps in zip(*reached, strict=True))
-
-
-def _in_sequence_order(
-    states: Sequence[tuple[Tensor, ...]], place: Tensor | None, dim: int
-) -> tuple[Any, Any]:
-    """(h, c) out of those of every layer and direction; None for what there is not.
-
-    ``place`` [B] is the packed row of each sequence.
-    """
-    stacked = [torch.stack(state) for state in zip(*states, strict=True)]
-    if place is not None:
-        stacked = [state.index_select(dim, place) for state in stacked]
-    h, c, *_ = (*stacked, None, None)
-    return h, c
 
 
 def _one_direction(
@@ -453,7 +387,7 @@ def _one_direction(
     begun, keeps its state, and so holds its own final state when the loop is over.
     """
     steps = torch.split(rows, sizes)
-    forgets = None if resets is None else _forgets(resets, sizes, reverse)
+    forgets = None if resets is None else forgetting(resets, sizes, reverse)
     reached: list[tuple[Tensor, ...]] = []
     for t in sorted(range(len(sizes)), reverse=reverse):
         n = sizes[t]
@@ -464,19 +398,6 @@ def _one_direction(
         state = tuple(torch.cat([a, s[n:]]) for a, s in zip(new, state, strict=True))
         reached.append(new)
     return reached[::-1] if reverse else reached, state
-
-
-def _forgets(resets: Tensor, sizes: list[int], reverse: bool) -> Tensor:
-    """[T, B] bool, which rows a direction enters each step of with a state of zeros.
-
-    The reverse direction crosses the border before step t when it enters step t - 1. It has no
-    border to cross where a row ends.
-    """
-    if not reverse:
-        return resets
-    active = [torch.arange(resets.shape[1], device=resets.device) < n for n in sizes]
-    crossed = resets & torch.stack(active)
-    return torch.cat([crossed[1:], torch.zeros_like(crossed[:1])])
 
 
 def step(spec: Spec, x: Tensor, state: tuple[Tensor, ...], weights: Weights) -> tuple[Tensor, ...]:

@@ -1,0 +1,111 @@
+"""Every form of a batch as packed rows, and the way back: what `fastrnn.reference` computes over.
+
+Letters as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from .spec import Spec
+
+__all__ = [
+    "as_rows",
+    "forgetting",
+    "in_sequence_order",
+    "initial_states",
+    "like_data",
+    "padded",
+    "stacked",
+]
+
+
+def as_rows(
+    data: Tensor,
+    batch_first: bool,
+    batch_sizes: Tensor | None,
+    lengths: Tensor | None,
+    row_index: Tensor | None,
+) -> tuple[Tensor, list[int], int]:
+    """``data`` as packed rows [N, I] in order of time, the number of rows of each step, and B."""
+    if batch_sizes is not None:
+        sizes = batch_sizes.tolist()
+        return data, sizes, sizes[0]
+    steps = data.transpose(0, 1) if batch_first else data
+    T, B, _ = steps.shape
+    if lengths is None or row_index is None:
+        return steps.reshape(-1, data.shape[-1]), [B] * T, B
+    ends = lengths.tolist()
+    sizes = [sum(end > t for end in ends) for t in range(T)]
+    ordered = steps.index_select(1, row_index)
+    return torch.cat([step[:n] for step, n in zip(ordered, sizes, strict=True)]), sizes, B
+
+
+def like_data(rows: Tensor, data: Tensor, batch_first: bool) -> Tensor:
+    """The inverse of `as_rows` for the outputs."""
+    if data.dim() == 2:
+        return rows
+    if batch_first:
+        return rows.view(data.shape[1], data.shape[0], rows.shape[-1]).transpose(0, 1)
+    return rows.view(*data.shape[:2], rows.shape[-1])
+
+
+def initial_states(
+    spec: Spec,
+    rows: Tensor,
+    batch: int,
+    hx: Tensor | None,
+    cx: Tensor | None,
+    row_index: Tensor | None,
+) -> list[Tensor]:
+    """h [L*D, B, K] and, for the LSTM, c [L*D, B, H], in the order of the packed rows."""
+    count = spec.num_layers * spec.directions
+    states = []
+    for state, width in zip((hx, cx), spec.widths, strict=False):
+        if state is None:
+            states.append(rows.new_zeros(count, batch, width))
+        else:
+            states.append(state if row_index is None else state.index_select(1, row_index))
+    return states
+
+
+def padded(steps: Sequence[Tensor], batch: int) -> Tensor:
+    """[T, B, F] out of the active rows [n, F] of each step, zero where a row is not active."""
+    return torch.stack([pad(step, (0, 0, 0, batch - len(step))) for step in steps])
+
+
+def stacked(reached: Sequence[tuple[Tensor, ...]], batch: int) -> tuple[Tensor, ...]:
+    """h [T, B, K] and, for the LSTM, c [T, B, H], out of the states after each step."""
+    return tuple(padded(steps, batch) for steps in zip(*reached, strict=True))
+
+
+def in_sequence_order(
+    states: Sequence[tuple[Tensor, ...]], place: Tensor | None, dim: int
+) -> tuple[Any, Any]:
+    """(h, c) out of those of every layer and direction; None for what there is not.
+
+    ``place`` [B] is the packed row of each sequence.
+    """
+    stacked = [torch.stack(state) for state in zip(*states, strict=True)]
+    if place is not None:
+        stacked = [state.index_select(dim, place) for state in stacked]
+    h, c, *_ = (*stacked, None, None)
+    return h, c
+
+
+def forgetting(resets: Tensor, sizes: list[int], reverse: bool) -> Tensor:
+    """[T, B] bool, which rows a direction enters each step of with a state of zeros.
+
+    The reverse direction crosses the border before step t when it enters step t - 1. It has no
+    border to cross where a row ends.
+    """
+    if not reverse:
+        return resets
+    active = [torch.arange(resets.shape[1], device=resets.device) < n for n in sizes]
+    crossed = resets & torch.stack(active)
+    return torch.cat([crossed[1:], torch.zeros_like(crossed[:1])])

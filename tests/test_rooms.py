@@ -1,0 +1,180 @@
+"""The house keeps its order: imports go down, and files, functions and signatures stay small."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "python" / "fastrnn"
+IMPORTS = (ast.Import, ast.ImportFrom)
+
+ROOMS = (
+    ("_torch", "_core", "_cuda"),
+    ("_call",),
+    ("variants",),
+    ("reference",),
+    ("_engine", "isa"),
+    ("_autograd",),
+    ("_layers", "functional"),
+    ("_interop", "onnx"),
+    ("", "__main__", "_info", "spec", "modules"),
+)
+"""From the ground up, by the first part of a module's name; the last is the door, "" the package.
+
+A module imports from its own room and from those below.
+"""
+
+FLOOR = {name: floor for floor, names in enumerate(ROOMS) for name in names}
+
+UPWARDS_STILL = {
+    # What backward reads of a call is told by the engine, once its backends are protocols.
+    ("_engine.calls", "_autograd.saved"),
+}
+CIRCLE_STILL = {
+    # The class of CUDA calls derives from that of calls, which looks it up.
+    "_engine.calls",
+    *(f"_engine.cuda.{name}" for name in ("call", "passes", "forward", "backward")),
+}
+LONG_FILES_STILL = {
+    # To be split by what they promise.
+    "tests/test_benchmarks.py",
+    "tests/test_modules.py",
+}
+POSITIONAL_STILL = {
+    # They take the arguments of a call one by one until those have names.
+    ("python/fastrnn/_engine/calls.py", "backward"),
+    ("python/fastrnn/_engine/cuda/call.py", "backward"),
+}
+
+
+@cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+def files_in(*folders: str, endings: tuple[str, ...] = (".py",)) -> list[Path]:
+    found = [file for folder in folders for file in sorted((ROOT / folder).rglob("*"))]
+    files = [file for file in found if file.suffix in endings]
+    assert files
+    return files
+
+
+def from_root(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+def module_of(file: Path) -> str:
+    """A module's name within the package; "" is the package."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(file): file for file in files_in("python", endings=(".py", ".pyi"))}
+
+
+def imports_of(module: str) -> Iterator[str]:
+    """The modules of the package that one imports, be it within a function."""
+    inner = MODULES[module].name != "__init__.py"
+    package = module.split(".")[:-1] if inner else module.split(".")
+    for node in ast.walk(parsed(MODULES[module])):
+        names = [alias.name for alias in getattr(node, "names", ()) if isinstance(node, IMPORTS)]
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [part for part in package[: len(package) + 1 - node.level] if part]
+            base += node.module.split(".") if node.module else []
+            for name in names:
+                found = ".".join([*base, name])
+                yield found if found in MODULES else ".".join(base)
+        else:
+            given = [node.module or ""] if isinstance(node, ast.ImportFrom) else names
+            assert not any(name.split(".")[0] == "fastrnn" for name in given), module
+
+
+def floor_of(module: str) -> int:
+    return FLOOR[module.split(".")[0]]
+
+
+def test_imports_only_go_down() -> None:
+    upwards = {
+        (module, imported)
+        for module in MODULES
+        for imported in imports_of(module)
+        if floor_of(imported) > floor_of(module)
+    }
+    assert upwards == UPWARDS_STILL
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    reached = {module: set(imports_of(module)) for module in MODULES if module}
+    for between in reached:
+        for others in reached.values():
+            if between in others:
+                others |= reached[between]
+    assert {module for module, others in reached.items() if module in others} == CIRCLE_STILL
+
+
+def undocumented_of_torch(file: Path) -> Iterator[str]:
+    for node in ast.walk(parsed(file)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            names = [ast.unparse(node)]
+        for name in names:
+            root, *parts = name.split(".")
+            if root == "torch" and any(part[0] == "_" and part[1] != "_" for part in parts):
+                yield name
+
+
+def test_one_module_alone_knows_names_that_torch_does_not_document() -> None:
+    found = {file: set(undocumented_of_torch(file)) for file in files_in("python")}
+    assert [module_of(file) for file, names in found.items() if names] == ["_torch"]
+
+
+def test_no_file_is_too_long_to_be_read_at_once() -> None:
+    files = files_in(
+        *("python", "csrc", "tests", "benchmarks"),
+        endings=(".py", ".pyi", ".cpp", ".h", ".cu", ".cuh"),
+    )
+    too_long = {from_root(file) for file in files if len(file.read_text().splitlines()) > 420}
+    assert too_long == LONG_FILES_STILL
+
+
+def functions_in(*folders: str) -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for file in files_in(*folders):
+        for node in ast.walk(parsed(file)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield file, node
+
+
+def lines_of(node: ast.stmt) -> int:
+    assert node.end_lineno is not None
+    return node.end_lineno - node.lineno + 1
+
+
+def test_no_function_is_too_long_to_be_understood_at_once() -> None:
+    """Docstrings are not counted."""
+    too_long = set()
+    for file, function in functions_in("python", "tests", "benchmarks", "examples"):
+        documented = ast.get_docstring(function) is not None
+        lines = lines_of(function) - (lines_of(function.body[0]) if documented else 0)
+        if lines > 60:
+            too_long.add((from_root(file), function.name))
+    assert not too_long
+
+
+def test_no_function_has_more_positional_parameters_than_one_can_tell_apart() -> None:
+    too_many = {
+        (from_root(file), function.name)
+        for file, function in functions_in("python")
+        if len([one for one in _positional(function) if one.arg not in ("self", "cls", "ctx")]) > 10
+    }
+    assert too_many == POSITIONAL_STILL
+
+
+def _positional(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg]:
+    return function.args.posonlyargs + function.args.args
