@@ -13,14 +13,14 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import fastrnn
 from fastrnn._call import checks
-from fastrnn._engine import calls
+from fastrnn._engine import cpu
 
 
 @pytest.fixture
 def elsewhere() -> Iterator[None]:
     """Meta stands for any device that the arguments are not on."""
     checks.layer_plan.cache_clear()
-    calls._kept_of_sixteen.cache_clear()
+    cpu._kept_of_sixteen.cache_clear()
     torch.set_default_device("meta")
     yield
     torch.set_default_device(None)

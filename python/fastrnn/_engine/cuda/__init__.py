@@ -5,7 +5,7 @@ Everything around it is torch's: memory, the products that have no recurrence in
 the gradients of x, W and b), dropout. Nothing here waits for the device, and what a kernel needs to
 know of a batch (lengths, resets) it reads there; so a call can be captured in a CUDA graph.
 
-- ``call.py``: `CudaCall`, which takes the place of `calls.Call`; how a batch is laid out.
+- ``backend.py``: what the rest of the package sees. ``placement.py``: where a batch lies.
 - ``forward.py``, ``backward.py``: the two passes, layer by layer. ``passes.py``: what they share.
 - ``engine.py``: the extension in torch's terms: precisions, streams, cells.
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..._call.arguments import Arguments
 from ..._call.spec import Spec
 from .. import cuda
 from .engine import layout_of, precision_of, stream_of, sum_dtype
+from .placement import Placement
 
-if TYPE_CHECKING:
-    from .call import CudaCall
-
-__all__ = ["Kept", "Pass", "Weights", "weights_of"]
+__all__ = ["Pass", "Pieces", "Weights", "weights_of"]
 
 
 @dataclass
@@ -41,7 +40,7 @@ def weights_of(spec: Spec, flat: Sequence[Any]) -> list[Weights]:
     ]
 
 
-class Kept:
+class Pieces:
     """What forward leaves for backward: tensors of rows, pieces of one block of bytes.
 
     For each direction of each layer ``gates`` [rows, G*H] and, where the cell has them, ``extra``
@@ -86,17 +85,20 @@ class Kept:
 class Pass:
     """One call in one direction of differentiation, and the tensors that it has throughout."""
 
-    def __init__(self, call: CudaCall, data: Tensor, weights: Sequence[Any]) -> None:
-        self.call, self.spec = call, call.spec
-        self.data = call.prepared(data.resolve_neg())
+    def __init__(self, placement: Placement, arguments: Arguments) -> None:
+        self.placement, self.spec = placement, placement.spec
+        self.masks = arguments.masks
+        self.data = data = placement.prepared(arguments.data.resolve_neg())
         self.out = self.spec.proj_size or self.spec.hidden_size
-        self.weights = weights_of(self.spec, [w.resolve_neg().contiguous() for w in weights])
+        self.weights = weights_of(
+            self.spec, [w.resolve_neg().contiguous() for w in arguments.weights]
+        )
         self.engine = cuda.extension()
         self.layout = layout_of(self.spec)
         self.precision, self.stream = precision_of(data.dtype), stream_of(data)
-        self.sequence, self.shape = call.sequence(), call.layer_shape()
+        self.sequence, self.shape = placement.sequence(), placement.layer_shape()
         self.sums = sum_dtype(data.dtype)
-        self.kept = Kept(self.spec, data.dtype, data.shape[:-1].numel())
+        self.kept = Pieces(self.spec, data.dtype, data.shape[:-1].numel())
 
     def address(self, tensor: Tensor | None) -> int:
         return 0 if tensor is None else tensor.data_ptr()

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._call.layout import SINGLE, Layout, joined
+from .._call.arguments import Arguments, Layout, joined
 from .._call.precision import full_precision
 from .._call.spec import GATES, Spec
 from .walk import Walk
@@ -44,7 +44,7 @@ class Samples:
 
     layout: Layout
     count: int
-    tensors: Sequence[Any]
+    arguments: Arguments
     h_all: Tensor
     c_all: Tensor
     d_outputs: Sequence[Tensor | None]
@@ -56,7 +56,7 @@ class Samples:
     @property
     def of_directions(self) -> list[Sequence[Tensor]]:
         """The weights of each direction."""
-        weights = self.tensors[SINGLE : self.layout.weights_end]
+        weights = self.arguments.weights
         count = len(weights) // (2 if self.spec.bidirectional else 1)
         return [weights[first : first + count] for first in range(0, len(weights), count)]
 
@@ -75,7 +75,7 @@ class Samples:
 
 @full_precision()
 def gradients(
-    samples: Samples, pull_back: Callable[[Layout, Sequence[Any]], Sequence[Tensor]]
+    samples: Samples, pull_back: Callable[[Layout, Arguments], Sequence[Tensor]]
 ) -> list[Tensor]:
     """The gradients that the layout needs, with the samples first in those of the weights.
 
@@ -96,17 +96,18 @@ def gradients(
     return found
 
 
-def _equivalent(samples: Samples) -> tuple[Layout, list[Any]]:
+def _equivalent(samples: Samples) -> tuple[Layout, Arguments]:
     """The layout and the tensors of the layer with the identity as its W_ih."""
-    layout, tensors, own = samples.layout, samples.tensors, samples.of_directions
-    data = tensors[0]
+    layout, arguments, own = samples.layout, samples.arguments, samples.of_directions
+    data = arguments.data
     products = joined([data @ w_ih.t() for w_ih, *_ in own], -1)
     width = products.shape[-1]
     identities = torch.eye(width, dtype=data.dtype, device=data.device).chunk(len(own))
     weights = [w for one, (_, *rest) in zip(identities, own, strict=True) for w in (one, *rest)]
     needed = (True, *layout.needed[1:3], *(False for _ in weights))
     spec = replace(layout.spec, input_size=width)
-    return replace(layout, spec=spec, needed=needed), [products, *tensors[1:SINGLE], *weights]
+    wide = replace(layout, spec=spec, needed=needed)
+    return wide, arguments._replace(data=products, weights=weights)
 
 
 class _Direction:
@@ -116,7 +117,7 @@ class _Direction:
         self.samples = samples
         self.number = number
         self.spec = spec = samples.spec
-        data, hx, cx, _, _, lengths, resets = samples.tensors[:SINGLE]
+        data, hx, cx, _, _, lengths, resets, *_ = samples.arguments
         reverse = spec.variant.reverse or number == 1
         self.walk = Walk(data, lengths, resets, reverse=reverse)
         self.x = data

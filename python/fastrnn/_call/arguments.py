@@ -1,0 +1,213 @@
+"""A call as data: its tensors by name, what else it consists of, and what it returns.
+
+Operators and autograd functions take tensors in one flat order: data, hx, cx, batch_sizes,
+row_index, lengths, resets, the weights, the masks. `Arguments` has them by name, and the way from
+one to the other is here alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .spec import Outputs, Spec, from_flat, to_flat
+
+__all__ = [
+    "ASK",
+    "SINGLE",
+    "Arguments",
+    "Layout",
+    "as_returned",
+    "batch_of",
+    "is_single_step",
+    "joined",
+    "present",
+    "rows_of",
+    "save",
+    "save_present",
+    "saved_by",
+    "steps_of",
+    "taken_apart",
+]
+
+SINGLE = 7
+"""Tensors of a call before the lists of weights and of masks."""
+
+ASK = -1
+"""In the place of an operator's ``batch``: as many as its tensors have."""
+
+
+class Arguments(NamedTuple):
+    """The tensors of a call, as `fastrnn.reference.rnn` describes them; None for what is not."""
+
+    data: Any
+    hx: Any
+    cx: Any
+    batch_sizes: Any
+    row_index: Any
+    lengths: Any
+    resets: Any
+    weights: Sequence[Any]
+    masks: Sequence[Any]
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """Those that may have gradients: data, hx, cx and the weights."""
+        return (self.data, self.hx, self.cx, *self.weights)
+
+    def with_inputs(self, inputs: Iterable[Any]) -> Arguments:
+        """The same call of other `inputs`."""
+        data, hx, cx, *weights = inputs
+        return self._replace(data=data, hx=hx, cx=cx, weights=weights)
+
+    @property
+    def flat(self) -> tuple[Any, ...]:
+        """All tensors in one order."""
+        return (*self[:SINGLE], *self.weights, *self.masks)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a call consists of besides its tensors.
+
+    ``needed`` says for data, hx, cx and the weights which gradients backward is to compute.
+    """
+
+    spec: Spec
+    batch: int
+    batch_first: bool
+    states: bool
+    num_weights: int
+    needed: tuple[bool, ...] = ()
+
+    @property
+    def weights_end(self) -> int:
+        return SINGLE + self.num_weights
+
+    @property
+    def trained(self) -> tuple[int, ...]:
+        """Where those tensors stand in the flat order that may have gradients."""
+        return (0, 1, 2, *range(SINGLE, self.weights_end))
+
+    def named(self, flat: Sequence[Any]) -> Arguments:
+        """The tensors by name, out of the flat order."""
+        end = self.weights_end
+        return Arguments._make((*flat[:SINGLE], flat[SINGLE:end], flat[end:]))
+
+    def of_operator(self, arguments: Arguments) -> tuple[Any, ...]:
+        """The arguments of an operator."""
+        return (
+            *arguments[:SINGLE],
+            list(arguments.weights),
+            list(arguments.masks),
+            self.batch,
+            self.batch_first,
+            self.states,
+            *to_flat(self.spec),
+        )
+
+
+def taken_apart(of_operator: Sequence[Any]) -> tuple[Layout, Arguments]:
+    """The layout and the tensors of an operator's arguments."""
+    *single, weights, masks, batch, batch_first, states = of_operator[: SINGLE + 5]
+    if isinstance(batch, int) and batch == ASK:
+        data, hx, _, batch_sizes, row_index, *_ = single
+        batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
+    spec = from_flat(of_operator[SINGLE + 5 :])
+    layout = Layout(spec, batch, batch_first, states, len(weights))
+    # AOTInductor has None for an empty list.
+    return layout, Arguments._make((*single, weights, masks or ()))
+
+
+def present(spec: Spec, states: bool, single_step: bool, of_outputs: Sequence[Any]) -> Outputs:
+    """What belongs to the outputs of a call; None for those that it has not.
+
+    h_n of a single step is y, and none of its own.
+    """
+    y, h_n, c_n, h_all, c_all = of_outputs[:5]
+    has_cell_state = spec.cell == "lstm"
+    return Outputs(
+        y,
+        None if single_step else h_n,
+        c_n if has_cell_state else None,
+        h_all if states else None,
+        c_all if states and has_cell_state else None,
+    )
+
+
+def as_returned(
+    y: Any, h_n: Tensor, c_n: Tensor | None, h_all: Tensor | None, c_all: Tensor | None
+) -> tuple[Any, ...]:
+    """The outputs in torch's form: states are pairs, or h alone where there is no c."""
+    final = h_n if c_n is None else (h_n, c_n)
+    if h_all is None:
+        return y, final
+    return y, final, h_all if c_all is None else (h_all, c_all)
+
+
+def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """One after the other; no copy of one that is alone."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
+
+
+def is_single_step(data: Tensor, batch_sizes: Tensor | None) -> bool:
+    return batch_sizes is None and data.dim() == 2
+
+
+def steps_of(data: Tensor, batch_first: bool, batch_sizes: Tensor | None) -> int:
+    if batch_sizes is not None:
+        return batch_sizes.shape[0]
+    return data.shape[1 if batch_first else 0]
+
+
+def batch_of(
+    data: Tensor,
+    hx: Any,
+    batch_first: bool,
+    batch_sizes: Tensor | None,
+    row_index: Tensor | None,
+) -> int:
+    """B, of a packed batch from a shape if any tells it: its sizes are values, not shapes."""
+    if batch_sizes is None:
+        return data.shape[0 if batch_first or data.dim() == 2 else 1]
+    if row_index is not None:
+        return row_index.shape[0]
+    state = hx[0] if isinstance(hx, (tuple, list)) else hx
+    batch: int = int(batch_sizes[0]) if state is None else state.shape[1]
+    return batch
+
+
+def rows_of(data: Tensor) -> int:
+    """How many rows there are at the most; with lengths they are a value and not a shape."""
+    return data.shape[0] if data.dim() == 2 else data.shape[0] * data.shape[1]
+
+
+def save(ctx: Any, layout: Layout, tensors: Sequence[Any], kept: Tensor) -> None:
+    """Everything that backward will need."""
+    ctx.layout = layout
+    ctx.set_materialize_grads(False)
+    save_present(ctx, (kept, *tensors))
+
+
+def save_present(ctx: Any, tensors: Sequence[Tensor | None]) -> None:
+    """Save for backward what is there, and where: `saved_by` has the rest as None again.
+
+    Whoever draws a graph, as torchviz does, takes a node's ``saved_tensors`` to be tensors.
+    """
+    present = [tensor for tensor in tensors if tensor is not None]
+    everything = len(present) == len(tensors)
+    ctx.is_present = None if everything else [tensor is not None for tensor in tensors]
+    ctx.save_for_backward(*present)
+
+
+def saved_by(ctx: Any) -> tuple[Any, ...]:
+    """What `save_present` was given."""
+    saved: tuple[Any, ...] = ctx.saved_tensors  # unpacked at every access
+    if ctx.is_present is None:
+        return saved
+    present = iter(saved)
+    return tuple([next(present) if there else None for there in ctx.is_present])
