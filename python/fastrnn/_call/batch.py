@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -113,19 +114,19 @@ class Batch:
             return (self.rows,)
         return self.T, self.B
 
-    @property
+    @cached_property
     def state_shapes(self) -> list[tuple[int, ...]]:
         """Of h and c, which a single step has without a dimension of layers."""
         before = () if self.single_step else (self.spec.num_layers * self.directions,)
         widths = (self.spec.proj_size or self.spec.hidden_size, self.spec.hidden_size)
         return [(*before, self.B, width) for width in widths]
 
-    @property
+    @cached_property
     def input_shapes(self) -> list[tuple[int, ...]]:
         """Of data, hx, cx and the weights."""
         return [tuple(self.data_shape), *self.state_shapes, *shapes_of_weights(self.spec)]
 
-    @property
+    @cached_property
     def output_shapes(self) -> Outputs:
         """None for an output that there is not, or that is y."""
         h, c = self.state_shapes
