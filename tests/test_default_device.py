@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import fastrnn
-from fastrnn._engine import calls
+from fastrnn._engine import cpu
 from fastrnn._layers import plan
 
 
@@ -20,7 +20,7 @@ from fastrnn._layers import plan
 def elsewhere() -> Iterator[None]:
     """Meta stands for any device that the arguments are not on."""
     plan.layer_plan.cache_clear()
-    calls._kept_of_sixteen.cache_clear()
+    cpu._kept_of_sixteen.cache_clear()
     torch.set_default_device("meta")
     yield
     torch.set_default_device(None)

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from ._autograd import operators  # noqa: F401  (defines torch.ops.fastrnn)
-from ._call.layout import SINGLE, taken_apart
+from ._call.arguments import taken_apart
 from ._call.spec import CELLS
 from ._call.weights import Weights, by_direction
 from ._interop.onnx_layout import (
@@ -83,16 +83,14 @@ class _Recurrence:
 
     def __init__(self, op: Any, arguments: Sequence[Any]) -> None:
         layout, tensors = taken_apart(arguments)
+        self.data, self.hx, self.cx, self.batch_sizes, _, self.lengths, self.resets, *_ = tensors
         self.op = op
         self.spec = layout.spec
         self.directions = layout.spec.directions
         self.batch_first = layout.batch_first
         self.states = layout.states
-        self.data, self.hx, self.cx, self.batch_sizes, _, self.lengths, self.resets = tensors[
-            :SINGLE
-        ]
-        self.weights = by_direction(layout.spec, tensors[SINGLE : layout.weights_end])
-        self.masks = tensors[layout.weights_end :]
+        self.weights = by_direction(layout.spec, tensors.weights)
+        self.masks = tensors.masks
         self.single_step = len(self.data.shape) == 2
         self._refuse_what_onnx_lacks()
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ._call.dropout import dropout_mask
 from ._call.rows import (
     as_rows,
     forgetting,
@@ -251,30 +252,6 @@ def rnn_step(
     return activation(nonlinearity, _clipped(a, variant))
 
 
-def dropout_mask(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
-    """The mask that ``torch.nn`` multiplies one layer's output by, drawn from torch's generator.
-
-    The generator is left where torch leaves it, so that equal seeds give equal masks; for ``p = 1``
-    torch draws nothing, and nor does this.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        (T, B, D*K), or (N, D*K) for a packed batch.
-    p : float
-        Probability of a zero.
-    like : Tensor
-        Gives dtype and device.
-
-    Returns
-    -------
-    Tensor of that shape
-        0 with probability p, else 1 / (1 - p).
-    """
-    mask = like.new_empty(tuple(shape))
-    return mask.zero_() if p == 1 else mask.bernoulli_(1 - p).div_(1 - p)
-
-
 def rnn(
     spec: Spec,
     data: Tensor,
@@ -290,7 +267,7 @@ def rnn(
     states: bool = False,
     masks: Sequence[Tensor] | None = None,
 ) -> Outputs:
-    """A stack of layers over whole sequences; the contract of ``ops.run``.
+    """A stack of layers over whole sequences; the contract of ``eager.run``.
 
     Parameters
     ----------
@@ -357,9 +334,9 @@ def rnn(
     h_n, c_n = in_sequence_order(finals, place, dim=1)
     h_all, c_all = in_sequence_order(everything, place, dim=2)
     if lengths is None or place is None:
-        return like_data(rows, data, batch_first), h_n, c_n, h_all, c_all
+        return Outputs(like_data(rows, data, batch_first), h_n, c_n, h_all, c_all)
     y = padded(torch.split(rows, sizes), batch).index_select(1, place)
-    return y.transpose(0, 1) if batch_first else y, h_n, c_n, h_all, c_all
+    return Outputs(y.transpose(0, 1) if batch_first else y, h_n, c_n, h_all, c_all)
 
 
 def _part(bias: Tensor | None, gates: slice) -> Tensor | None:

@@ -27,7 +27,7 @@ def main() -> None:
     spec = find_spec("fastrnn._cuda")
     assert spec is not None, cuda.HOW_TO_BUILD
     assert spec.origin is not None
-    asked = cuda.architectures().split()
+    asked = cuda.extension().architectures.split()
     check_architectures(cuobjdump, spec.origin, asked)
     check_kernels(cuobjdump, spec.origin, sum(name.endswith("-real") for name in asked))
     check_libraries(spec.origin)

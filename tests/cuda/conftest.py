@@ -5,29 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
-from typing import Any
 from unittest import mock
 
 import emulated
 import pytest
 from devices import products, why_no_gpu
-from torch import Tensor
 
-from fastrnn._engine import calls, cuda
+from fastrnn._engine import backend, cuda
 from fastrnn._engine.cuda import passes
-from fastrnn._engine.cuda.call import CudaCall
-from fastrnn._layers import run
 
 
 @cache
 def _emulation() -> ModuleType:
     return emulated.load()
-
-
-# Where torch's compiler looks in, there have to be functions and no mocks of them.
-def _no_short_way(*arguments: Any) -> None: ...
-def _takes_half(data: Tensor) -> bool:
-    return True
 
 
 @pytest.fixture
@@ -40,9 +30,7 @@ def emulation() -> Iterator[str]:
     with (
         mock.patch.object(cuda, "extension", return_value=module),
         mock.patch.object(passes, "stream_of", return_value=module.Stream(0, 0)),
-        mock.patch.object(calls, "call_type", return_value=CudaCall),
-        mock.patch.object(run, "_directly", _no_short_way),
-        mock.patch.object(calls, "takes_half", _takes_half),
+        backend.using("cuda"),
     ):
         yield "cpu"
 

@@ -62,7 +62,7 @@ def test_a_cuda_tensor_without_the_kernels_is_told_how_to_get_them():
 @pytest.mark.usefixtures("not_built")
 def test_the_extension_itself_says_so_too():
     with pytest.raises(ImportError, match="FASTRNN_CUDA=ON pip install"):
-        cuda.architectures()
+        cuda.extension()
 
 
 def test_another_device_is_refused_by_name():

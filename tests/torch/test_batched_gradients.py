@@ -14,7 +14,7 @@ from torch.func import vmap
 from torch.nn.utils.rnn import PackedSequence
 
 import fastrnn
-from fastrnn._autograd import transformations
+from fastrnn._autograd import vmap as rule
 
 F64 = torch.float64
 pytestmark = [  # torch's own affairs
@@ -155,7 +155,7 @@ def test_a_jacobian_is_a_few_calls_and_not_one_for_each_element(
 
     monkeypatch.setattr(torch.ops.fastrnn, "recurrence_backward", noted)
     functional.jacobian(lambda x: layer(x)[0], x, vectorize=True)  # type: ignore[no-untyped-call]
-    whole = transformations.SAMPLES_AT_ONCE
+    whole = rule.SAMPLES_AT_ONCE
     assert rows == [2 * whole, 2 * (10 * 2 * 4 - whole)]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import fastrnn
 from fastrnn import isa
-from fastrnn._engine import calls
+from fastrnn._engine import cpu
 from fastrnn._layers import run
 from fastrnn._layers.plan import layer_plan
 
@@ -67,11 +67,11 @@ def test_a_graph_keeps_enough_for_every_instruction_set(kind: str) -> None:
     sizes = set()
     for name in ISAS:
         with isa.force(name):
-            calls._kept_of_sixteen.cache_clear()
+            cpu._kept_of_sixteen.cache_clear()
             spec = layer_plan(
                 kind.lower().replace("rnn", "rnn_tanh"), 16, 33, 0, 1, True, False, 0.0
             ).expected.spec
-            sizes.add(calls.kept_bytes(spec, torch.empty(23, 9, 16), 207, False))
+            sizes.add(cpu.BACKEND.kept_bytes(spec, torch.float32, 207, False))
     assert len(sizes) == 1
 
 

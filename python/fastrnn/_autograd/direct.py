@@ -1,12 +1,12 @@
 """The short way of plain calls: from torch's tensors to the engine without Python between.
 
 The engine reads them through DLPack's C interface (torch 2.10 or later). A plain call takes less
-than half of the time of one through `fastrnn._autograd.ops`. What is not plain is left to that.
+than half of the time of one through `fastrnn._autograd.eager`. What is not plain is left to that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from .. import _core, _torch
-from .._call.layout import saved_by
-from .._call.spec import Spec
-from .._engine import native
-from .._engine.calls import Call
+from .._call.arguments import Arguments, saved_by
+from .._call.batch import Batch
+from .._call.spec import Outputs, Spec
+from .._engine import cpu, native
+from .._engine.backend import Kept
 from . import saved, wrapped
 
 __all__ = ["make_direct"]
@@ -39,7 +40,7 @@ def make_direct(spec: Spec, one_step: bool = False) -> Callable[..., Any] | None
         spec.hidden_size,
         spec.proj_size,
         spec.num_layers,
-        2 if spec.bidirectional else 1,
+        spec.directions,
         spec.bias,
         variant,
         one_step,
@@ -57,7 +58,7 @@ def make_direct(spec: Spec, one_step: bool = False) -> Callable[..., Any] | None
 class _Recurrence(torch.autograd.Function):
     """A node for what the engine has computed already.
 
-    What backward reads is saved as in `fastrnn._autograd.ops`.
+    What backward reads is saved as in `fastrnn._autograd.eager`.
     """
 
     @staticmethod
@@ -71,7 +72,7 @@ class _Recurrence(torch.autograd.Function):
         ctx.spec, ctx.recorded = spec, recorded
         ctx.set_materialize_grads(False)
         *inputs, kept = tensors
-        unread = saved.unread(spec, recorded.steps == 1, ctx.needs_input_grad[3:-1])
+        unread = cpu.unread(spec, recorded.steps == 1, ctx.needs_input_grad[3:-1])
         saved.save(ctx, inputs, unread, (kept,))
         if _torch.packs_saved_tensors():
             recorded.forget_origins()
@@ -100,8 +101,17 @@ def _the_long_way(
     *inputs, kept = tensors
     dtype = _DTYPES[recorded.plan.dtype]
     like_data = torch.empty((), dtype=dtype, device="cpu").expand(recorded.sizes)
-    call = Call(ctx.spec, like_data, recorded.batch_first)
-    call.plan = recorded.plan
+    batch = Batch(ctx.spec, like_data, batch_first=recorded.batch_first)
     origins = [None if one is None else saved.Origin(*one) for one in recorded.origins]
-    inputs = saved.recall(ctx, call, inputs, origins, _torch.any_wrapped(d_outputs))
-    return wrapped.gradients(call, inputs, [kept], needed, d_outputs)
+    anew = _torch.any_wrapped(d_outputs)
+    data, hx, cx, *weights = saved.recall(ctx, batch, inputs, origins, anew)
+    arguments = Arguments(data, hx, cx, None, None, None, None, weights, ())
+    d = _named(batch, d_outputs)
+    return wrapped.gradients(cpu.BACKEND, batch, arguments, Kept(kept, recorded.plan), d, needed)
+
+
+def _named(batch: Batch, of_outputs: Sequence[Any]) -> Outputs:
+    """What belongs to the outputs of the short way, which has none of those that there are not."""
+    y, *rest = of_outputs
+    h_n = None if batch.single_step else rest.pop(0)
+    return Outputs(y, h_n, rest[0] if rest else None, None, None)

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from .. import _torch
-from .._call.layout import SINGLE, Layout, rows_of, taken_apart
+from .._call.arguments import Arguments, Layout, rows_of, taken_apart
 from .._call.weights import by_direction
 
 __all__ = ["backward_flops", "forward_flops", "register"]
@@ -34,17 +34,17 @@ _PER_PRODUCT = 2
 """A multiplication and an addition."""
 
 
-def forward_flops(layout: Layout, tensors: Sequence[Any]) -> int:
+def forward_flops(layout: Layout, arguments: Arguments) -> int:
     """Operations of a call that computes the outputs."""
-    rows, _ = _rows(layout, tensors)
-    return _PER_PRODUCT * rows * sum(map(_elements, tensors[SINGLE : layout.weights_end]))
+    rows, _ = _rows(layout, arguments)
+    return _PER_PRODUCT * rows * sum(map(_elements, arguments.weights))
 
 
-def backward_flops(layout: Layout, tensors: Sequence[Any], needed: Sequence[bool]) -> int:
+def backward_flops(layout: Layout, arguments: Arguments, needed: Sequence[bool]) -> int:
     """Operations of a call that computes the gradients that are ``needed``: see `Layout`."""
-    rows, first = _rows(layout, tensors)
+    rows, first = _rows(layout, arguments)
     of_data, of_hx, of_cx, *of_weights = needed
-    elements = [_elements(weight) for weight in tensors[SINGLE : layout.weights_end]]
+    elements = [_elements(weight) for weight in arguments.weights]
     wanted = of_data  # the gradient of the layer's input
     products = rows * sum(compress(elements, of_weights))
     layers = (by_direction(layout.spec, values) for values in (elements, of_weights))
@@ -63,12 +63,12 @@ def _elements(weight: Tensor) -> int:
     return weight.numel() if weight.dim() == 2 else 0
 
 
-def _rows(layout: Layout, tensors: Sequence[Any]) -> tuple[int, int]:
+def _rows(layout: Layout, arguments: Arguments) -> tuple[int, int]:
     """How many rows there are, and how many of them are a sequence's first step."""
-    lengths = tensors[5]
+    lengths = arguments.lengths
     if lengths is not None and _torch.has_values(lengths):
         return int(lengths.sum()), int(lengths.count_nonzero())
-    return rows_of(tensors), layout.batch
+    return rows_of(arguments.data), layout.batch
 
 
 def register(before: int) -> None:
@@ -79,9 +79,10 @@ def register(before: int) -> None:
     operators = torch.ops.fastrnn
 
     @register_flop_formula([operators.recurrence, operators.recurrence_forward], get_raw=True)
-    def of_forward(*arguments: Any, **out: Any) -> int:
-        return forward_flops(*taken_apart(arguments))
+    def of_forward(*of_operator: Any, **out: Any) -> int:
+        return forward_flops(*taken_apart(of_operator))
 
     @register_flop_formula(operators.recurrence_backward, get_raw=True)
-    def of_backward(*arguments: Any, **out: Any) -> int:
-        return backward_flops(*taken_apart(arguments[before:]), needed=arguments[before - 1])
+    def of_backward(*of_operator: Any, **out: Any) -> int:
+        layout, arguments = taken_apart(of_operator[before:])
+        return backward_flops(layout, arguments, needed=of_operator[before - 1])

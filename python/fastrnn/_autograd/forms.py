@@ -1,16 +1,15 @@
-"""The forms that a call may have, as the one in which `transformations.py` computes."""
+"""The forms that a call may have, as the one in which `vmap.py` computes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
 from .. import _torch
 from .._call import ragged_checks
-from .._call.layout import SINGLE, Layout, is_single_step
+from .._call.arguments import Arguments, Layout, is_single_step
 from .._call.weights import by_direction, flat
 from .ragged import Packing, active_steps, packing_of_lengths, packing_of_sizes
 
@@ -24,11 +23,10 @@ class Form:
     the end of a sequence is replaced by zeros: derivatives multiply it by zero.
     """
 
-    def __init__(self, layout: Layout, tensors: Sequence[Any]) -> None:
-        data, hx, cx, batch_sizes, row_index, self.lengths, resets = tensors[:SINGLE]
+    def __init__(self, layout: Layout, arguments: Arguments) -> None:
+        data, hx, cx, batch_sizes, row_index, self.lengths, resets, *_ = arguments
         self.layout, self.states = layout, [hx, cx]
-        self.weights = tensors[SINGLE : layout.weights_end]
-        self.masks = tensors[layout.weights_end :]
+        self.weights, self.masks = arguments.weights, arguments.masks
         self.resets = None if resets is None else resets.to(data.device)
         self.single_step = is_single_step(data, batch_sizes)
         self.packing: Packing | None = None
@@ -47,15 +45,16 @@ class Form:
                 past = ~active_steps(self.lengths, len(self.data))
                 self.data = self.data.masked_fill(past[..., None], 0)
 
-    def layer(self, number: int, data: Tensor) -> tuple[Layout, list[Any]]:
+    def layer(self, number: int, data: Tensor) -> tuple[Layout, Arguments]:
         """The layout and the tensors of a layer with the input ``data``."""
         spec = self.layout.spec
         own = slice(number * spec.directions, (number + 1) * spec.directions)
-        states = (None if state is None else state[own] for state in self.states)
+        hx, cx = (None if state is None else state[own] for state in self.states)
         weights = flat(by_direction(spec, self.weights)[number])
         of_layer = replace(spec, input_size=data.shape[-1], num_layers=1, dropout=0.0)
         layout = Layout(of_layer, self.layout.batch, False, True, len(weights))
-        return layout, [data, *states, None, None, self.lengths, self.resets, *weights]
+        arguments = Arguments(data, hx, cx, None, None, self.lengths, self.resets, weights, ())
+        return layout, arguments
 
     def dropped(self, number: int, y: Tensor) -> Tensor:
         """The output of a layer as the next one sees it."""

@@ -7,10 +7,10 @@
 - ``recurrence_backward``: the gradients that somebody needs.
 
 Below them is the engine, or for tensors that only have a shape a function that knows the shapes of
-the outputs. What ``recurrence`` does under ``torch.func`` is in ``transformations.py``, and
+the outputs. What ``recurrence`` does under ``torch.func`` is in ``vmap.py``, and
 forward-mode derivatives are those of the plain equations.
 
-A plain call never comes here: `fastrnn._autograd.ops.run` costs less.
+A plain call never comes here: `fastrnn._autograd.eager.run` costs less.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _torch, reference
-from .._call import ragged_checks
-from .._call.layout import (
+from .. import _torch
+from .._call import dropout, ragged_checks
+from .._call.arguments import (
     ASK,
     SINGLE,
+    Arguments,
     Layout,
     batch_of,
     is_single_step,
-    of_present,
+    present,
     rows_of,
     save,
     save_present,
@@ -38,9 +39,10 @@ from .._call.layout import (
     steps_of,
     taken_apart,
 )
+from .._call.batch import Batch
 from .._call.spec import FLAT, Outputs, Spec
-from .._engine import calls
-from . import flops, transformations
+from .._engine import backend
+from . import flops, vmap
 from .derivatives import by_equations, pulled_back_twice
 from .wrapped import pulled_back
 
@@ -79,7 +81,7 @@ def run(
     resets: Tensor | None = None,
     states: bool = False,
 ) -> Outputs:
-    """`fastrnn._autograd.ops.run` as one node of a graph; the same parameters and results.
+    """`fastrnn._autograd.eager.run` as one node of a graph; the same parameters and results.
 
     A single step has a ``data`` of two dimensions, [B, I], and its h_n is y.
     """
@@ -89,12 +91,19 @@ def run(
         batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
     layout = Layout(spec, batch, batch_first, states, len(weights))
     masks = _draw_masks(spec, data, batch_first, batch_sizes, lengths)
-    tensors = (data, hx, cx, batch_sizes, row_index, lengths, resets, *weights, *masks)
+    arguments = Arguments(data, hx, cx, batch_sizes, row_index, lengths, resets, weights, masks)
     if not torch.compiler.is_compiling() and _torch.has_forward_mode():
-        return by_equations(layout, tensors)
-    outputs = torch.ops.fastrnn.recurrence(*layout.arguments(tensors))
-    y, h_n, c_n, h_all, c_all = of_present(layout, tensors, outputs)
-    return y, y if h_n is None else h_n, c_n, h_all, c_all
+        outputs = by_equations(layout, arguments)
+    else:
+        outputs = _present(
+            layout, arguments, torch.ops.fastrnn.recurrence(*layout.of_operator(arguments))
+        )
+    return outputs._replace(h_n=outputs.y) if outputs.h_n is None else outputs
+
+
+def _present(layout: Layout, arguments: Arguments, of_outputs: Sequence[Any]) -> Outputs:
+    single_step = is_single_step(arguments.data, arguments.batch_sizes)
+    return present(layout.spec, layout.states, single_step, of_outputs)
 
 
 def _draw_masks(
@@ -104,21 +113,14 @@ def _draw_masks(
     batch_sizes: Tensor | None,
     lengths: Tensor | None,
 ) -> list[Tensor]:
-    """As `fastrnn._autograd.ops` draws them; with ``lengths`` for every row that there might be.
+    """As `fastrnn._autograd.eager` draws them; with ``lengths`` for every row that there might be.
 
     How many rows there are is a value then, and the engine reads the first so many of the mask.
     """
-    if not spec.dropout or spec.num_layers == 1:
-        return []
-    rows: tuple[int, ...] = (rows_of((data,)),)
+    rows: tuple[int, ...] = (rows_of(data),)
     if batch_sizes is None and lengths is None:
-        steps = steps_of(data, batch_first, None)
-        rows = (steps, data.shape[0 if batch_first else 1])
-    width = (2 if spec.bidirectional else 1) * (spec.proj_size or spec.hidden_size)
-    return [
-        reference.dropout_mask((*rows, width), spec.dropout, data)
-        for _ in range(spec.num_layers - 1)
-    ]
+        rows = (steps_of(data, batch_first, None), data.shape[0 if batch_first else 1])
+    return dropout.draw(spec, rows, data)
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
@@ -147,9 +149,9 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     return {torch.ops.fastrnn.recurrence.default: _decomposed}
 
 
-def _decomposed(*arguments: Any) -> tuple[Tensor, ...]:
-    layout, tensors = taken_apart(arguments)
-    data, batch_sizes = tensors[0], tensors[3]
+def _decomposed(*of_operator: Any) -> tuple[Tensor, ...]:
+    layout, arguments = taken_apart(of_operator)
+    data, batch_sizes = arguments.data, arguments.batch_sizes
     steps = (
         1 if is_single_step(data, batch_sizes) else steps_of(data, layout.batch_first, batch_sizes)
     )
@@ -158,7 +160,7 @@ def _decomposed(*arguments: Any) -> tuple[Tensor, ...]:
             f"fastrnn.decompositions: expected a fixed number of steps, which are unrolled, "
             f"got a dynamic one, {steps}"
         )
-    return tuple(_filled(data, by_equations(layout, tensors)))
+    return tuple(_filled(data, by_equations(layout, arguments)))
 
 
 # ---- the operators ----
@@ -175,32 +177,36 @@ _library.define(
 _BEFORE = 7  # arguments of recurrence_backward before those that all three have
 
 
-def _make_call(layout: Layout, tensors: Sequence[Any]) -> calls.Call:
-    """Into the engine, with those values checked that a graph could not know."""
-    data, hx, cx, batch_sizes, row_index, lengths, resets = tensors[:SINGLE]
+def _checked(layout: Layout, arguments: Arguments) -> tuple[Batch, Arguments]:
+    """The same, with those values checked that a graph could not know."""
+    data, batch_sizes, lengths = arguments.data, arguments.batch_sizes, arguments.lengths
     if lengths is not None:
         steps = steps_of(data, layout.batch_first, None)
         lengths = ragged_checks.check_lengths(lengths, steps, layout.batch, data.device)
     if batch_sizes is not None:
-        ragged_checks.check_packed(data, batch_sizes, row_index, layout.batch)
-    checked = (data, hx, cx, batch_sizes, row_index, lengths, resets)
-    return calls.call_of(layout, [*checked, *tensors[SINGLE:]])
+        ragged_checks.check_packed(data, batch_sizes, arguments.row_index, layout.batch)
+    masks = [mask.contiguous() for mask in arguments.masks]
+    arguments = arguments._replace(lengths=lengths, masks=masks)
+    return Batch.of(layout, arguments), arguments
 
 
-def _compute(layout: Layout, tensors: Sequence[Any], keep: bool) -> list[Tensor]:
+def _compute(layout: Layout, arguments: Arguments, keep: bool) -> tuple[Tensor, ...]:
     """The outputs, empty ones for those that there are not, and what was kept."""
-    call = _make_call(layout, tensors)
-    data, hx, cx = tensors[:3]
-    weights = tensors[SINGLE : layout.weights_end]
-    kept: list[Tensor] | None = None
-    if keep:
-        kept = []
-        call.room = calls.kept_bytes(layout.spec, data, rows_of(tensors), bool(call.masks))
-    outputs = call.named(call.forward(data, hx, cx, weights, kept))
+    batch, arguments = _checked(layout, arguments)
+    data = arguments.data
+    computes = backend.backend_of(data)
+    room = _room(computes, layout, arguments) if keep else None
+    outputs, kept = backend.forward(computes, batch, arguments, keep=keep, room=room)
     filled = _filled(data, outputs)
-    if kept is None:
-        return filled
-    return [*filled, *(kept or [data.new_empty(0, dtype=torch.uint8)])]
+    if not keep:
+        return tuple(filled)
+    return *filled, data.new_empty(0, dtype=torch.uint8) if kept is None else kept.block
+
+
+def _room(computes: backend.Backend, layout: Layout, arguments: Arguments) -> int:
+    """Bytes of what is kept, as a formula of shapes."""
+    data = arguments.data
+    return computes.kept_bytes(layout.spec, data.dtype, rows_of(data), bool(arguments.masks))
 
 
 def _filled(data: Tensor, outputs: Sequence[Tensor | None]) -> list[Tensor]:
@@ -208,102 +214,91 @@ def _filled(data: Tensor, outputs: Sequence[Tensor | None]) -> list[Tensor]:
     return [data.new_empty(0) if output is None else output for output in outputs]
 
 
-def _recurrence(*arguments: Any) -> tuple[Tensor, ...]:
-    return tuple(_compute(*taken_apart(arguments), keep=False))
+def _recurrence(*of_operator: Any) -> tuple[Tensor, ...]:
+    return _compute(*taken_apart(of_operator), keep=False)
 
 
-def _recurrence_forward(*arguments: Any) -> tuple[Tensor, ...]:
-    return tuple(_compute(*taken_apart(arguments), keep=True))
+def _recurrence_forward(*of_operator: Any) -> tuple[Tensor, ...]:
+    return _compute(*taken_apart(of_operator), keep=True)
 
 
-def _recurrence_backward(*arguments: Any) -> list[Tensor]:
-    kept, d_y, d_h_n, d_c_n, d_h_all, d_c_all, needed = arguments[:_BEFORE]
-    layout, tensors = taken_apart(arguments[_BEFORE:])
-    call = _make_call(layout, tensors)
-    inputs = [tensors[place] for place in layout.trained]
-    make = torch.empty_like if kept.numel() else torch.zeros_like
-    gradients = [
-        make(tensor, memory_format=torch.contiguous_format) if need else None
-        for tensor, need in zip(inputs, needed, strict=True)
-    ]
-    if kept.numel():
-        data, hx, cx, *weights = inputs
-        call.prepare_backward(kept)
-        call.backward(
-            data, hx, cx, weights, kept, call.masks, d_y, d_h_n, d_c_n, d_h_all, d_c_all, gradients
-        )
+def _recurrence_backward(*of_operator: Any) -> list[Tensor]:
+    block, *d_outputs, needed = of_operator[:_BEFORE]
+    batch, arguments = _checked(*taken_apart(of_operator[_BEFORE:]))
+    kept = backend.Kept(block) if block.numel() else None
+    computes, d = backend.backend_of(arguments.data), Outputs(*d_outputs)
+    gradients = backend.backward(computes, batch, arguments, kept, d, needed)
     return [gradient for gradient in gradients if gradient is not None]
 
 
-def _empty_outputs(layout: Layout, tensors: Sequence[Any]) -> list[Tensor]:
-    return [tensors[0].new_empty(0 if shape is None else shape) for shape in layout.shapes(tensors)]
+def _empty_outputs(layout: Layout, arguments: Arguments) -> list[Tensor]:
+    data = arguments.data
+    return _filled(data, Batch.of(layout, arguments).new_outputs(data.new_empty))
 
 
-def _fake_recurrence(*arguments: Any) -> tuple[Tensor, ...]:
-    return tuple(_empty_outputs(*taken_apart(arguments)))
+def _fake_recurrence(*of_operator: Any) -> tuple[Tensor, ...]:
+    return tuple(_empty_outputs(*taken_apart(of_operator)))
 
 
-def _fake_recurrence_forward(*arguments: Any) -> tuple[Tensor, ...]:
-    layout, tensors = taken_apart(arguments)
-    dropout = len(tensors) > layout.weights_end
-    size = calls.kept_bytes(layout.spec, tensors[0], rows_of(tensors), dropout)
-    return *_empty_outputs(layout, tensors), tensors[0].new_empty(size, dtype=torch.uint8)
+def _fake_recurrence_forward(*of_operator: Any) -> tuple[Tensor, ...]:
+    layout, arguments = taken_apart(of_operator)
+    data = arguments.data
+    size = _room(backend.backend_of(data), layout, arguments)
+    return *_empty_outputs(layout, arguments), data.new_empty(size, dtype=torch.uint8)
 
 
-def _fake_recurrence_backward(*arguments: Any) -> list[Tensor]:
-    needed = arguments[_BEFORE - 1]
-    layout, tensors = taken_apart(arguments[_BEFORE:])
-    return [
-        torch.empty_like(tensors[place], memory_format=torch.contiguous_format)
-        for place, need in zip(layout.trained, needed, strict=True)
-        if need
-    ]
+def _fake_recurrence_backward(*of_operator: Any) -> list[Tensor]:
+    needed = of_operator[_BEFORE - 1]
+    batch = Batch.of(*taken_apart(of_operator[_BEFORE:]))
+    return [gradient for gradient in batch.new_gradients(needed) if gradient is not None]
 
 
-def _recurrence_of_autograd(keyset: Any, *arguments: Any) -> Any:
+def _recurrence_of_autograd(keyset: Any, *of_operator: Any) -> Any:
     """``recurrence``, or where gradients will be wanted ``recurrence_forward``, which has some."""
-    layout, tensors = taken_apart(arguments)
-    inputs = [tensors[place] for place in layout.trained if tensors[place] is not None]
+    layout, arguments = taken_apart(of_operator)
+    inputs = [tensor for tensor in arguments.inputs if tensor is not None]
     if _torch.has_tangents(inputs):
-        return _filled(tensors[0], by_equations(layout, tensors))
-    arguments = layout.arguments(tensors)
+        return _filled(arguments.data, by_equations(layout, arguments))
+    of_operator = layout.of_operator(arguments)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
-        return torch.ops.fastrnn.recurrence_forward(*arguments)[:-1]
+        return torch.ops.fastrnn.recurrence_forward(*of_operator)[:-1]
     with _torch.below_autograd():
         below = _torch.after_autograd(keyset)
-        return torch.ops.fastrnn.recurrence.default.redispatch(below, *arguments)
+        return torch.ops.fastrnn.recurrence.default.redispatch(below, *of_operator)
 
 
-def _recurrence_transformed(*arguments: Any) -> list[Tensor]:
+def _recurrence_transformed(*of_operator: Any) -> list[Tensor]:
     """``recurrence`` for ``torch.func``, whose levels this comes before.
 
     torch would look at one level after the other, and for each at the operator's derivatives, which
     are an autograd function that cannot be transformed.
     """
-    outputs = _torch.past_functionalize(torch.ops.fastrnn.recurrence, arguments)
+    outputs = _torch.past_functionalize(torch.ops.fastrnn.recurrence, of_operator)
     if outputs is not None:
         return list(outputs)
-    layout, tensors = taken_apart(arguments)
+    layout, arguments = taken_apart(of_operator)
     plain = _torch.has_forward_mode() or _torch.is_functionalized()
-    compute = by_equations if plain else transformations.run
-    return _filled(tensors[0], compute(layout, tensors))
+    compute = by_equations if plain else vmap.run
+    return _filled(arguments.data, compute(layout, arguments))
 
 
 def _keep_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    save(ctx, *taken_apart(inputs), output[-1])
+    layout, arguments = taken_apart(inputs)
+    save(ctx, layout, arguments.flat, output[-1])
 
 
 def _gradients(ctx: Any, *d_outputs: Tensor | None) -> tuple[Any, ...]:
     kept, *tensors = saved_by(ctx)
     layout: Layout = ctx.layout
+    arguments = layout.named(tensors)
     *single, of_weights, of_masks = ctx.needs_input_grad[: SINGLE + 2]
     needed = (*single[:3], *of_weights)
-    reached = of_present(layout, tensors, d_outputs)
+    reached = _present(layout, arguments, d_outputs)
     if _torch.any_wrapped(reached):
-        found = iter(pulled_back(replace(layout, needed=needed), tensors, reached))
+        found = iter(pulled_back(replace(layout, needed=needed), arguments, reached))
     else:
         backward = torch.ops.fastrnn.recurrence_backward
-        found = iter(backward(kept, *reached, needed, *layout.arguments(tensors)))
+        found = iter(backward(kept, *reached, needed, *layout.of_operator(arguments)))
     d_data, d_hx, d_cx, *d_weights = (next(found) if need else None for need in needed)
     others = [None] * (3 + len(FLAT))
     return d_data, d_hx, d_cx, *[None] * 4, d_weights, [None] * len(of_masks), *others
@@ -311,18 +306,18 @@ def _gradients(ctx: Any, *d_outputs: Tensor | None) -> tuple[Any, ...]:
 
 def _keep_for_second_derivatives(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     _, *d_outputs, needed = inputs[:_BEFORE]
-    layout, tensors = taken_apart(inputs[_BEFORE:])
+    layout, arguments = taken_apart(inputs[_BEFORE:])
     ctx.layout = replace(layout, needed=tuple(needed))
-    save_present(ctx, (*d_outputs, *tensors))
+    save_present(ctx, (*d_outputs, *arguments.flat))
 
 
 def _second_derivatives(ctx: Any, d_gradients: Sequence[Tensor]) -> tuple[Any, ...]:
     saved = saved_by(ctx)
-    d_outputs, tensors = saved[:5], saved[5:]
     layout: Layout = ctx.layout
-    dd_outputs, d_inputs = pulled_back_twice(layout, tensors, d_outputs, d_gradients)
+    arguments = layout.named(saved[5:])
+    dd_outputs, d_inputs = pulled_back_twice(layout, arguments, saved[:5], d_gradients)
     d_data, d_hx, d_cx, *d_weights = d_inputs
-    masks = [None] * (len(tensors) - layout.weights_end)
+    masks = [None] * len(arguments.masks)
     others = [None] * (3 + len(FLAT))
     return None, *dd_outputs, None, d_data, d_hx, d_cx, *[None] * 4, d_weights, masks, *others
 

@@ -7,17 +7,16 @@ can trace it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import reference
-from .._call.layout import Layout
+from .._call.arguments import Arguments, Layout, present
 from .._call.precision import full_precision
 from .._call.spec import Outputs
-from .._call.weights import of_direction
+from .._call.weights import each_direction
 from .forms import Form
 from .walk import Walk
 
@@ -28,9 +27,9 @@ States = tuple[Tensor, ...]
 
 
 @full_precision()
-def run(layout: Layout, tensors: Sequence[Any]) -> Outputs:
+def run(layout: Layout, arguments: Arguments) -> Outputs:
     """The outputs, as `fastrnn._autograd.derivatives.by_equations` gives them."""
-    form = Form(layout, tensors)
+    form = Form(layout, arguments)
     data, of_layers = form.data, []
     finals: list[Any]
     everything: list[Any]
@@ -43,31 +42,25 @@ def run(layout: Layout, tensors: Sequence[Any]) -> Outputs:
         [torch.stack(each) for each in zip(*states, strict=True)]
         for states in zip(*of_layers, strict=True)
     )
-    y: Any = form.as_given(data, finals)[0]
+    y = form.as_given(data, finals)[0]
     h_n, c_n, *_ = *finals, None
-    if not layout.states:
-        return y, h_n, c_n, None, None
     h_all, c_all, *_ = *everything, None
-    return y, h_n, c_n, h_all, c_all
+    return present(layout.spec, layout.states, form.single_step, (y, h_n, c_n, h_all, c_all))
 
 
-def _layer(layout: Layout, tensors: Sequence[Any]) -> list[tuple[States, States]]:
+def _layer(layout: Layout, arguments: Arguments) -> list[tuple[States, States]]:
     """Of each direction the final states, and those after every step, zero past the ends."""
-    data, hx, cx, _, _, lengths, resets, *weights = tensors
+    data, hx, cx, _, _, lengths, resets, weights, _ = arguments
     spec = layout.spec
-    directions = 2 if spec.bidirectional else 1
-    widths = [spec.proj_size or spec.hidden_size, spec.hidden_size]
     found = []
-    for number in range(directions):
-        given = zip([hx, cx] if spec.cell == "lstm" else [hx], widths, strict=False)
+    for number, own in enumerate(each_direction(spec, weights)):
+        given = zip((hx, cx), spec.widths, strict=False)
         state = tuple(
             data.new_zeros(data.shape[1], width) if initial is None else initial[number]
             for initial, width in given
         )
         reverse = spec.variant.reverse or number == 1
         walk = Walk(data, lengths, resets, reverse=reverse)
-        count = len(weights) // directions
-        own = of_direction(spec, weights[number * count : (number + 1) * count])
         reached = []
         for t in sorted(range(len(data)), reverse=reverse):
             new = reference.step(spec, data[t], walk.entering(t, state), own)

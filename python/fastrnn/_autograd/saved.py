@@ -9,7 +9,6 @@ keep the old memory. Here the old memory of parameters is kept beside them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -17,13 +16,13 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from .. import _torch
-from .._call.layout import save_present
+from .._call.arguments import save_present
+from .._call.batch import Batch
 from .._call.spec import Spec
 from .._call.weights import weights_of
 from .._engine.addresses import is_plain
-from .._engine.geometry import Geometry
 
-__all__ = ["Origin", "origins_of", "recall", "save", "unread"]
+__all__ = ["Origin", "origins_of", "recall", "save"]
 
 
 class Origin(NamedTuple):
@@ -54,39 +53,6 @@ def origins_of(inputs: Sequence[Tensor | None]) -> list[Origin | None]:
     ]
 
 
-@lru_cache(maxsize=1024)
-def unread(spec: Spec, single_step: bool, needed: tuple[bool, ...]) -> tuple[int, ...]:
-    """Which of data, hx, cx and the weights backward does not read, for the ``needed`` gradients.
-
-    ``single_step``: there is one step, so that no gradient goes from one to the one before unless
-    that of hx is wanted.
-    """
-    needs_data, needs_hx, _, *needs_weights = needed
-    names = [name for name, _ in weights_of(spec)]
-    kinds = [name.split("_l")[0] for name in names]
-    read = {2}
-    if any(need for name, need in zip(names, needs_weights, strict=True) if _is_first_ih(name)):
-        read.add(0)
-    if spec.cell == "gru" or any(
-        need for kind, need in zip(kinds, needs_weights, strict=True) if kind == "weight_hh"
-    ):
-        read.add(1)
-    for place, (name, kind) in enumerate(zip(names, kinds, strict=True), start=3):
-        if kind == "weight_ih":
-            reads = needs_data or not _is_first_ih(name)
-        elif kind == "weight_hh":
-            reads = needs_hx or not single_step or not spec.variant.reset_after
-        else:
-            reads = not kind.startswith("bias")
-        if reads:
-            read.add(place)
-    return tuple(place for place in range(len(needed)) if place not in read)
-
-
-def _is_first_ih(name: str) -> bool:
-    return name in ("weight_ih_l0", "weight_ih_l0_reverse")
-
-
 def save(
     ctx: Any,
     inputs: Sequence[Tensor | None],
@@ -112,7 +78,7 @@ def save(
 
 def recall(
     ctx: Any,
-    geometry: Geometry,
+    batch: Batch,
     inputs: Sequence[Any],
     origins: Sequence[Origin | None],
     anew: bool = False,
@@ -130,21 +96,21 @@ def recall(
     found = list(inputs)
     for place, origin in enumerate(origins):
         if found[place] is not None and origin is not None:
-            found[place] = _as_it_was(found[place], origin, geometry, place)
+            found[place] = _as_it_was(found[place], origin, batch, place)
     if anew or torch.is_grad_enabled():
         for place, (tensor, version) in ctx.held.items():
             if tensor._version != version:
                 raise RuntimeError(
                     "one of the variables needed for gradient computation has been modified by an "
-                    f"inplace operation: {_name(geometry.spec, place)} is at version "
+                    f"inplace operation: {_name(batch.spec, place)} is at version "
                     f"{tensor._version}; expected version {version} instead"
                 )
             found[place] = tensor
     return found
 
 
-def _as_it_was(tensor: Tensor, origin: Origin, geometry: Geometry, place: int) -> Tensor:
-    shape, memory = geometry.input_shapes[place], geometry.memory
+def _as_it_was(tensor: Tensor, origin: Origin, batch: Batch, place: int) -> Tensor:
+    shape, memory = batch.input_shapes[place], batch.memory
     if id(tensor) != origin.identity:  # hooks on saved tensors have made it
         return tensor
     storage = origin.storage
@@ -162,7 +128,7 @@ def _as_it_was(tensor: Tensor, origin: Origin, geometry: Geometry, place: int) -
         if 0 <= offset <= storage.nbytes() - (last + 1) * was.element_size():
             return was.set_(storage, offset // was.element_size(), shape, stride)
     raise RuntimeError(
-        f"{_name(geometry.spec, place)}, needed for gradient computation, has got other memory "
+        f"{_name(batch.spec, place)}, needed for gradient computation, has got other memory "
         f"since forward (.data =, set_, resize_ or a conversion of its module): expected "
         f"{memory.dtype} of shape {shape}, got {tensor.dtype} of shape {tuple(tensor.shape)}"
     )

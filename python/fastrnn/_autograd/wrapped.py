@@ -9,6 +9,7 @@ the operator that ``torch.func`` knows how to transform.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,8 +17,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .. import _torch
-from .._call.layout import Layout
-from .._engine.calls import Call
+from .._call.arguments import Arguments, Layout
+from .._call.batch import Batch
+from .._call.spec import Outputs
+from .._engine import backend
+from .._engine.backend import Backend, Kept
+from .._engine.equations import differentiable_gradients
 
 __all__ = ["gradients", "pulled_back"]
 
@@ -25,42 +30,54 @@ _vjp: Any = torch.func.vjp  # its annotation does not know what it returns
 
 
 def gradients(
-    call: Call,
-    inputs: Sequence[Any],
-    kept: Sequence[Tensor],
+    computes: Backend,
+    batch: Batch,
+    arguments: Arguments,
+    kept: Kept | None,
+    d_outputs: Outputs,
     needed: Sequence[bool],
-    d_outputs: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
-    """`Call.gradients`, whatever ``d_outputs`` are wrapped in."""
-    if not _torch.any_wrapped(d_outputs):
-        return call.gradients(inputs, kept, needed, d_outputs)
-    data, hx, cx, *weights = inputs
-    ragged = (call.batch_sizes, call.row_index) if call.packed else (None, None)
-    masks = kept[1:]
-    if call.lengths is not None:  # the operator's are for every row that there might be
-        masks = [pad(mask, (0, 0, 0, call.T * call.B - len(mask))) for mask in masks]
-    tensors = (data, hx, cx, *ragged, call.lengths, call.resets, *weights, *masks)
-    layout = Layout(call.spec, call.B, call.batch_first, call.states, len(weights), tuple(needed))
-    found = iter(pulled_back(layout, tensors, call.named(d_outputs)))
-    return [next(found) if need else None for need in needed]
+    """Those of data, hx, cx and the weights, whatever ``d_outputs`` are wrapped in."""
+    if _torch.any_wrapped(d_outputs):
+        found = iter(_anew(computes, batch, arguments, d_outputs, needed))
+        return [next(found) if need else None for need in needed]
+    if torch.is_grad_enabled():
+        return differentiable_gradients(batch, arguments, d_outputs, needed)
+    return backend.backward(computes, batch, arguments, kept, d_outputs, needed)
+
+
+def _anew(
+    computes: Backend,
+    batch: Batch,
+    arguments: Arguments,
+    d_outputs: Outputs,
+    needed: Sequence[bool],
+) -> Sequence[Tensor]:
+    if batch.lengths is not None and not computes.masks_by_entry:
+        # The operator's are for every row that there might be.
+        missing = batch.T * batch.B - batch.rows
+        masks = [pad(mask, (0, 0, 0, missing)) for mask in arguments.masks]
+        arguments = arguments._replace(masks=masks)
+    return pulled_back(replace(batch.layout, needed=tuple(needed)), arguments, d_outputs)
 
 
 def pulled_back(
-    layout: Layout, tensors: Sequence[Any], d_outputs: Sequence[Tensor | None]
+    layout: Layout, arguments: Arguments, d_outputs: Sequence[Tensor | None]
 ) -> Sequence[Tensor]:
     """The gradients that the layout needs, out of those of y, h_n, c_n, h_all and c_all."""
-    wanted = [place for place, need in zip(layout.trained, layout.needed, strict=True) if need]
+    wanted = [place for place, need in enumerate(layout.needed) if need]
     reached = {place: d for place, d in enumerate(d_outputs) if d is not None}
 
     def outputs(*inputs: Tensor) -> tuple[Tensor, ...]:
-        everything = list(tensors)
+        everything = list(arguments.inputs)
         for place, tensor in zip(wanted, inputs, strict=True):
             everything[place] = tensor
-        found = torch.ops.fastrnn.recurrence(*layout.arguments(everything))
+        call = layout.of_operator(arguments.with_inputs(everything))
+        found = torch.ops.fastrnn.recurrence(*call)
         return tuple(found[place] for place in reached)
 
     def pull_back(*d_reached: Tensor) -> tuple[Tensor, ...]:
-        _, of_reached = _vjp(outputs, *(tensors[place] for place in wanted))
+        _, of_reached = _vjp(outputs, *(arguments.inputs[place] for place in wanted))
         pulled: tuple[Tensor, ...] = of_reached(d_reached)
         return pulled
 

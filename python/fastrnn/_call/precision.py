@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _torch
-from .layout import batch_of
+from .arguments import batch_of
 from .spec import Outputs, Spec
 
 __all__ = ["REDUCED", "Dtypes", "full_precision", "raised", "run", "under_autocast"]
@@ -113,7 +113,7 @@ def run(
 ) -> Outputs:
     """``run_raised``, which runs checked arguments, for tensors of half precision."""
     y, h_n, c_n, h_all, c_all = run_raised(spec, *raised((data, hx, cx, weights)), **options)
-    return (
+    return Outputs(
         y.to(dtypes.h),
         h_n.to(dtypes.h),
         None if c_n is None else c_n.to(dtypes.c),

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from typing import Any, NamedTuple
 
 __all__ = [
     "CELLS",
@@ -22,8 +19,15 @@ __all__ = [
     "to_flat",
 ]
 
-Outputs = tuple["Tensor", "Tensor", "Tensor | None", "Tensor | None", "Tensor | None"]
-"""(y, h_n, c_n, h_all, c_all), as `fastrnn.reference.rnn` describes them."""
+
+class Outputs(NamedTuple):
+    """Of a call, as `fastrnn.reference.rnn` describes them, or what belongs to each of them."""
+
+    y: Any
+    h_n: Any
+    c_n: Any
+    h_all: Any
+    c_all: Any
 
 
 class Cell(NamedTuple):

@@ -19,11 +19,11 @@ __all__ = [
     "Expected",
     "Weights",
     "by_direction",
+    "each_direction",
     "expected_of_cell",
     "expected_of_layer",
     "flat",
     "name_of",
-    "of_direction",
     "shapes_of_weights",
     "weights_of",
     "weights_of_cell",
@@ -102,16 +102,18 @@ def expected_of_cell(spec: Spec) -> Expected:
     return Expected(spec, tuple(own.values()), tuple(own))
 
 
-def of_direction(spec: Spec, values: Sequence[Any]) -> Weights:
-    """What belongs to the weights of one direction, by name."""
-    rest = iter(values)
-    return Weights(*(None if shape is None else next(rest) for shape in _shapes(spec, 0)))
+def each_direction(spec: Spec, values: Sequence[Any]) -> list[Weights]:
+    """What belongs to the weights, by name for each direction of each layer."""
+    shapes, rest = _shapes(spec, 0), iter(values)
+    return [
+        Weights(*(None if shape is None else next(rest) for shape in shapes))
+        for _ in range(spec.num_layers * spec.directions)
+    ]
 
 
 def by_direction(spec: Spec, values: Sequence[Any]) -> list[list[Weights]]:
-    """What belongs to the weights, for each layer and in it for each direction."""
-    each = len(values) // (spec.num_layers * spec.directions)
-    found = [of_direction(spec, values[at : at + each]) for at in range(0, len(values), each)]
+    """The same, for each layer and in it for each direction."""
+    found = each_direction(spec, values)
     return [found[at : at + spec.directions] for at in range(0, len(found), spec.directions)]
 
 

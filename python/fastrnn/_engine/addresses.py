@@ -15,24 +15,21 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from .. import _torch
+from .._call.batch import Batch, Memory
 
 __all__ = [
-    "Memory",
     "Place",
     "block_of",
     "check",
+    "check_inputs",
     "check_storage",
     "is_plain",
     "place",
+    "place_inputs",
+    "place_masks",
+    "place_outputs",
     "rows_contiguous",
 ]
-
-
-class Memory(NamedTuple):
-    """What the tensors of a call have in common."""
-
-    dtype: torch.dtype
-    device: torch.device
 
 
 class Place(NamedTuple):
@@ -155,3 +152,39 @@ def check(name: str, tensor: Tensor, shape: Sequence[int], memory: Memory) -> No
         f"{memory.device} with all of its memory, got a {type(tensor).__name__} of shape "
         f"{tuple(tensor.shape)}, {tensor.dtype}, {tensor.layout}, on {tensor.device}"
     )
+
+
+def check_inputs(batch: Batch, tensors: Sequence[Tensor | None]) -> None:
+    """RuntimeError if data, hx, cx or a weight is another tensor than it has to be."""
+    for number, (tensor, shape) in enumerate(zip(tensors, batch.input_shapes, strict=True)):
+        if tensor is not None:
+            check(_name(number), tensor, shape, batch.memory)
+
+
+def place_inputs(batch: Batch, tensors: Sequence[Tensor | None]) -> list[Place]:
+    """Where data, hx, cx and the weights lie, or their gradients."""
+    return [
+        place(_name(number), tensor, shape, batch.memory, rows=number == 0)
+        for number, (tensor, shape) in enumerate(zip(tensors, batch.input_shapes, strict=True))
+    ]
+
+
+def place_outputs(batch: Batch, tensors: Sequence[Tensor | None]) -> list[Place]:
+    """Where y, h_n, c_n, h_all and c_all lie, or their gradients; h_n may be y."""
+    shapes = batch.output_shapes._replace(h_n=batch.state_shapes[0])
+    return [
+        place("output", tensor, shape or (), batch.memory, rows=number == 0)
+        for number, (tensor, shape) in enumerate(zip(tensors, shapes, strict=True))
+    ]
+
+
+def place_masks(batch: Batch, masks: Sequence[Tensor]) -> list[Place]:
+    """Where the masks lie; one may be drawn for more rows than there are."""
+    if not masks:
+        return []
+    size = batch.rows * batch.out * batch.memory.dtype.itemsize
+    return [block_of("dropout mask", mask, size, batch.memory) for mask in masks]
+
+
+def _name(number: int) -> str:
+    return ("input", "hx", "cx")[number] if number < 3 else f"weights[{number - 3}]"

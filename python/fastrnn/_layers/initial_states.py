@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from .._call.layout import batch_of
+from .._call.arguments import batch_of
 from .._call.spec import CELLS
 from .plan import spec_of
 

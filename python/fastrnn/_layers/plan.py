@@ -12,9 +12,9 @@ from torch import Tensor
 from .._autograd.direct import make_direct
 from .._call.checks import check_sizes
 from .._call.precision import REDUCED
-from .._call.spec import CELLS, PLAIN, Spec, Variant
+from .._call.spec import PLAIN, Spec, Variant
 from .._call.weights import Expected, expected_of_cell, expected_of_layer
-from .._engine import cuda, native
+from .._engine import native
 from ..variants import check_directions
 
 __all__ = [
@@ -132,18 +132,12 @@ def check_kernels(data: Tensor, spec: Spec) -> None:
 
 
 def _check_device(data: Tensor, spec: Spec) -> None:
-    """NotImplementedError where this build has nothing that computes this on such a device."""
     if not data.is_cuda:
         raise NotImplementedError(
             f"input: fastrnn computes on the CPU and on CUDA devices, got a Tensor on {data.device}"
         )
-    if not cuda.is_built():
+    why_not = native.why_not_on_cuda(spec)
+    if why_not is not None:
         raise NotImplementedError(
-            f"input: this build of fastrnn computes on the CPU, got a Tensor on {data.device}; "
-            f"{cuda.HOW_TO_BUILD}"
-        )
-    if native.cell_name(spec) not in CELLS:
-        raise NotImplementedError(
-            f"input: the CUDA kernels have torch's own cells and reverse=True, not {spec.variant}; "
-            f"this layer computes on the CPU"
+            f"input: expected a Tensor on the CPU, got one on {data.device}; {why_not}"
         )

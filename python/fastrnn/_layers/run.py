@@ -19,12 +19,12 @@ from torch.nn.functional import linear, pad
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _torch
-from .._autograd import operators, ops
+from .._autograd import eager, operators
 from .._call import checks, precision, ragged_checks, state_checks
-from .._call.layout import as_returned, batch_of
+from .._call.arguments import as_returned, batch_of
 from .._call.spec import Outputs, Spec, Variant
 from .._call.weights import Expected, weights_of_cell
-from .._engine import calls
+from .._engine import backend
 from . import overrides
 from .plan import Options, Plan, cell_plan, check_kernels, layer_plan, spec_of_cell
 
@@ -75,6 +75,8 @@ def _directly(plan: Plan, input: Any, hx: Any, weights: Sequence[Any], batch_fir
         return None
     if _torch.is_profiled() or _torch.has_function_mode():  # which see no short way
         return None
+    if backend.chosen is not None:
+        return None
     return plan.direct(
         input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads()
     )
@@ -91,12 +93,12 @@ def _under_autocast(
 
 
 def _runner(data: Tensor, dtypes: precision.Dtypes | None) -> Callable[..., Outputs]:
-    """What computes checked arguments: `fastrnn._autograd.ops.run`, or what stands in for it.
+    """What computes checked arguments: `fastrnn._autograd.eager.run`, or what stands in for it.
 
     ``dtypes`` are those of the outputs, None for the one that all arguments have.
     """
-    run = operators.run if operators.is_watched() else ops.run
-    if data.dtype in precision.REDUCED and not calls.takes_half(data):
+    run = operators.run if operators.is_watched() else eager.run
+    if data.dtype in precision.REDUCED and not backend.backend_of(data).computes_half:
         dtypes = precision.Dtypes(data.dtype, data.dtype)
     return run if dtypes is None else partial(precision.run, run, dtypes)
 

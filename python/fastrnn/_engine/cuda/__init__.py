@@ -5,7 +5,7 @@ Everything around it is torch's: memory, the products that have no recurrence in
 the gradients of x, W and b), dropout. Nothing here waits for the device, and what a kernel needs to
 know of a batch (lengths, resets) it reads there; so a call can be captured in a CUDA graph.
 
-- ``call.py``: `CudaCall`, which takes the place of `calls.Call`; how a batch is laid out.
+- ``backend.py``: what the rest of the package sees. ``placement.py``: where a batch lies.
 - ``forward.py``, ``backward.py``: the two passes, layer by layer. ``passes.py``: what they share.
 - ``engine.py``: the extension in torch's terms: precisions, streams, cells.
 
@@ -22,7 +22,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["HOW_TO_BUILD", "architectures", "is_built"]
+__all__ = ["HOW_TO_BUILD", "extension", "is_built"]
 
 HOW_TO_BUILD = (
     "for the CUDA build, run FASTRNN_CUDA=ON pip install . in its sources on a machine with nvcc"
@@ -32,18 +32,6 @@ HOW_TO_BUILD = (
 def is_built() -> bool:
     """Whether this build has kernels for GPUs."""
     return find_spec("fastrnn._cuda") is not None
-
-
-def architectures() -> str:
-    """What the kernels are compiled for, as CMake names it: "80-real 90a-real 90-virtual".
-
-    Raises
-    ------
-    ImportError
-        This build has none.
-    """
-    names: str = extension().architectures
-    return names
 
 
 @lru_cache(maxsize=1)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..._call.arguments import Arguments
+from ..._call.spec import Outputs
 from .engine import multiply
 from .passes import Pass
-
-if TYPE_CHECKING:
-    from .call import CudaCall
+from .placement import Placement
 
 __all__ = ["ForwardPass"]
 
@@ -22,20 +22,17 @@ class ForwardPass(Pass):
     """Layers from the first to the last."""
 
     def __init__(
-        self,
-        call: CudaCall,
-        data: Tensor,
-        weights: Sequence[Tensor],
-        saved: list[Tensor] | None,
+        self, placement: Placement, arguments: Arguments, save: bool, room: int | None
     ) -> None:
-        super().__init__(call, data, weights)
-        self.save = saved is not None
+        super().__init__(placement, arguments)
+        self.h0, self.c0 = placement.by_row(arguments.hx), placement.by_row(arguments.cx)
+        self.save = save
+        self.block: Tensor | None = None
         self.pieces: dict[tuple[str, int], Tensor] = {}
-        if saved is not None:
-            size = self.kept.bytes if call.room is None else call.room
-            block = data.new_empty(size, dtype=torch.uint8)
-            saved.append(block)
-            self.pieces = self.kept.in_block(block)
+        if save:
+            size = self.kept.bytes if room is None else room
+            self.block = self.data.new_empty(size, dtype=torch.uint8)
+            self.pieces = self.kept.in_block(self.block)
 
     def piece(self, name: str, index: int) -> Tensor:
         """A tensor of rows: kept for backward, or the layer's own."""
@@ -44,11 +41,10 @@ class ForwardPass(Pass):
         width, dtype = self.kept.pieces[name, index]
         return self.data.new_empty((self.kept.rows, width), dtype=dtype)
 
-    def run(self, hx: Tensor | None, cx: Tensor | None, outputs: Sequence[Any]) -> None:
-        """Fill y, h_n, c_n, h_all and c_all, as far as they are there."""
-        call, layers = self.call, self.spec.num_layers
+    def run(self, outputs: Outputs) -> None:
+        """Fill the outputs, as far as they are there."""
+        placement, layers = self.placement, self.spec.num_layers
         y, h_n, c_n, h_all, c_all = outputs
-        self.h0, self.c0 = call.by_row(hx), call.by_row(cx)
         finals: list[Side] = []
         x = self.input_rows()
         for layer in range(layers):
@@ -56,23 +52,23 @@ class ForwardPass(Pass):
             if last and not self.save:
                 reached = y
             else:
-                reached = call.like_data(self.piece("outputs", layer), self.data)
+                reached = placement.like_data(self.piece("outputs", layer), self.data)
             sides = self.run_layer(layer, x, reached)
             finals += sides
-            rows = reached.view(-1, call.out)
+            rows = reached.view(-1, placement.out)
             self.deliver_states(layer, rows, sides, h_all, c_all)
             if last and self.save:
                 y.copy_(reached)  # what is kept stays as it is when the caller changes y
             elif not last:
-                x = call.masked(layer, rows, call.masks)
-        if not call.single_step:
-            call.by_entry(torch.stack([side.h[call.T % 2] for side in finals]), h_n)
+                x = placement.masked(layer, rows, self.masks)
+        if h_n is not None:
+            placement.by_entry(torch.stack([side.h[placement.T % 2] for side in finals]), h_n)
         if c_n is not None:
-            call.by_entry(torch.stack([side.c for side in finals]), c_n)
+            placement.by_entry(torch.stack([side.c for side in finals]), c_n)
 
     def run_layer(self, layer: int, x: Tensor, y: Tensor) -> list[Side]:
         """Fill ``y``; what else the layer leaves is in the sides."""
-        sides = [self.side(layer, d, x, y) for d in range(self.call.directions)]
+        sides = [self.side(layer, d, x, y) for d in range(self.placement.directions)]
         self.engine.forward(
             self.precision,
             self.sequence,
@@ -84,38 +80,38 @@ class ForwardPass(Pass):
         return sides
 
     def side(self, layer: int, d: int, x: Tensor, y: Tensor) -> Side:
-        call, data = self.call, self.data
-        index = layer * call.directions + d
+        placement, data = self.placement, self.data
+        index = layer * placement.directions + d
         w = self.weights[index]
         side = Side(self.engine.Forward())
         of = side.of
         side.gates = self.piece("gates", index)
         multiply(x, w.w_ih.t(), side.gates)
-        of.gates = call.at(side.gates, data)
-        side.h = data.new_zeros((2, call.B, self.out))
+        of.gates = placement.at(side.gates, data)
+        side.h = data.new_zeros((2, placement.B, self.out))
         if self.h0 is not None:
             side.h[0].copy_(self.h0[index])
-        of.h, of.y = side.h.data_ptr(), call.at(y, data, d * self.out)
+        of.h, of.y = side.h.data_ptr(), placement.at(y, data, d * self.out)
         of.w_hh = w.w_hh.data_ptr()
         of.b_ih, of.b_hh = self.address(w.b_ih), self.address(w.b_hh)
         if self.save and ("extra", index) in self.kept.pieces:
-            of.extra = call.at(self.piece("extra", index), data)
-        if call.has_cell_state:
+            of.extra = placement.at(self.piece("extra", index), data)
+        if placement.has_cell_state:
             self.add_cell_state(side, index)
         if self.spec.proj_size:
             side.raw = self.piece("raw", index)
-            of.w_hr, of.raw = w.w_hr.data_ptr(), call.at(side.raw, data)
+            of.w_hr, of.raw = w.w_hr.data_ptr(), placement.at(side.raw, data)
         return side
 
     def add_cell_state(self, side: Side, index: int) -> None:
-        call = self.call
-        side.c = self.data.new_zeros((call.B, self.spec.hidden_size), dtype=self.sums)
+        placement = self.placement
+        side.c = self.data.new_zeros((placement.B, self.spec.hidden_size), dtype=self.sums)
         if self.c0 is not None:
             side.c.copy_(self.c0[index])
         side.of.c = side.c.data_ptr()
-        if self.save or call.states:
+        if self.save or placement.states:
             side.cell = self.piece("cell", index)
-            side.of.cell = call.at(side.cell, self.data)
+            side.of.cell = placement.at(side.cell, self.data)
 
     def deliver_states(
         self,
@@ -127,12 +123,12 @@ class ForwardPass(Pass):
     ) -> None:
         """A layer's states after every step, to the caller's tensors."""
         for d, side in enumerate(sides):
-            index = layer * self.call.directions + d
+            index = layer * self.placement.directions + d
             if h_all is not None:
                 own = y[:, d * self.out : (d + 1) * self.out]
-                self.call.spread_states(own, h_all[index], self.data)
+                self.placement.spread_states(own, h_all[index], self.data)
             if c_all is not None:
-                self.call.spread_states(side.cell, c_all[index], self.data)
+                self.placement.spread_states(side.cell, c_all[index], self.data)
 
 
 @dataclass

@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
 import torch
 from torch import Tensor
 
+from ..._call.arguments import Arguments
 from ..._call.spec import Spec
+from ..._call.weights import each_direction
 from .. import cuda
 from .engine import layout_of, precision_of, stream_of, sum_dtype
+from .placement import Placement
 
-if TYPE_CHECKING:
-    from .call import CudaCall
-
-__all__ = ["Kept", "Pass", "Weights", "weights_of"]
+__all__ = ["Pass", "Pieces"]
 
 
-@dataclass
-class Weights:
-    """The parameters of one direction, or their gradients."""
-
-    w_ih: Any
-    w_hh: Any
-    b_ih: Any = None
-    b_hh: Any = None
-    w_hr: Any = None
-
-
-def weights_of(spec: Spec, flat: Sequence[Any]) -> list[Weights]:
-    """For each direction of each layer, out of torch's flat order."""
-    names = ["w_ih", "w_hh", *(["b_ih", "b_hh"] if spec.bias else [])]
-    names += ["w_hr"] if spec.proj_size else []
-    size = len(names)
-    return [
-        Weights(**dict(zip(names, flat[i : i + size], strict=True)))
-        for i in range(0, len(flat), size)
-    ]
-
-
-class Kept:
+class Pieces:
     """What forward leaves for backward: tensors of rows, pieces of one block of bytes.
 
     For each direction of each layer ``gates`` [rows, G*H] and, where the cell has them, ``extra``
@@ -55,18 +29,17 @@ class Kept:
         self.room = (rows + self.ROWS - 1) // self.ROWS * self.ROWS
         sums, H = sum_dtype(dtype), spec.hidden_size
         layout = layout_of(spec)
-        directions = 2 if spec.bidirectional else 1
         self.pieces: dict[tuple[str, int], tuple[int, torch.dtype]] = {}
-        for index in range(spec.num_layers * directions):
+        for index in range(spec.num_layers * spec.directions):
             self.pieces["gates", index] = layout.gates * H, sums
             if layout.slots > layout.gates:
                 self.pieces["extra", index] = H, sums
-            if spec.cell == "lstm":
+            if spec.has_cell_state:
                 self.pieces["cell", index] = H, sums
             if spec.proj_size:
                 self.pieces["raw", index] = H, dtype
         for layer in range(spec.num_layers):
-            self.pieces["outputs", layer] = directions * (spec.proj_size or H), dtype
+            self.pieces["outputs", layer] = spec.directions * spec.out, dtype
 
     @property
     def bytes(self) -> int:
@@ -86,17 +59,20 @@ class Kept:
 class Pass:
     """One call in one direction of differentiation, and the tensors that it has throughout."""
 
-    def __init__(self, call: CudaCall, data: Tensor, weights: Sequence[Any]) -> None:
-        self.call, self.spec = call, call.spec
-        self.data = call.prepared(data.resolve_neg())
-        self.out = self.spec.proj_size or self.spec.hidden_size
-        self.weights = weights_of(self.spec, [w.resolve_neg().contiguous() for w in weights])
+    def __init__(self, placement: Placement, arguments: Arguments) -> None:
+        self.placement, self.spec = placement, placement.spec
+        self.masks = arguments.masks
+        self.data = data = placement.prepared(arguments.data.resolve_neg())
+        self.out = self.spec.out
+        self.weights = each_direction(
+            self.spec, [w.resolve_neg().contiguous() for w in arguments.weights]
+        )
         self.engine = cuda.extension()
         self.layout = layout_of(self.spec)
         self.precision, self.stream = precision_of(data.dtype), stream_of(data)
-        self.sequence, self.shape = call.sequence(), call.layer_shape()
+        self.sequence, self.shape = placement.sequence(), placement.layer_shape()
         self.sums = sum_dtype(data.dtype)
-        self.kept = Kept(self.spec, data.dtype, data.shape[:-1].numel())
+        self.kept = Pieces(self.spec, data.dtype, data.shape[:-1].numel())
 
     def address(self, tensor: Tensor | None) -> int:
         return 0 if tensor is None else tensor.data_ptr()

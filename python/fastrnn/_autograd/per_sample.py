@@ -20,16 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import reference
-from .._call.layout import SINGLE, Layout, joined
+from .._call.arguments import Arguments, Layout, joined
 from .._call.precision import full_precision
 from .._call.spec import Spec
-from .._call.weights import Weights, by_direction, flat
+from .._call.weights import Weights, each_direction, flat
 from .walk import Walk
 
 __all__ = ["Samples", "gradients"]
@@ -45,7 +44,7 @@ class Samples:
 
     layout: Layout
     count: int
-    tensors: Sequence[Any]
+    arguments: Arguments
     h_all: Tensor
     c_all: Tensor
     d_outputs: Sequence[Tensor | None]
@@ -57,7 +56,7 @@ class Samples:
     @property
     def of_directions(self) -> list[Weights]:
         """The weights of each direction."""
-        return by_direction(self.spec, self.tensors[SINGLE : self.layout.weights_end])[0]
+        return each_direction(self.spec, self.arguments.weights)
 
     def products(self, a: Tensor, b: Tensor) -> Tensor:
         """[V, features of a, features of b], summed over the steps and rows of each sample."""
@@ -74,7 +73,7 @@ class Samples:
 
 @full_precision()
 def gradients(
-    samples: Samples, pull_back: Callable[[Layout, Sequence[Any]], Sequence[Tensor]]
+    samples: Samples, pull_back: Callable[[Layout, Arguments], Sequence[Tensor]]
 ) -> list[Tensor]:
     """The gradients that the layout needs, with the samples first in those of the weights.
 
@@ -95,17 +94,18 @@ def gradients(
     return found
 
 
-def _equivalent(samples: Samples) -> tuple[Layout, list[Any]]:
+def _equivalent(samples: Samples) -> tuple[Layout, Arguments]:
     """The layout and the tensors of the layer with the identity as its W_ih."""
-    layout, tensors, own = samples.layout, samples.tensors, samples.of_directions
-    data = tensors[0]
+    layout, arguments, own = samples.layout, samples.arguments, samples.of_directions
+    data = arguments.data
     products = joined([data @ weights.w_ih.t() for weights in own], -1)
     width = products.shape[-1]
     identities = torch.eye(width, dtype=data.dtype, device=data.device).chunk(len(own))
     weights = flat([w._replace(w_ih=one) for one, w in zip(identities, own, strict=True)])
     needed = (True, *layout.needed[1:3], *(False for _ in weights))
     spec = replace(layout.spec, input_size=width)
-    return replace(layout, spec=spec, needed=needed), [products, *tensors[1:SINGLE], *weights]
+    wide = replace(layout, spec=spec, needed=needed)
+    return wide, arguments._replace(data=products, weights=weights)
 
 
 class _Direction:
@@ -115,7 +115,7 @@ class _Direction:
         self.samples = samples
         self.number = number
         self.spec = spec = samples.spec
-        data, hx, cx, _, _, lengths, resets = samples.tensors[:SINGLE]
+        data, hx, cx, _, _, lengths, resets, *_ = samples.arguments
         reverse = spec.variant.reverse or number == 1
         self.walk = Walk(data, lengths, resets, reverse=reverse)
         self.x = data

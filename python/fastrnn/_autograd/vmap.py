@@ -14,10 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._call.layout import SINGLE, Layout, joined, of_present, save, save_present, saved_by
+from .._call.arguments import (
+    SINGLE,
+    Arguments,
+    Layout,
+    joined,
+    present,
+    save,
+    save_present,
+    saved_by,
+)
 from .derivatives import pulled_back_twice
 from .forms import Form
-from .samples import Samples, gradients
+from .per_sample import Samples, gradients
 
 __all__ = ["run"]
 
@@ -31,14 +40,14 @@ SAMPLES_AT_ONCE = 64
 """How many are computed anew at once: they fill the engine, and what is kept of them is bounded."""
 
 
-def run(layout: Layout, tensors: Sequence[Any]) -> list[Tensor | None]:
+def run(layout: Layout, arguments: Arguments) -> list[Tensor | None]:
     """The operators' outputs."""
-    form = Form(layout, tensors)
+    form = Form(layout, arguments)
     call: Any = _Recurrence.apply
     data, others = form.data, []
     for number in range(layout.spec.num_layers):
         layer, own = form.layer(number, data)
-        data, *of_layer, _ = call(layer, *own)
+        data, *of_layer, _ = call(layer, *own.flat)
         others.append(of_layer if layout.states else of_layer[:2])
         data = form.dropped(number, data)
     return form.as_given(data, [joined(each) for each in zip(*others, strict=True)])
@@ -49,7 +58,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(layout: Layout, *tensors: Tensor | None) -> Any:
-        return torch.ops.fastrnn.recurrence_forward(*layout.arguments(tensors))
+        return torch.ops.fastrnn.recurrence_forward(*layout.of_operator(layout.named(tensors)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -66,7 +75,7 @@ class _Recurrence(torch.autograd.Function):
         layout = replace(ctx.layout, needed=tuple(needs[place] for place in places))
         found = iter(
             _RecurrenceBackward.apply(  # type: ignore[no-untyped-call]
-                layout, kept, h_all, c_all, *of_present(layout, tensors, d_outputs), *tensors
+                layout, kept, h_all, c_all, *present(layout.spec, True, False, d_outputs), *tensors
             )
         )
         of = {place: next(found) for place in places if needs[place]}
@@ -95,7 +104,7 @@ class _RecurrenceBackward(torch.autograd.Function):
         layout: Layout, kept: Tensor, h_all: Tensor, c_all: Tensor, *tensors: Any
     ) -> tuple[Tensor, ...]:
         d_outputs, inputs = tensors[:5], tensors[5:]
-        arguments = layout.arguments(inputs)
+        arguments = layout.of_operator(layout.named(inputs))
         return tuple(
             torch.ops.fastrnn.recurrence_backward(kept, *d_outputs, layout.needed, *arguments)
         )
@@ -111,7 +120,8 @@ class _RecurrenceBackward(torch.autograd.Function):
         layout: Layout = ctx.layout
         saved = saved_by(ctx)
         d_outputs, tensors = saved[:5], saved[5:]
-        dd_outputs, d_inputs = pulled_back_twice(layout, tensors, d_outputs, d_gradients)
+        arguments = layout.named(tensors)
+        dd_outputs, d_inputs = pulled_back_twice(layout, arguments, d_outputs, d_gradients)
         of = dict(zip(layout.trained, d_inputs, strict=True))
         return *[None] * 4, *dd_outputs, *(of.get(place) for place in range(len(tensors)))
 
@@ -134,7 +144,8 @@ class _RecurrenceBackward(torch.autograd.Function):
 
         if any(layout.needed[3:]):
             h_all, c_all, *d_outputs = before
-            found = gradients(Samples(wide, V, inputs, h_all, c_all, d_outputs), pull_back)
+            samples = Samples(wide, V, wide.named(inputs), h_all, c_all, d_outputs)
+            found = gradients(samples, lambda layout, own: pull_back(layout, own.flat))
         else:
             found = pull_back(wide, inputs)
         of_rows = [row for row, need in zip(_ROWS, layout.needed[:3], strict=False) if need]
@@ -170,7 +181,7 @@ def _folds(layout: Layout, dims: Sequence[int | None]) -> bool:
 
 def _rows_of_outputs(layout: Layout) -> tuple[int | None, ...]:
     """Where the rows of y, h_n, c_n, h_all and c_all stand; None for one that there is not."""
-    return (1, 1, 1, 2, 2) if layout.spec.cell == "lstm" else (1, 1, None, 2, None)
+    return (1, 1, 1, 2, 2) if layout.spec.has_cell_state else (1, 1, None, 2, None)
 
 
 def _one_by_one(

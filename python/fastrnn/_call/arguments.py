@@ -1,25 +1,31 @@
-"""The tensors and options of a call in the one order that operators and transformations share."""
+"""A call as data: its tensors by name, what else it consists of, and what it returns.
+
+Operators and autograd functions take tensors in one flat order: data, hx, cx, batch_sizes,
+row_index, lengths, resets, the weights, the masks. `Arguments` has them by name, and the way from
+one to the other is here alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .spec import Spec, from_flat, to_flat
+from .spec import Outputs, Spec, from_flat, to_flat
 
 __all__ = [
     "ASK",
     "SINGLE",
+    "Arguments",
     "Layout",
     "as_returned",
     "batch_of",
     "is_single_step",
     "joined",
-    "of_present",
+    "present",
     "rows_of",
     "save",
     "save_present",
@@ -35,13 +41,40 @@ ASK = -1
 """In the place of an operator's ``batch``: as many as its tensors have."""
 
 
+class Arguments(NamedTuple):
+    """The tensors of a call, as `fastrnn.reference.rnn` describes them; None for what is not."""
+
+    data: Any
+    hx: Any
+    cx: Any
+    batch_sizes: Any
+    row_index: Any
+    lengths: Any
+    resets: Any
+    weights: Sequence[Any]
+    masks: Sequence[Any]
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """Those that may have gradients: data, hx, cx and the weights."""
+        return (self.data, self.hx, self.cx, *self.weights)
+
+    def with_inputs(self, inputs: Iterable[Any]) -> Arguments:
+        """The same call of other `inputs`."""
+        data, hx, cx, *weights = inputs
+        return self._replace(data=data, hx=hx, cx=cx, weights=weights)
+
+    @property
+    def flat(self) -> tuple[Any, ...]:
+        """All tensors in one order."""
+        return (*self[:SINGLE], *self.weights, *self.masks)
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a call consists of besides its tensors.
 
-    The tensors of a call always stand in one order: data, hx, cx, batch_sizes, row_index, lengths,
-    resets, then ``num_weights`` weights, then masks. ``needed`` says for data, hx, cx and the
-    weights which gradients backward is to compute.
+    ``needed`` says for data, hx, cx and the weights which gradients backward is to compute.
     """
 
     spec: Spec
@@ -57,49 +90,52 @@ class Layout:
 
     @property
     def trained(self) -> tuple[int, ...]:
-        """Where those tensors stand that may have gradients."""
+        """Where those tensors stand in the flat order that may have gradients."""
         return (0, 1, 2, *range(SINGLE, self.weights_end))
 
-    def arguments(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
+    def named(self, flat: Sequence[Any]) -> Arguments:
+        """The tensors by name, out of the flat order."""
+        end = self.weights_end
+        return Arguments._make((*flat[:SINGLE], flat[SINGLE:end], flat[end:]))
+
+    def of_operator(self, arguments: Arguments) -> tuple[Any, ...]:
         """The arguments of an operator."""
         return (
-            *tensors[:SINGLE],
-            list(tensors[SINGLE : self.weights_end]),
-            list(tensors[self.weights_end :]),
+            *arguments[:SINGLE],
+            list(arguments.weights),
+            list(arguments.masks),
             self.batch,
             self.batch_first,
             self.states,
             *to_flat(self.spec),
         )
 
-    def shapes(self, tensors: Sequence[Any]) -> list[tuple[int, ...] | None]:
-        """Of y, h_n, c_n, h_all and c_all; None for one that there is not."""
-        data, batch_sizes, spec = tensors[0], tensors[3], self.spec
-        directions = 2 if spec.bidirectional else 1
-        out = spec.proj_size or spec.hidden_size
-        count = spec.num_layers * directions
-        y = (*data.shape[:-1], directions * out)
-        has_cell_state = spec.cell == "lstm"
-        if is_single_step(data, batch_sizes):
-            c_n = (self.batch, spec.hidden_size)
-            return [y, None, c_n if has_cell_state else None, None, None]
-        steps = steps_of(data, self.batch_first, batch_sizes)
-        widths = (out, spec.hidden_size if has_cell_state else None)
-        finals = [None if width is None else (count, self.batch, width) for width in widths]
-        everything = [
-            None if width is None or not self.states else (count, steps, self.batch, width)
-            for width in widths
-        ]
-        return [y, *finals, *everything]
+
+def taken_apart(of_operator: Sequence[Any]) -> tuple[Layout, Arguments]:
+    """The layout and the tensors of an operator's arguments."""
+    *single, weights, masks, batch, batch_first, states = of_operator[: SINGLE + 5]
+    if isinstance(batch, int) and batch == ASK:
+        data, hx, _, batch_sizes, row_index, *_ = single
+        batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
+    spec = from_flat(of_operator[SINGLE + 5 :])
+    layout = Layout(spec, batch, batch_first, states, len(weights))
+    # AOTInductor has None for an empty list.
+    return layout, Arguments._make((*single, weights, masks or ()))
 
 
-def of_present(layout: Layout, tensors: Sequence[Any], of_outputs: Sequence[Any]) -> list[Any]:
-    """What belongs to an operator's outputs, in five places; None for those that there are not."""
-    shapes = layout.shapes(tensors)
-    return [
-        value if shape is not None else None
-        for value, shape in zip(of_outputs, shapes, strict=False)
-    ]
+def present(spec: Spec, states: bool, single_step: bool, of_outputs: Sequence[Any]) -> Outputs:
+    """What belongs to the outputs of a call; None for those that it has not.
+
+    h_n of a single step is y, and none of its own.
+    """
+    y, h_n, c_n, h_all, c_all = of_outputs[:5]
+    return Outputs(
+        y,
+        None if single_step else h_n,
+        c_n if spec.has_cell_state else None,
+        h_all if states else None,
+        c_all if states and spec.has_cell_state else None,
+    )
 
 
 def as_returned(
@@ -115,17 +151,6 @@ def as_returned(
 def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
     """One after the other; no copy of one that is alone."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
-
-
-def taken_apart(arguments: Sequence[Any]) -> tuple[Layout, list[Any]]:
-    """The layout and the tensors of an operator's arguments."""
-    *single, weights, masks, batch, batch_first, states = arguments[: SINGLE + 5]
-    if isinstance(batch, int) and batch == ASK:
-        data, hx, _, batch_sizes, row_index, *_ = single
-        batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
-    spec = from_flat(arguments[SINGLE + 5 :])
-    layout = Layout(spec, batch, batch_first, states, len(weights))
-    return layout, [*single, *weights, *(masks or ())]  # AOTInductor has None for an empty list
 
 
 def is_single_step(data: Tensor, batch_sizes: Tensor | None) -> bool:
@@ -155,9 +180,8 @@ def batch_of(
     return batch
 
 
-def rows_of(tensors: Sequence[Any]) -> int:
+def rows_of(data: Tensor) -> int:
     """How many rows there are at the most; with lengths they are a value and not a shape."""
-    data: Tensor = tensors[0]
     return data.shape[0] if data.dim() == 2 else data.shape[0] * data.shape[1]
 
 

@@ -1,0 +1,154 @@
+"""The sizes of one call's tensors, and which rows it has at which step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .arguments import Arguments, Layout, is_single_step, present, steps_of
+from .spec import Outputs, Spec
+from .weights import shapes_of_weights
+
+__all__ = ["Batch", "Memory"]
+
+
+class Memory(NamedTuple):
+    """What the tensors of a call have in common."""
+
+    dtype: torch.dtype
+    device: torch.device
+
+
+class Batch:
+    """What a call was laid out for; every tensor that the engine meets is held to it.
+
+    Of ``data`` only what it looks like is kept. ``entries`` is B, for callers that know it where a
+    packed batch tells it as a value.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        data: Tensor,
+        *,
+        batch_first: bool = False,
+        batch_sizes: Tensor | None = None,
+        row_index: Tensor | None = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+        states: bool = False,
+        entries: int | None = None,
+    ) -> None:
+        self.spec = spec
+        self.data_shape = data.shape
+        self.memory = Memory(data.dtype, data.device)
+        self.directions = spec.directions
+        self.out = self.directions * spec.out
+        self.has_cell_state = spec.has_cell_state
+        self.batch_first = batch_first
+        self.batch_sizes = batch_sizes
+        self.row_index = row_index
+        self.lengths = lengths
+        # Backward reads them again, when the caller's rollout buffer may have been filled anew.
+        self.resets = None if resets is None else _copied(resets, data.device)
+        self.states = states
+        self.packed = batch_sizes is not None
+        self.single_step = is_single_step(data, batch_sizes)
+        self.T = 1 if self.single_step else steps_of(data, batch_first, batch_sizes)
+        if batch_sizes is not None:
+            self.B = int(batch_sizes[0]) if entries is None else entries
+        else:
+            self.B = data.shape[0 if self.single_step or batch_first else 1]
+        self._ordered: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def of(cls, layout: Layout, arguments: Arguments) -> Batch:
+        """That of a call of an operator."""
+        return cls(
+            layout.spec,
+            arguments.data,
+            batch_first=layout.batch_first,
+            batch_sizes=arguments.batch_sizes,
+            row_index=arguments.row_index,
+            lengths=arguments.lengths,
+            resets=arguments.resets,
+            states=layout.states,
+            entries=layout.batch,
+        )
+
+    @property
+    def layout(self) -> Layout:
+        """What an operator's call of the same would have besides its tensors."""
+        count = len(shapes_of_weights(self.spec))
+        return Layout(self.spec, self.B, self.batch_first, self.states, count)
+
+    @property
+    def in_falling_order(self) -> tuple[Tensor | None, Tensor | None]:
+        """``batch_sizes`` [T] and ``row_index`` [B], of ``lengths`` as torch packs such a batch.
+
+        Equal lengths come in the same order as there, so that dropout masks fall on the same rows.
+        """
+        if self.lengths is None:
+            return self.batch_sizes, self.row_index
+        if self._ordered is None:
+            _, row_index = torch.sort(self.lengths, descending=True)
+            ended = torch.bincount(self.lengths, minlength=self.T + 1)[: self.T].cumsum(0)
+            self._ordered = len(self.lengths) - ended, row_index
+        return self._ordered
+
+    @property
+    def rows(self) -> int:
+        """Of all steps that there are."""
+        if self.lengths is not None:
+            return int(self.lengths.sum())
+        return int(self.data_shape[0]) if self.packed else self.T * self.B
+
+    @property
+    def rows_of_masks(self) -> tuple[int, ...]:
+        """What a dropout mask is drawn for: by step and entry, or rows in order of time."""
+        if self.packed or self.lengths is not None:
+            return (self.rows,)
+        return self.T, self.B
+
+    @cached_property
+    def state_shapes(self) -> list[tuple[int, ...]]:
+        """Of h and c, which a single step has without a dimension of layers."""
+        before = () if self.single_step else (self.spec.num_layers * self.directions,)
+        return [(*before, self.B, width) for width in (self.spec.out, self.spec.hidden_size)]
+
+    @cached_property
+    def input_shapes(self) -> list[tuple[int, ...]]:
+        """Of data, hx, cx and the weights."""
+        return [tuple(self.data_shape), *self.state_shapes, *shapes_of_weights(self.spec)]
+
+    @cached_property
+    def output_shapes(self) -> Outputs:
+        """None for an output that there is not, or that is y."""
+        h, c = self.state_shapes
+        h_all, c_all = ((*final[:1], self.T, *final[1:]) for final in (h, c))
+        y = (*self.data_shape[:-1], self.out)
+        return self.present((y, h, c, h_all, c_all))
+
+    def present(self, of_outputs: Sequence[Any]) -> Outputs:
+        """What belongs to the outputs, with None for those that there are not."""
+        return present(self.spec, self.states, self.single_step, of_outputs)
+
+    def new_outputs(self, make: Callable[..., Tensor]) -> Outputs:
+        """Room for the outputs, by ``data.new_empty`` or its like."""
+        return Outputs(*(None if shape is None else make(shape) for shape in self.output_shapes))
+
+    def new_gradients(self, needed: Sequence[bool], make: Any = torch.empty) -> list[Any]:
+        """Room for the gradients of data, hx, cx and the weights, None for one not needed."""
+        dtype, device = self.memory
+        return [
+            make(shape, dtype=dtype, device=device) if need else None
+            for shape, need in zip(self.input_shapes, needed, strict=True)
+        ]
+
+
+def _copied(resets: Tensor, device: torch.device) -> Tensor:
+    return resets.to(device, copy=True, memory_format=torch.contiguous_format)

@@ -1,0 +1,148 @@
+"""Who computes a call: what each of them can do, and which of them it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from .. import _torch
+from .._call.arguments import Arguments
+from .._call.batch import Batch
+from .._call.spec import Outputs, Spec
+
+__all__ = ["BACKENDS", "Backend", "Kept", "backend_of", "chosen", "forward", "named", "using"]
+
+
+class Kept(NamedTuple):
+    """What forward leaves for backward."""
+
+    block: Tensor
+    """Bytes, which autograd saves."""
+    plan: Any = None
+    """What needs no watching; None: worked out again."""
+
+
+class Backend(Protocol):
+    """One way to compute. What reaches it has been checked."""
+
+    name: str
+    computes_half: bool
+    """Whether bfloat16 and float16 are computed as they are."""
+    is_differentiable: bool
+    """Whether torch's autograd sees what it does, so that nobody has to record it."""
+    masks_by_entry: bool
+    """Whether dropout masks of a batch with lengths are drawn by step and entry, [T, B, ...]."""
+
+    def refuses(self, spec: Spec) -> str | None:
+        """Why it cannot compute such a layer, as the end of a sentence; None if it can."""
+
+    def kept_bytes(self, spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
+        """Enough room for what backward needs of ``rows`` steps of sequences, dense or not.
+
+        A compiler needs it as a formula of sizes that it does not know yet.
+        """
+
+    def unread(self, batch: Batch, needed: tuple[bool, ...]) -> Sequence[int]:
+        """Which of data, hx, cx and the weights `backward` does not read for these gradients."""
+
+    def forward(
+        self, batch: Batch, arguments: Arguments, keep: bool, room: int | None
+    ) -> tuple[Outputs, Kept | None]:
+        """The outputs, without h_n where that is y, and what backward needs if that is to be kept.
+
+        ``room``: bytes to take for it; None for as many as it is.
+        """
+
+    def backward(
+        self,
+        batch: Batch,
+        arguments: Arguments,
+        kept: Kept,
+        d_outputs: Outputs,
+        needed: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """The gradients of data, hx, cx and the weights, None where not needed."""
+
+
+BACKENDS = {
+    "cpu": "fastrnn._engine.cpu",
+    "cuda": "fastrnn._engine.cuda.backend",
+    "reference": "fastrnn._engine.equations",
+}
+"""Modules that have a ``BACKEND``, loaded when they are first asked for."""
+
+chosen: Backend | None = None
+"""Who computes all calls, if somebody has said so."""
+
+
+def named(name: str) -> Backend:
+    """The backend of `BACKENDS` that has this name; KeyError for another."""
+    backend: Backend = import_module(BACKENDS[name]).BACKEND
+    return backend
+
+
+def backend_of(data: Tensor) -> Backend:
+    """Who computes a call with this input."""
+    if chosen is not None:
+        return chosen
+    if data.is_cuda:
+        return named("cuda")
+    from .cpu import BACKEND
+
+    return BACKEND
+
+
+@contextmanager
+def using(name: str) -> Iterator[None]:
+    """Have all calls computed by one backend, forward and backward, whatever device they are on.
+
+    For the whole process, not for one thread. A graph made within is to go backward within.
+    """
+    global chosen
+    before, chosen = chosen, named(name)
+    try:
+        yield
+    finally:
+        chosen = before
+
+
+def forward(
+    backend: Backend,
+    batch: Batch,
+    arguments: Arguments,
+    *,
+    keep: bool = False,
+    room: int | None = None,
+) -> tuple[Outputs, Kept | None]:
+    """`Backend.forward`, as torch's profiler shows it: ``fastrnn::lstm_forward``, say.
+
+    Nothing is kept of a call without a row.
+    """
+    if batch.B == 0 and not backend.is_differentiable:
+        return batch.new_outputs(arguments.data.new_empty), None
+    if not _torch.is_profiled():
+        return backend.forward(batch, arguments, keep, room)
+    with torch.profiler.record_function(f"fastrnn::{batch.spec.cell}_forward"):
+        return backend.forward(batch, arguments, keep, room)
+
+
+def backward(
+    backend: Backend,
+    batch: Batch,
+    arguments: Arguments,
+    kept: Kept | None,
+    d_outputs: Outputs,
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """`Backend.backward`, as torch's profiler shows it; zeros where nothing was kept."""
+    if kept is None:
+        return batch.new_gradients(needed, torch.zeros)
+    if not _torch.is_profiled():
+        return backend.backward(batch, arguments, kept, d_outputs, needed)
+    with torch.profiler.record_function(f"fastrnn::{batch.spec.cell}_backward"):
+        return backend.backward(batch, arguments, kept, d_outputs, needed)

@@ -1,0 +1,189 @@
+"""The engine on the CPU: plans, blocks of what is kept, and tensors as addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from .. import _core
+from .._call.arguments import Arguments
+from .._call.batch import Batch, Memory
+from .._call.spec import Outputs, Spec
+from .._call.weights import Weights, by_direction
+from . import native
+from .addresses import block_of, place, place_inputs, place_masks, place_outputs
+from .backend import Kept
+
+__all__ = ["BACKEND", "unread"]
+
+_INTEGERS = Memory(torch.int64, torch.device("cpu"))
+_FLAGS = Memory(torch.bool, torch.device("cpu"))
+
+
+class Cpu:
+    """`Backend` that hands addresses to `fastrnn._core`."""
+
+    name = "cpu"
+    computes_half = False
+    is_differentiable = False
+    masks_by_entry = False
+
+    def refuses(self, spec: Spec) -> str | None:
+        return None
+
+    def kept_bytes(self, spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
+        """What the engine keeps grows with the rows, but for the alignment of each piece.
+
+        To that sixteen rows need nothing added. One byte says which instruction set has laid it
+        out.
+        """
+        return (rows + 15) // 16 * _kept_of_sixteen(spec, dtype, dropout) + 1
+
+    def unread(self, batch: Batch, needed: tuple[bool, ...]) -> Sequence[int]:
+        return unread(batch.spec, batch.T == 1, needed)
+
+    def forward(
+        self, batch: Batch, arguments: Arguments, keep: bool, room: int | None
+    ) -> tuple[Outputs, Kept | None]:
+        outputs = batch.new_outputs(arguments.data.new_empty)
+        plan = make_plan(batch, keep, bool(arguments.masks))
+        kept = Kept(_make_block(plan.saved_bytes, room), plan) if keep else None
+        x, h0, c0, *of_weights = place_inputs(batch, arguments.inputs)
+        of_masks = place_masks(batch, arguments.masks)
+        reached = outputs._replace(h_n=outputs.y) if batch.single_step else outputs
+        of_y, of_h_n, of_c_n, of_h_all, of_c_all = place_outputs(batch, reached)
+        plan.forward(
+            x.strides(batch.batch_first),
+            of_y.strides(batch.batch_first),
+            h0.address,
+            c0.address,
+            of_h_n.address,
+            of_c_n.address,
+            of_h_all.address,
+            of_c_all.address,
+            [w.address for w in of_weights],
+            [m.address for m in of_masks],
+            0 if kept is None else kept.block.data_ptr(),
+        )
+        return outputs, kept
+
+    def backward(
+        self,
+        batch: Batch,
+        arguments: Arguments,
+        kept: Kept,
+        d_outputs: Outputs,
+        needed: Sequence[bool],
+    ) -> list[Tensor | None]:
+        block, plan = kept
+        if plan is None:
+            plan = make_plan(batch, True, bool(arguments.masks), _laid_out_by(block))
+        gradients = batch.new_gradients(needed)
+        x, h0, c0, *of_weights = place_inputs(batch, arguments.inputs)
+        of_masks = place_masks(batch, arguments.masks)
+        of_y, of_h_n, of_c_n, of_h_all, of_c_all = place_outputs(batch, d_outputs)
+        d_x, d_h0, d_c0, *d_weights = place_inputs(batch, gradients)
+        memory = Memory(block.dtype, batch.memory.device)
+        of_kept = block_of("what forward kept", block, plan.saved_bytes, memory)
+        plan.backward(
+            x.strides(batch.batch_first),
+            h0.address,
+            c0.address,
+            [w.address for w in of_weights],
+            [m.address for m in of_masks],
+            of_y.strides(batch.batch_first),
+            of_h_n.address,
+            of_c_n.address,
+            of_h_all.address,
+            of_c_all.address,
+            d_x.strides(batch.batch_first),
+            d_h0.address,
+            d_c0.address,
+            [d.address for d in d_weights],
+            of_kept.address,
+        )
+        return gradients
+
+
+BACKEND = Cpu()
+
+
+def make_plan(batch: Batch, save: bool, dropout: bool, isa: str | None = None) -> _core.Plan:
+    """The engine's plan, for the instruction set that is active or for another."""
+    spec = batch.spec
+    cell, variant = native.cell_and_variant(spec)
+    batch_sizes, row_index = batch.in_falling_order
+    sizes = place("batch_sizes", batch_sizes, (batch.T,), _INTEGERS)
+    order = place("sorted_indices", row_index, (batch.B,), _INTEGERS)
+    resets = place("resets", batch.resets, (batch.T, batch.B), _FLAGS)
+    return _core.Plan(
+        cell,
+        native.DTYPES[batch.memory.dtype],
+        batch.T,
+        batch.B,
+        spec.input_size,
+        spec.hidden_size,
+        spec.proj_size,
+        spec.num_layers,
+        batch.directions,
+        spec.bias,
+        variant,
+        save,
+        dropout,
+        batch.states,
+        torch.get_num_threads(),
+        batch.packed,
+        sizes.address,
+        order.address,
+        resets.address,
+        _core.isa_active() if isa is None else isa,
+    )
+
+
+@lru_cache(maxsize=256)
+def _kept_of_sixteen(spec: Spec, dtype: torch.dtype, dropout: bool) -> int:
+    """Enough for every instruction set: a graph may run with another one than it was made with."""
+    batch = Batch(spec, torch.empty((16, 1, spec.input_size), dtype=dtype, device="meta"))
+    return max(make_plan(batch, True, dropout, isa).saved_bytes for isa in _core.isa_built())
+
+
+def _make_block(size: int, room: int | None) -> Tensor:
+    """A block for what backward needs; with ``room`` its last byte says which set laid it out."""
+    if room is None:
+        return torch.empty(size, dtype=torch.uint8, device="cpu")
+    if size >= room:
+        raise RuntimeError(f"expected at least {size + 1} bytes for backward, got {room}")
+    block = torch.empty(room, dtype=torch.uint8, device="cpu")
+    block[-1] = _core.isa_built().index(_core.isa_active())
+    return block
+
+
+def _laid_out_by(block: Tensor) -> str:
+    """The instruction set with which forward went."""
+    number, built = int(block[-1]), _core.isa_built()
+    if number >= len(built):
+        raise RuntimeError("forward was computed by another backend than backward is to be")
+    return built[number]
+
+
+@lru_cache(maxsize=1024)
+def unread(spec: Spec, single_step: bool, needed: tuple[bool, ...]) -> tuple[int, ...]:
+    """Which of data, hx, cx and the weights backward does not read, for the ``needed`` gradients.
+
+    ``single_step``: there is one step, so that no gradient goes from one to the one before unless
+    that of hx is wanted.
+    """
+    needs_data, needs_hx, _, *needs_weights = needed
+    of_layers = by_direction(spec, needs_weights)
+    of_w_hh = [own.w_hh for layer in of_layers for own in layer]
+    reads = [any(own.w_ih for own in of_layers[0]), spec.cell == "gru" or any(of_w_hh), True]
+    reads_w_hh = needs_hx or not single_step or not spec.variant.reset_after
+    for number, layer in enumerate(of_layers):
+        of_weights = Weights(needs_data or number > 0, reads_w_hh, False, False, True, True)
+        for own in layer:
+            both = zip(own, of_weights, strict=True)
+            reads += [read for need, read in both if need is not None]
+    return tuple(place for place, read in enumerate(reads) if not read)

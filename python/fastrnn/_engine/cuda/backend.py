@@ -1,0 +1,68 @@
+"""Calls on a GPU as a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..._call.arguments import Arguments
+from ..._call.batch import Batch
+from ..._call.spec import Outputs, Spec
+from .. import native
+from ..addresses import check_inputs
+from ..backend import Kept
+from .backward import BackwardPass
+from .forward import ForwardPass
+from .passes import Pieces
+from .placement import Placement
+
+__all__ = ["BACKEND"]
+
+
+class Cuda:
+    """`Backend` that hands addresses to `fastrnn._cuda`."""
+
+    name = "cuda"
+    computes_half = True
+    is_differentiable = False
+    masks_by_entry = True
+
+    def refuses(self, spec: Spec) -> str | None:
+        return native.why_not_on_cuda(spec)
+
+    def kept_bytes(self, spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
+        sixteen = Pieces(spec, dtype, Pieces.ROWS).bytes
+        return (rows + Pieces.ROWS - 1) // Pieces.ROWS * sixteen
+
+    def unread(self, batch: Batch, needed: tuple[bool, ...]) -> Sequence[int]:
+        return ()
+
+    def forward(
+        self, batch: Batch, arguments: Arguments, keep: bool, room: int | None
+    ) -> tuple[Outputs, Kept | None]:
+        check_inputs(batch, arguments.inputs)
+        outputs = batch.new_outputs(arguments.data.new_empty)
+        for everything in (outputs.h_all, outputs.c_all):  # past the ends nothing is written
+            if everything is not None:
+                everything.zero_()
+        computing = ForwardPass(Placement(batch), arguments, keep, room)
+        computing.run(outputs)
+        return outputs, None if computing.block is None else Kept(computing.block)
+
+    def backward(
+        self,
+        batch: Batch,
+        arguments: Arguments,
+        kept: Kept,
+        d_outputs: Outputs,
+        needed: Sequence[bool],
+    ) -> list[Tensor | None]:
+        check_inputs(batch, arguments.inputs)
+        gradients = batch.new_gradients(needed)
+        BackwardPass(Placement(batch), arguments, kept.block, d_outputs, gradients).run()
+        return gradients
+
+
+BACKEND = Cuda()
