@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
+import engine
 import pytest
 import torch
 
@@ -25,6 +27,19 @@ def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yardstick, "SIZE", 32)
     monkeypatch.setattr(yardstick, "_PROBE", BRIEF)
     monkeypatch.setattr(in_cache, "_BRIEF", BRIEF)
+
+
+@pytest.fixture
+def _binding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lead this process, and those that it starts, to the tests' module where there is one."""
+    if hasattr(engine, "probe"):
+        folder = str(Path(engine.probe().__file__).parent)
+        monkeypatch.syspath_prepend(folder)
+        paths = (folder, os.environ.get("PYTHONPATH"))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+
+
+needs_binding = pytest.mark.usefixtures("_binding")
 
 
 class Told:
@@ -54,6 +69,7 @@ def test_the_highest_rate_is_chosen_and_not_the_shortest_call() -> None:
     assert found.probed_gflops == {"short": 2.0, "long": 5.0, "middling": 3.0}
 
 
+@needs_binding
 @pytest.mark.slow
 def test_candidates_are_torchs_product_onednns_and_the_engines() -> None:
     assert names("float32") == {"torch.mm", "oneDNN", OWN}
@@ -87,6 +103,12 @@ def test_onednns_product_is_onednns_and_right(
     torch.testing.assert_close(dense, a @ b.T)
 
 
+def test_the_tests_module_is_asked_before_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "_testing", SimpleNamespace(multiply=print))
+    assert in_cache._multiply() is print
+
+
+@needs_binding
 @pytest.mark.parametrize("dtype", in_cache.DTYPES)
 def test_the_engines_product_is_the_product_of_its_operands(
     dtype: str, monkeypatch: pytest.MonkeyPatch
@@ -114,6 +136,7 @@ def test_the_engines_product_is_the_product_of_its_operands(
     torch.testing.assert_close(c, a @ b, rtol=1e-4, atol=1e-4)
 
 
+@needs_binding
 def test_packing_is_not_counted_as_the_kernels_time(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = {"all": Rounds(((10.0,),)), "one": Rounds(((1.0,),))}
     monkeypatch.setattr(in_cache, "take_turns", lambda *_: timed)
@@ -122,6 +145,7 @@ def test_packing_is_not_counted_as_the_kernels_time(monkeypatch: pytest.MonkeyPa
     assert counted / 10.0 == pytest.approx(2 * (rows - 1) * K * columns / (10.0 - 1.0))
 
 
+@needs_binding
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
 def test_every_process_of_a_team_computes_and_ends_with_the_block(
@@ -148,6 +172,7 @@ def test_every_process_of_a_team_computes_and_ends_with_the_block(
     assert None not in (first.returncode, second.returncode)
 
 
+@needs_binding
 @pytest.mark.slow
 def test_the_chosen_product_is_one_of_the_probed_and_can_be_called() -> None:
     with chosen_yardsticks(["float32"]) as found:
