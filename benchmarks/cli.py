@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -19,9 +20,10 @@ from benchmarks.device import DEVICES
 from benchmarks.language_model import Outcome
 from benchmarks.results import Point, Report
 from benchmarks.runner import Runner
+from benchmarks.situations import Situation, situations_of
 from benchmarks.timing import FULL, QUICK, steady_process
 from benchmarks.workloads import CELLS, GRIDS, PHASES, Phase, Workload
-from benchmarks.yardstick import choose_yardsticks
+from benchmarks.yardstick import chosen_yardsticks
 
 Step = Callable[[str, int], None]
 
@@ -45,7 +47,8 @@ def main(
             torch.set_num_threads(options.threads)
         steady_process()
         if options.self_check:
-            return _run_self_check(_chosen_points(options), console)
+            first = _chosen_situations(options)[:1]
+            return _run_self_check(_chosen_points(options), first, console)
         finished = _run(options, _chosen_contenders(contenders, options, console), console)
     return _deliver(finished, options, console)
 
@@ -76,7 +79,13 @@ def _parser(contenders: Sequence[Contender]) -> argparse.ArgumentParser:
     )
     add("--workload", default="", metavar="TEXT", help="only workloads whose name contains this")
     add("--device", choices=DEVICES, default="cpu", help="default: cpu")
-    add("--threads", type=_positive, metavar="N", help="default: torch's own choice")
+    add(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="more than there are processors, too; default: torch's own choice",
+    )
+    add("--busy", type=_count, metavar="N", help="spin N processes beside everything that is timed")
     add("--memory", action="store_true", help="measure the memory of training steps as well")
     add("--no-language-model", action="store_true", help="skip the end-to-end run")
     add("--json", type=_new_file, metavar="F", help="write the results")
@@ -94,6 +103,10 @@ def _positive(text: str) -> int:
     return number
 
 
+def _count(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
+
+
 def _new_file(text: str) -> Path:
     """Refuse a file that cannot be written before the run, not after it."""
     path = Path(text)
@@ -105,6 +118,9 @@ def _new_file(text: str) -> Path:
 def _list(contenders: Sequence[Contender], console: Console) -> None:
     for name, workloads in GRIDS.items():
         console.print(f"[bold]{name}[/]", *(f"  {w.name}" for w in workloads), sep="\n")
+        situations = situations_of(name, None, None)
+        if len(situations) > 1:
+            console.print(f"  each with {', '.join(situation.name for situation in situations)}")
     console.print("[bold]contenders[/]")
     for contender in contenders:
         reason = contender.missing()
@@ -112,12 +128,20 @@ def _list(contenders: Sequence[Contender], console: Console) -> None:
         console.print(f"  {contender.name}: {state}")
 
 
-def _chosen_points(options: argparse.Namespace) -> list[tuple[Workload, Phase]]:
+def _chosen_grid(options: argparse.Namespace) -> str:
     default = "cudnn" if options.device == "cuda" else "peers"
-    grid = GRIDS[options.grid or ("quick" if options.quick else default)]
+    grid: str = options.grid or ("quick" if options.quick else default)
+    return grid
+
+
+def _chosen_situations(options: argparse.Namespace) -> tuple[Situation, ...]:
+    return situations_of(_chosen_grid(options), options.busy, options.threads)
+
+
+def _chosen_points(options: argparse.Namespace) -> list[tuple[Workload, Phase]]:
     points = [
         (workload, phase)
-        for workload in grid
+        for workload in GRIDS[_chosen_grid(options)]
         if workload.cell in options.cell and options.workload in workload.name
         for phase in PHASES
         if phase in options.phase
@@ -146,15 +170,19 @@ def _chosen_contenders(
 
 
 def _run(options: argparse.Namespace, contenders: Sequence[Contender], console: Console) -> Report:
-    points = _chosen_points(options)
+    points, situations = _chosen_points(options), _chosen_situations(options)
     commit, neighbours = machine.commit(), machine.Neighbours()
-    yardsticks = choose_yardsticks((workload.dtype for workload, _ in points), options.device)
     effort = QUICK if options.quick else FULL
-    runner = Runner(contenders, effort, yardsticks, options.device)
-    measured = _run_points(runner, points, console)
-    language_models = _run_language_models(options, console)
+    dtypes = (workload.dtype for workload, _ in points)
+    with chosen_yardsticks(dtypes, options.device) as yardsticks:
+        runner = Runner(contenders, effort, yardsticks, options.device)
+        measured = _run_points(runner, points, situations, console)
+    with situations[0].entered():
+        language_models = _run_language_models(options, console)
     during = {
+        "situations": [asdict(situation) for situation in situations],
         "gemm_gflops": {dtype: found.probed_gflops for dtype, found in yardsticks.items()},
+        "yardstick": {dtype: found.name for dtype, found in yardsticks.items()},
         "neighbours_share": neighbours.share(),
     }
     if options.memory:  # in processes that the measurement above would count as neighbours
@@ -164,14 +192,20 @@ def _run(options: argparse.Namespace, contenders: Sequence[Contender], console: 
 
 
 def _run_points(
-    runner: Runner, points: Sequence[tuple[Workload, Phase]], console: Console
+    runner: Runner,
+    points: Sequence[tuple[Workload, Phase]],
+    situations: Sequence[Situation],
+    console: Console,
 ) -> list[Point]:
     found = []
-    with _progress(len(points), console) as step:
-        for workload, phase in points:
-            step(f"{workload.name}, {phase}", 0)
-            found.append(runner.run(workload, phase))
-            step("", 1)
+    with _progress(len(points) * len(situations), console) as step:
+        for situation in situations:
+            with situation.entered():
+                for workload, phase in points:
+                    step(f"{workload.name}, {phase}, {situation.name}", 0)
+                    point = runner.run(workload, phase)
+                    found.append(replace(point, situation=situation))
+                    step("", 1)
     return found
 
 
@@ -182,11 +216,12 @@ def _measure_memory(
     if reason:
         console.print(f"[yellow]Memory is not measured:[/] {escape(reason)}")
         return points
-    found = []
+    found, first = [], points[0].situation
     with _progress(len(points), console) as step:
         for point in points:
             step(f"memory, {point.workload.name}", 0)
-            found.append(memory.with_peaks(point, contenders))
+            asked = contenders if point.situation == first else ()  # neighbours take none of it
+            found.append(memory.with_peaks(point, asked))
             step("", 1)
     return found
 
@@ -205,10 +240,12 @@ def _run_language_models(options: argparse.Namespace, console: Console) -> list[
         ]
 
 
-def _run_self_check(points: Sequence[tuple[Workload, Phase]], console: Console) -> int:
+def _run_self_check(
+    points: Sequence[tuple[Workload, Phase]], situations: Sequence[Situation], console: Console
+) -> int:
     runner = Runner([TorchLayers(name, "torch.nn") for name in self_check.NAMES], FULL)
     neighbours = machine.Neighbours()
-    found = _run_points(runner, points, console)
+    found = _run_points(runner, points, situations, console)
     self_check.show(found, machine.complaint(neighbours.share()), console)
     return 0 if self_check.within_bounds(self_check.spread(found)) else 1
 

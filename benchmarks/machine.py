@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.situations import Situation, cores
+
 # Variables that change which kernels run or on how many threads.
 _VARIABLES = (
     "FASTRNN_ISA",
@@ -46,7 +48,8 @@ def describe() -> dict[str, Any]:
     """Return plain values, ready for JSON."""
     return {
         "cpu": _cpu_model(),
-        "cores": _cores(),
+        "cores": cores(),
+        "quota": _quota(),
         "threads": torch.get_num_threads(),
         "isa": _isa(),
         "torch_isa": torch.backends.cpu.get_cpu_capability().lower(),
@@ -62,15 +65,19 @@ def title(machine: dict[str, Any]) -> str:
     if "gpu" in machine:
         return f"{machine['gpu']}, CUDA {machine['cuda']}, torch {machine['packages']['torch']}"
     isa = f", {machine['isa']}" if machine["isa"] else ""
-    threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
-    return f"{machine['cpu']}, {threads}{isa}, torch {machine['packages']['torch']}"
+    situations = [Situation(**found) for found in machine.get("situations", ())]
+    only = situations[0] if len(situations) == 1 else Situation(threads=machine["threads"])
+    return f"{machine['cpu']}, {only.name}{isa}, torch {machine['packages']['torch']}"
 
 
 class Neighbours:
-    """How busy everyone else keeps the processors while this process measures."""
+    """How busy everyone else keeps the processors while this process measures.
+
+    Processes that it started are its own, once they have ended.
+    """
 
     def __init__(self) -> None:
-        self._start = (time.perf_counter(), _busy_s(), time.process_time())
+        self._start = (time.perf_counter(), _busy_s(), _own_s())
 
     def share(self) -> float | None:
         """Return the share of all processors in use by others since then; None if unknown."""
@@ -78,7 +85,7 @@ class Neighbours:
         busy_now = _busy_s()
         if busy is None or busy_now is None:
             return None
-        others = (busy_now - busy) - (time.process_time() - own)
+        others = (busy_now - busy) - (_own_s() - own)
         available = (time.perf_counter() - wall) * (os.cpu_count() or 1)
         return max(0.0, others / available)
 
@@ -126,11 +133,19 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _cores() -> int:
-    """Processors that this process may use: fewer than the machine has, in a container."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _quota() -> float | None:
+    """Processors' worth of time that a control group grants; None where there is no limit."""
+    try:
+        granted: float = import_module("fastrnn._core").processors()["quota"]
+    except (ImportError, AttributeError):
+        return None
+    return granted or None
+
+
+def _own_s() -> float:
+    """Seconds that this process has computed, and those that it started and that have ended."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 def _busy_s() -> float | None:

@@ -12,13 +12,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks import machine
 from benchmarks.contenders import BASELINE, SUBJECT
-from benchmarks.results import Point, Report, summarise
+from benchmarks.results import Point, Report, situations_of_points, summarise
+from benchmarks.situations import Situation
 from benchmarks.workloads import CELLS, PHASES, Cell, Phase
 
 # Okabe and Ito's palette: told apart by every kind of colour vision, and in grey.
 COLOURS: dict[Phase, str] = {"inference": "#0072B2", "training": "#E69F00"}
 INK, GREY = "#222222", "#8a8a8a"
 BAR, ROW_INCHES = 0.38, 0.42
+
+Row = tuple[str, Situation]  # a shape, and what it was timed in
 
 
 def save_plot(report: Report, path: Path) -> None:
@@ -33,13 +36,16 @@ def save_plot(report: Report, path: Path) -> None:
     if not points:
         raise ValueError(f"expected points with times of {SUBJECT} and {BASELINE}, found none")
     cells = [cell for cell in CELLS if any(point.workload.cell == cell for point in points)]
-    shapes = list(dict.fromkeys(point.workload.shape for point in points))
-    size = (1.6 + 4.4 * len(cells), 1.9 + ROW_INCHES * len(shapes))
+    rows = list(dict.fromkeys((point.workload.shape, point.situation) for point in points))
+    size = (1.6 + 4.4 * len(cells), 1.9 + ROW_INCHES * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(cells), squeeze=False, sharex=True, sharey=True)
     for panel, cell in zip(axes[0], cells, strict=True):
-        _draw_panel(panel, shapes, [point for point in points if point.workload.cell == cell])
+        _draw_panel(panel, rows, [point for point in points if point.workload.cell == cell])
         panel.set_title(_panel_title(cell, points), fontsize=10, color=INK)
+    several = len(situations_of_points(points)) > 1
+    labels = [f"{shape}\n{situation.name}" if several else shape for shape, situation in rows]
+    axes[0][0].set_yticks(range(len(rows)), labels, fontsize=8)
     axes[0][0].invert_yaxis()  # one axis, shared: the first workload stands on top
     keys = [Patch(color=COLOURS[phase], label=phase) for phase in PHASES]
     figure.legend(handles=keys, loc="outside lower center", ncols=len(PHASES), frameon=False)
@@ -58,16 +64,19 @@ def _panel_title(cell: Cell, points: Sequence[Point]) -> str:
     return f"{cell.upper()}, geometric mean: {', '.join(means)}"
 
 
-def _draw_panel(axes: Axes, shapes: Sequence[str], points: Sequence[Point]) -> None:
-    """Draw a group of bars a workload, from the line of equal speed to the right or the left."""
+def _draw_panel(axes: Axes, rows: Sequence[Row], points: Sequence[Point]) -> None:
+    """Draw a group of bars a row, from the line of equal speed to the right or the left."""
     for offset, phase in zip((-BAR / 2, BAR / 2), PHASES, strict=True):
-        ratios = {p.workload.shape: p.ratios()[BASELINE] for p in points if p.phase == phase}
-        places = [shapes.index(shape) + offset for shape in ratios]
+        ratios = {
+            (point.workload.shape, point.situation): point.ratios()[BASELINE]
+            for point in points
+            if point.phase == phase
+        }
+        places = [rows.index(row) + offset for row in ratios]
         lengths = [ratio - 1 for ratio in ratios.values()]
         axes.barh(places, lengths, BAR, left=1, color=COLOURS[phase])
         for place, ratio in zip(places, ratios.values(), strict=True):
             _label_bar(axes, place, ratio)
-    axes.set_yticks(range(len(shapes)), shapes, fontsize=8)
     _style_speed_axis(axes)
 
 

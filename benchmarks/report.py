@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,8 +13,16 @@ from rich.table import Table
 from benchmarks import machine
 from benchmarks.contenders import BASELINE, SUBJECT
 from benchmarks.language_model import EARLY_STEPS, EARLY_TOLERANCE, TOLERANCE, Outcome
-from benchmarks.results import Point, Report, Summary, summarise
-from benchmarks.workloads import PHASES, Phase
+from benchmarks.results import (
+    Point,
+    Report,
+    SituationSummary,
+    Summary,
+    situations_of_points,
+    summarise,
+    summarise_situations,
+)
+from benchmarks.workloads import PHASES
 
 
 def show(report: Report, console: Console) -> None:
@@ -22,16 +31,19 @@ def show(report: Report, console: Console) -> None:
     complaint = machine.complaint(report.machine["neighbours_share"])
     if complaint:
         console.print(f"[bold yellow]{complaint}[/]")
-    for phase in PHASES:
-        points = [point for point in report.points if point.phase == phase]
-        if points:
-            console.print(points_table(phase, points))
+    for line in yardsticks(report.machine):
+        console.print(line)
+    situations = situations_of_points(report.points)
+    for situation in situations:
+        found = [point for point in report.points if point.situation == situation]
+        _show_speed(found, f", {situation.name}" if len(situations) > 1 else "", console)
+    by_situation = summarise_situations(report.points)
+    if by_situation and len(situations) > 1:
+        console.print(situations_table(by_situation))
     with_memory = [point for point in report.points if point.peak_mib]
     if with_memory:
         console.print(memory_table(with_memory))
-    speed, frugality = summarise(report.points), summarise(report.points, Point.memory_ratios)
-    if speed:
-        console.print(summary_table(f"How many times as fast {SUBJECT} is", speed))
+    frugality = summarise(report.points, Point.memory_ratios)
     if frugality:
         title = f"How many times as much memory as {SUBJECT} others take"
         console.print(summary_table(title, frugality))
@@ -39,6 +51,28 @@ def show(report: Report, console: Console) -> None:
         console.print(language_model_table(outcome), curves(outcome), sep="")
     for failure in failures(report.points):
         console.print(f"[bold red]FAILED[/] {escape(failure)}")
+
+
+def _show_speed(points: Sequence[Point], where: str, console: Console) -> None:
+    """Print the tables of one situation, whose name stands in their titles if it is not alone."""
+    for phase in PHASES:
+        of_phase = [point for point in points if point.phase == phase]
+        if of_phase:
+            console.print(points_table(phase.capitalize() + where, of_phase))
+    speed = summarise(points)
+    if speed:
+        console.print(summary_table(f"How many times as fast {SUBJECT} is{where}", speed))
+
+
+def yardsticks(machine: dict[str, Any]) -> list[str]:
+    """Say of each precision which product is the limit that shares refer to, and the others."""
+    lines = []
+    for dtype, rates in machine.get("gemm_gflops", {}).items():
+        best, *others = sorted(rates, key=lambda name: -rates[name])
+        line = f"The limit in {dtype}: {best}, {_three_digits(rates[best])} GFLOP/s"
+        beside = ", ".join(f"{name} {_three_digits(rates[name])}" for name in others)
+        lines.append(f"{line} ({beside})" if beside else line)
+    return lines
 
 
 def new_table(title: str) -> Table:
@@ -57,7 +91,7 @@ def failures(points: Iterable[Point]) -> list[str]:
     ]
 
 
-def points_table(phase: Phase, points: Sequence[Point]) -> Table:
+def points_table(title: str, points: Sequence[Point]) -> Table:
     """One row a workload: times, how many times as fast the subject is, its rate and share.
 
     Several peers leave no room for their times, which the subject's and the ratios imply.
@@ -66,7 +100,7 @@ def points_table(phase: Phase, points: Sequence[Point]) -> Table:
     peers = [name for name in names if name != SUBJECT] if SUBJECT in names else []
     timed = [SUBJECT] if len(peers) > 1 else names
     measured = SUBJECT if SUBJECT in names else BASELINE
-    table = new_table(phase.capitalize())
+    table = new_table(title)
     table.add_column("workload", no_wrap=True)
     headings = [
         *(f"{_in_lines(name)}\nms" for name in timed),
@@ -124,6 +158,26 @@ def summary_table(title: str, summaries: Sequence[Summary]) -> Table:
             _ratio(row.geomean),
             _ratio(row.worst),
             row.worst_workload.shape,
+        )
+    return table
+
+
+def situations_table(summaries: Sequence[SituationSummary]) -> Table:
+    """One row a situation and peer, over both phases and all cells."""
+    table = new_table(f"How many times as fast {SUBJECT} is, by situation")
+    for name in ("situation", "over"):
+        table.add_column(name)
+    for name in ("points", "geometric\nmean", "worst"):
+        table.add_column(name, justify="right")
+    table.add_column("at", no_wrap=True)
+    for row in summaries:
+        table.add_row(
+            row.situation.name,
+            row.over,
+            str(row.points),
+            _ratio(row.geomean),
+            _ratio(row.worst),
+            f"{row.worst_point.workload.name}, {row.worst_point.phase}",
         )
     return table
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.contenders import SUBJECT
 from benchmarks.device import Device
 from benchmarks.language_model import Outcome
+from benchmarks.situations import Situation
 from benchmarks.timing import ratio_of_rounds
-from benchmarks.workloads import Cell, Phase, Workload
+from benchmarks.workloads import GRIDS, Cell, Phase, Workload
 
 BEST_PEER = "best peer"
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Point:
     failures : contender -> why it was not timed.
     peak_mib : contender -> memory at the peak of a training step; empty where none was measured.
     device : where everyone computed.
+    situation : how many threads everyone had, and beside what.
     """
 
     workload: Workload
@@ -43,6 +48,7 @@ class Point:
     failures: dict[str, str] = field(default_factory=dict)
     peak_mib: dict[str, float] = field(default_factory=dict)
     device: Device = "cpu"
+    situation: Situation = field(default_factory=Situation)
 
     def peers(self) -> list[str]:
         """Return the contenders that were timed beside the subject."""
@@ -91,6 +97,7 @@ class Point:
             "phase": self.phase,
             "dtype": dtype,
             "device": self.device,
+            "situation": asdict(self.situation),
             "times_ms": self.times_ms,
             "ratios": self.ratios(),
             "gflops": self.gflops(),
@@ -116,7 +123,12 @@ class Point:
         )
         measured = ("times_ms", "rounds_ms", "gemm_gflops", "errors", "failures", "peak_mib")
         found = {key: point[key] for key in measured if key in point}  # older files have fewer
-        return Point(workload, point["phase"], **found, device=point["device"])
+        situation = Situation(**point["situation"])
+        return Point(workload, point["phase"], **found, device=point["device"], situation=situation)
+
+
+# The ratios of one peer, with where they were found
+Row = list[tuple[float, Point]]
 
 
 @dataclass(frozen=True)
@@ -141,14 +153,35 @@ class Report:
 
     @staticmethod
     def load(path: Path) -> Report:
-        """Read what `save` wrote."""
+        """Read what `save` wrote. Points of older files were all in the machine's situation."""
         content = json.loads(path.read_text(encoding="utf-8"))
+        older = {"situation": {"threads": content["machine"]["threads"]}}
         return Report(
             content["machine"],
             content["commit"],
-            [Point.from_json(point) for point in content["points"]],
+            [Point.from_json(older | point) for point in content["points"]],
             [Outcome.from_json(outcome) for outcome in content["language_models"]],
         )
+
+
+def processors_of(folder: Path) -> dict[str, set[str]]:
+    """List the processors of all results files of a folder.
+
+    Returns
+    -------
+    dict
+        The processor as the names of files have it -> what the system called it there.
+    """
+    grids = "|".join(sorted(GRIDS, key=len, reverse=True))
+    name = re.compile(rf"(?:{grids})-(?P<processor>.+)-[^-]+-\d+threads")
+    found: dict[str, set[str]] = {}
+    for file in sorted(folder.glob("*.json")):
+        matched = name.fullmatch(file.stem)
+        if matched is None:
+            raise ValueError(f"expected GRID-PROCESSOR-ISA-Nthreads.json, got {file.name}")
+        machine = json.loads(file.read_text(encoding="utf-8"))["machine"]
+        found.setdefault(matched["processor"], set()).add(machine["cpu"])
+    return found
 
 
 def _lines(items: Iterable[dict[str, Any]]) -> str:
@@ -187,6 +220,18 @@ class Summary:
     points: int
 
 
+@dataclass(frozen=True)
+class SituationSummary:
+    """The same over all points of one situation, of whatever cell and phase."""
+
+    situation: Situation
+    over: str
+    geomean: float
+    worst: float
+    worst_point: Point
+    points: int
+
+
 def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values)))
 
@@ -199,33 +244,55 @@ def summarise(
     Where there are several, the best one of each point is summarised as well: over all points,
     while a peer's own row has those that it supports.
     """
-    groups: dict[tuple[Cell, Phase], list[tuple[Workload, dict[str, float]]]] = {}
-    for point in points:
-        found = ratios(point)
-        if found:
-            key = (point.workload.cell, point.phase)
-            groups.setdefault(key, []).append((point.workload, found))
+    groups = _grouped(points, ratios, lambda point: (point.workload.cell, point.phase))
     return [
-        _summary(cell, phase, over, row)
-        for (cell, phase), group in groups.items()
-        for over, row in _rows(group).items()
+        Summary(*key, over, _mean(row), _worst(row)[0], _worst(row)[1].workload, len(row))
+        for key, rows in groups.items()
+        for over, row in rows.items()
     ]
 
 
-def _rows(
-    group: Sequence[tuple[Workload, dict[str, float]]],
-) -> dict[str, list[tuple[float, Workload]]]:
+def summarise_situations(points: Iterable[Point]) -> list[SituationSummary]:
+    """Summarise the speed-ups of every situation over every peer, and the best of each point."""
+    groups = _grouped(points, Point.ratios, lambda point: point.situation)
+    return [
+        SituationSummary(situation, over, _mean(row), *_worst(row), len(row))
+        for situation, rows in groups.items()
+        for over, row in rows.items()
+    ]
+
+
+def situations_of_points(points: Iterable[Point]) -> list[Situation]:
+    """Return those that points were timed in, each once, in their order."""
+    return list(dict.fromkeys(point.situation for point in points))
+
+
+def _grouped(
+    points: Iterable[Point],
+    ratios: Callable[[Point], dict[str, float]],
+    key: Callable[[Point], Key],
+) -> dict[Key, dict[str, Row]]:
+    groups: dict[Key, list[tuple[Point, dict[str, float]]]] = {}
+    for point in points:
+        found = ratios(point)
+        if found:
+            groups.setdefault(key(point), []).append((point, found))
+    return {key: _rows(group) for key, group in groups.items()}
+
+
+def _rows(group: Sequence[tuple[Point, dict[str, float]]]) -> dict[str, Row]:
     peers = list(dict.fromkeys(peer for _, found in group for peer in found))
     rows = {
-        peer: [(found[peer], workload) for workload, found in group if peer in found]
-        for peer in peers
+        peer: [(found[peer], point) for point, found in group if peer in found] for peer in peers
     }
     if len(peers) > 1:
-        rows[BEST_PEER] = [(min(found.values()), workload) for workload, found in group]
+        rows[BEST_PEER] = [(min(found.values()), point) for point, found in group]
     return rows
 
 
-def _summary(cell: Cell, phase: Phase, over: str, row: list[tuple[float, Workload]]) -> Summary:
-    worst, workload = min(row, key=lambda pair: pair[0])
-    mean = geometric_mean([ratio for ratio, _ in row])
-    return Summary(cell, phase, over, mean, worst, workload, len(row))
+def _mean(row: Row) -> float:
+    return geometric_mean([ratio for ratio, _ in row])
+
+
+def _worst(row: Row) -> tuple[float, Point]:
+    return min(row, key=lambda pair: pair[0])

@@ -17,7 +17,7 @@ from benchmarks.problem import Problem, make_problem
 from benchmarks.results import Point
 from benchmarks.timing import NO_ROUNDS, WALL_CLOCK, Effort, Rounds, take_turns
 from benchmarks.workloads import DType, Phase, Workload
-from benchmarks.yardstick import Yardstick, gflops
+from benchmarks.yardstick import Yardstick
 
 # Largest deviation from the float64 reference, over the largest magnitude of the same tensor.
 # Ten times the worst that torch and fastrnn show anywhere in the grids.
@@ -42,8 +42,8 @@ class Runner:
     ----------
     contenders : who is timed, each on the same numbers.
     effort : how long one point is measured.
-    yardsticks : a large matrix product of each precision that takes its turn too, as the machine's
-        own limit; none where there is none.
+    yardsticks : the fastest matrix product of each precision, which takes its turn too, as the
+        machine's own limit; none where there is none.
     device : where everything runs, the reference as well.
     """
 
@@ -69,7 +69,7 @@ class Runner:
             phase,
             times_ms={name: 1e3 * timed[name].median() for name in admitted},
             rounds_ms={name: [1e3 * s for s in timed[name].per_round()] for name in admitted},
-            gemm_gflops=list(map(gflops, timed.get(_YARDSTICK, NO_ROUNDS).per_round())),
+            gemm_gflops=self._limits(workload.dtype, timed.get(_YARDSTICK, NO_ROUNDS)),
             errors={name: found.error for name, found in checked.items()},
             failures={name: found.failure for name, found in checked.items() if found.failure},
             device=self.device,
@@ -78,9 +78,13 @@ class Runner:
     def _time(self, entries: Mapping[str, Entry], dtype: DType) -> dict[str, Rounds]:
         calls = {name: entry.call for name, entry in entries.items()}
         if dtype in self.yardsticks:
-            calls[_YARDSTICK] = self.yardsticks[dtype].call
+            calls[_YARDSTICK] = self.yardsticks[dtype].product.call
         clock = CudaClock() if self.device == "cuda" else WALL_CLOCK
         return take_turns(calls, self.effort, clock)
+
+    def _limits(self, dtype: DType, timed: Rounds) -> list[float]:
+        """Return the yardstick's rate in each round; nothing without one."""
+        return [self.yardsticks[dtype].product.gflops(seconds) for seconds in timed.per_round()]
 
 
 def tolerance_of(dtype: DType, device: Device) -> float:

@@ -237,6 +237,14 @@ def _unseen() -> Iterable[Workload]:
             yield Workload(cell, *shape)
 
 
+def _busy() -> Iterable[Workload]:
+    """A few rows and many steps: what suffers most where a thread is kept from its processor."""
+    for cell in ("lstm", "gru"):
+        for shape in [(100, 1, 128, 128), (100, 1, 512, 512), (100, 16, 256, 256)]:
+            yield Workload(cell, *shape)
+        yield Workload(cell, 35, 20, 650, 650)
+
+
 def _long() -> Iterable[Workload]:
     """One small layer over ever more steps, each of which should cost the same."""
     for cell in ("lstm", "gru"):
@@ -290,6 +298,7 @@ GRIDS: dict[str, tuple[Workload, ...]] = {
     "resets": tuple(_resets()),
     "variants": tuple(_variants()),
     "unseen": tuple(_unseen()),
+    "busy": tuple(_busy()),
     "long": tuple(_long()),
     "cudnn": tuple(_cudnn()),
     "cudnn-quick": tuple(_cudnn_quick()),

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 import pytest
 import roads
 import torch  # before the engine, so that both share one pool of threads
+from engine import probe
 from hypothesis import HealthCheck, settings
 
-from fastrnn import _core, isa
+from fastrnn import isa
 
 # Examples are few because every one of them runs again for each instruction set. A fixture that
 # only forces an instruction set may well live across examples.
@@ -84,8 +85,8 @@ def each_isa(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(autouse=True, scope="session")
 def _every_thread() -> None:
     """As many threads as a test asks for, on a machine that has fewer processors or is busy too."""
-    _core.kernels.pretend_processors(64)
-    _core.kernels.pretend_crowded(-1)
+    probe().pretend_processors(64)
+    probe().pretend_crowded(-1)
 
 
 @pytest.fixture(params=roads.ROADS)

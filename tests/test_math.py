@@ -119,6 +119,6 @@ def test_every_activation_and_its_derivative(isa: str, dtype: type, name: str, p
     tolerance = {"rtol": 8 * np.finfo(dtype).eps, "atol": 4 * np.finfo(dtype).eps}
     got = activation(isa, name, x, *parameters)
     np.testing.assert_allclose(got, value.detach().numpy(), **tolerance)
-    got = activation(isa, name, x, *parameters, what="slope")
+    got = activation(isa, name, x, *parameters, slope=True)
     np.testing.assert_allclose(got, slope.numpy(), **tolerance)
     assert np.isnan(activation(isa, name, np.array([np.nan], dtype=dtype), *parameters)).all()

@@ -10,8 +10,7 @@ import sys
 import pytest
 import torch
 from cases import Case, run
-
-from fastrnn import _core
+from engine import probe
 
 
 def write(root, path, text):
@@ -21,7 +20,7 @@ def write(root, path, text):
 
 
 def quota(root):
-    return _core.kernels.processor_quota(str(root))
+    return probe().processor_quota(str(root))
 
 
 def test_without_control_groups_there_is_no_quota(tmp_path):
@@ -81,9 +80,9 @@ def test_a_process_that_may_run_on_one_processor_uses_one_thread():
 @pytest.fixture(params=[1, 2, 5])
 def crowded(request):
     """Crews have half their members after so many waits, and after as many again."""
-    _core.kernels.pretend_crowded(request.param)
+    probe().pretend_crowded(request.param)
     yield
-    _core.kernels.pretend_crowded(-1)
+    probe().pretend_crowded(-1)
 
 
 def results_of(layer, x, hx):

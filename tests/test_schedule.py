@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from fastrnn import _core
+from engine import probe
 
 LANES = 16
 GATES = 4
@@ -19,7 +18,7 @@ def schedule(
     step of an LSTM of H float32 units."""
     panels = -(-H // LANES)
     panel_bytes = H * GATES * LANES * 4
-    found: tuple[int, int, float, bool] = _core.kernels.schedule(
+    found: tuple[int, int, float, bool] = probe().schedule(
         rows, panels, GATES, TALLEST, H, panel_bytes, ROW_CYCLES, deals, threads
     )
     return found
@@ -71,7 +70,7 @@ def test_nothing_is_dealt_out_where_nothing_is_left_or_nobody_gains() -> None:
 def projects_within_step(rows: float, features: int, H: int, threads: int, crews: int = 1) -> bool:
     """Of the same LSTM with so many input features."""
     panel_bytes = H * GATES * LANES * 4
-    found: bool = _core.kernels.projects_within_step(
+    found: bool = probe().projects_within_step(
         rows, -(-H // LANES), GATES, TALLEST, H, panel_bytes, ROW_CYCLES, features, crews, threads
     )
     return found
@@ -95,7 +94,7 @@ def test_crews_side_by_side_fill_the_caches_together() -> None:
 
 
 def test_directions_take_turns_only_where_that_is_worth_the_barriers() -> None:
-    in_turn = _core.kernels.better_in_turn
+    in_turn = probe().better_in_turn
     assert in_turn(1e3, 1, 2.1e3)
     assert not in_turn(1e3, 1, 1.9e3)
     assert not in_turn(1e3, 2, 2.1e3)
@@ -122,7 +121,7 @@ def test_weights_beyond_every_cache_are_not_all_read_at_every_step(rows: int) ->
 
 
 def test_short_calls_stay_on_one_thread() -> None:
-    worth = [_core.kernels.threads_worth(10.0**power, 8) for power in range(10)]
+    worth = [probe().threads_worth(10.0**power, 8) for power in range(10)]
     assert worth[0] == 1
     assert worth[-1] == 8
     assert worth == sorted(worth)
@@ -130,7 +129,7 @@ def test_short_calls_stay_on_one_thread() -> None:
 
 def test_a_block_is_neither_too_short_to_pay_nor_too_long_for_the_cache() -> None:
     for weight_bytes in (0, 2**40):
-        rows = [_core.kernels.forward_block_rows(2**power, weight_bytes) for power in range(6, 24)]
+        rows = [probe().forward_block_rows(2**power, weight_bytes) for power in range(6, 24)]
         assert rows[0] == 512
         assert rows[-1] == 64
         assert rows == sorted(rows, reverse=True)
@@ -138,5 +137,5 @@ def test_a_block_is_neither_too_short_to_pay_nor_too_long_for_the_cache() -> Non
 
 def test_blocks_are_longer_where_weights_come_from_memory() -> None:
     row_bytes = 2**14
-    short, long = (_core.kernels.forward_block_rows(row_bytes, size) for size in (0, 2**40))
+    short, long = (probe().forward_block_rows(row_bytes, size) for size in (0, 2**40))
     assert short < long

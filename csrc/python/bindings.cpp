@@ -7,16 +7,15 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "calls.h"
-#include "engine/team/crowd.h"
 #include "engine/kernels/dispatch.h"
-#include "testing/probe.h"
-#include "engine/team/processors.h"
 #include "engine/schedule/schedule.h"
+#include "engine/team/crowd.h"
+#include "engine/team/processors.h"
+#include "hooks.h"
 #include "python/torch/direct.h"
 #include "scratch.h"
 
@@ -71,70 +70,9 @@ void bind_variants(py::module_ m) {
       }));
 }
 
-void bind_kernels(py::module_ kernels) {
-  kernels.def("activate", [](const std::string& isa, DType dtype, const Squash& squash, Address in,
-                             Address out, int64_t n) {
-    with_dtype(dtype, [&](auto zero) {
-      using Real = decltype(zero);
-      kernels_in<Real>(kernels_of(isa)).activate(squash, at<const Real>(in), at<Real>(out), n);
-    });
-  });
-  kernels.def("slope", [](const std::string& isa, DType dtype, const Squash& squash, Address in,
-                          Address out, int64_t n) {
-    with_dtype(dtype, [&](auto zero) {
-      using Real = decltype(zero);
-      kernels_in<Real>(kernels_of(isa)).slope(squash, at<const Real>(in), at<Real>(out), n);
-    });
-  });
-  kernels.def("multiply_transposed", [](const std::string& isa, DType dtype, Address a, Address w,
-                                        Address c, int64_t rows, int64_t K, int64_t columns) {
-    with_dtype(dtype, [&](auto zero) {
-      using Real = decltype(zero);
-      probe::multiply_transposed(kernels_in<Real>(kernels_of(isa)), at<const Real>(a),
-                                 at<const Real>(w), at<Real>(c), rows, K, columns);
-    });
-  });
-  kernels.def("multiply", [](const std::string& isa, DType dtype, Address a, Address b, Address c,
-                             int64_t rows, int64_t K, int64_t columns) {
-    with_dtype(dtype, [&](auto zero) {
-      using Real = decltype(zero);
-      probe::multiply(kernels_in<Real>(kernels_of(isa)), at<const Real>(a), at<const Real>(b),
-                      at<Real>(c), rows, K, columns);
-    });
-  });
-  kernels.def("outer", [](const std::string& isa, DType dtype, Address a, Address b, Address c,
-                          Address sums, int64_t rows, int64_t K, int64_t columns) {
-    with_dtype(dtype, [&](auto zero) {
-      using Real = decltype(zero);
-      probe::outer(kernels_in<Real>(kernels_of(isa)), at<const Real>(a), at<const Real>(b),
-                   at<Real>(c), at<Real>(sums), rows, K, columns);
-    });
-  });
-  kernels.def("schedule", [](double rows, int64_t panels, int vectors, int tallest, int64_t K,
-                             int64_t panel_bytes, double row_cycles, bool deals, int threads) {
-    const Schedule found =
-        schedule_step({rows, panels, vectors, tallest, K, panel_bytes, row_cycles, deals}, threads);
-    return std::tuple(found.split.rows, found.split.units, found.cycles, found.split.deals);
-  });
-  kernels.def("projects_within_step", [](double rows, int64_t panels, int vectors, int tallest,
-                                         int64_t K, int64_t panel_bytes, double row_cycles,
-                                         int64_t input_features, int crews, int threads) {
-    const bool deals = true;
-    return schedule_forward(
-               {rows, panels, vectors, tallest, K, panel_bytes, row_cycles, deals, crews},
-               input_features, panel_bytes / K, threads)
-        .fused;
-  });
-  kernels.def("better_in_turn", [](double in_turn, int units, double side_by_side) {
-    return better_in_turn({{1, units}, in_turn}, {{1, 1}, side_by_side});
-  });
-  kernels.def("threads_worth", &threads_worth);
-  kernels.def("processor_quota", &processor_quota);
-  kernels.def("pretend_processors", &pretend_processors);
-  kernels.def("pretend_crowded", &pretend_crowded);
-  kernels.def("times_crowded", &times_crowded);
-  kernels.def("forward_block_rows", &forward_block_rows);
-}
+const Hooks kHooks = {kHooksBytes,        kernels_of,     schedule_step,      schedule_forward,
+                      better_in_turn,     threads_worth,  forward_block_rows, processor_quota,
+                      pretend_processors, pretend_crowded};
 
 }  // namespace
 
@@ -197,7 +135,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("build_info", &build_info);
   m.def("processors", &processors);
   m.def("empty_cache", &empty_cache);
-  bind_kernels(m.def_submodule("kernels"));
+  m.attr("hooks") = py::capsule(&kHooks, kHooksName);
 }
 
 }  // namespace fastrnn

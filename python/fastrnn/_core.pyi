@@ -6,7 +6,6 @@ of the input, the hidden state and the projection (0 without one).
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from types import ModuleType
 from typing import Any
 
 class Cell(Enum):
@@ -244,5 +243,5 @@ def processors() -> dict[str, Any]:
 
 def empty_cache() -> None: ...
 
-kernels: ModuleType
-"""Single kernels on plain matrices and the cost model, for their tests."""
+hooks: object
+"""A capsule: what the tests' module needs of this one; csrc/python/hooks.h."""

@@ -214,6 +214,10 @@ def packs_saved_tensors() -> bool:
     return _default_hooks is None or _default_hooks(True) is not None
 
 
+casts_packed_lstm: bool
+"""Whether autocast casts all of a packed LSTM of equal lengths, too, as some versions do."""
+
+
 def _casts_packed_lstm() -> bool:
     one = torch.ones(1, 1, device="cpu")
     state, weight = one[None], one.expand(4, 1)
@@ -235,8 +239,12 @@ def _casts_packed_lstm() -> bool:
     return bool(y.dtype is torch.bfloat16)
 
 
-casts_packed_lstm = _casts_packed_lstm()
-"""Whether autocast casts all of a packed LSTM of equal lengths, too, as some versions do."""
+def __getattr__(name: str) -> Any:
+    """What torch has to be asked by a call, when somebody wants to know it."""
+    if name != "casts_packed_lstm":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = _casts_packed_lstm()
+    return value
 
 
 casts_lstm_of_bfloat16: bool = _C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()

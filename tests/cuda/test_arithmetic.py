@@ -7,21 +7,19 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import emulated
 import pytest
 import torch
+from compiled import CSRC, compiler
 
 HERE = Path(__file__).parent
-HOST = [emulated.compiler(), "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]
+HOST = [compiler(), "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]
 NVCC = shutil.which("nvcc")
 
-needs_compiler = pytest.mark.skipif(
-    shutil.which(emulated.compiler()) is None, reason="no C++ compiler"
-)
+needs_compiler = pytest.mark.skipif(shutil.which(compiler()) is None, reason="no C++ compiler")
 
 
 def compiled(command, source, target):
-    whole = [*command, f"-I{emulated.CSRC}", str(HERE / source), "-o", str(target)]
+    whole = [*command, f"-I{CSRC}", str(HERE / source), "-o", str(target)]
     done = subprocess.run(whole, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return target

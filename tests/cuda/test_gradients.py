@@ -11,7 +11,8 @@ from devices import F64, TOLERANCE, largest_error, on
 from torch.func import functional_call, grad, vmap
 
 import fastrnn
-from fastrnn import functional, reference
+from fastrnn import functional
+from fastrnn._call import dropout
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
@@ -99,20 +100,20 @@ def test_dropout_is_the_same_in_both_passes(device, kind, lengths, batch_first, 
     )
     layer, x, hx = prepared(case, device)
     masks = []
-    draw = reference.dropout_mask
+    draw = dropout.dropout_mask
 
     def recorded(*arguments):
         masks.append(draw(*arguments))
         return masks[-1]
 
-    monkeypatch.setattr(reference, "dropout_mask", recorded)
+    monkeypatch.setattr(dropout, "dropout_mask", recorded)
     got = run(Called(layer, lengths=on(device, lengths)), x, hx)
     masks = [mask.cpu() for mask in masks]
     if lengths is not None:
         ordered, order = torch.sort(lengths, descending=True)
         active = torch.arange(5)[:, None] < ordered
         masks = [mask[:, order][active] for mask in masks]
-    monkeypatch.setattr(reference, "dropout_mask", lambda *arguments: masks.pop(0))
+    monkeypatch.setattr(dropout, "dropout_mask", lambda *arguments: masks.pop(0))
     judge = case.build()
     judge.load_state_dict(layer.state_dict())
     expected = run(OnReference(judge, lengths=lengths), on("cpu", x), on("cpu", hx))

@@ -59,13 +59,10 @@ class Crowd {
     return std::max(1, wanted >> halvings_.load(std::memory_order_relaxed));
   }
 
-  int64_t times() const { return times_.load(std::memory_order_relaxed); }
-
  private:
   void use_half_as_many(int64_t now) {
     rest_ = now - tried_ < rest_ ? std::min(2 * rest_, kLongestRest) : kShortestRest;
     rest_end_ = now + rest_;
-    times_.fetch_add(1, std::memory_order_relaxed);
     if (halvings_ < kMostHalvings) ++halvings_;
   }
 
@@ -73,7 +70,6 @@ class Crowd {
   int64_t window_ = 0, lost_ = 0;
   int waits_ = 0;
   std::atomic<int> halvings_{0};
-  std::atomic<int64_t> times_{0};
   int64_t rest_ = kShortestRest, rest_end_ = 0, tried_ = 0;
 };
 
@@ -101,8 +97,6 @@ bool report_long_wait(int64_t begin, int64_t end, int crew_size) {
 int uncrowded_threads(int wanted) {
   return pretended_waits() == 0 ? crowd().threads(wanted) : wanted;
 }
-
-int64_t times_crowded() { return crowd().times(); }
 
 void pretend_crowded(int waits) { pretended.store(waits, std::memory_order_relaxed); }
 

@@ -17,9 +17,6 @@ bool report_long_wait(int64_t begin, int64_t end, int crew_size);
 // after a crew was found crowded; then twice as many again, for a try.
 int uncrowded_threads(int wanted);
 
-// How often a crew has been found crowded so far.
-int64_t times_crowded();
-
 // For tests: crews halve after every so many waits whatever the machine is like, never if that is
 // negative, and as it is for 0.
 void pretend_crowded(int waits);
