@@ -128,6 +128,12 @@ def input_of(kind: str) -> Tensor:
     return torch.randn(*((5,) if kind in LAYERS else ()), 2, 3)
 
 
+def cell_state(kind: str, *batch: int, dtype: torch.dtype = torch.float32) -> Any:
+    """Random ``hx`` for a cell of `twins`."""
+    h, c = torch.randn(*batch, 4, dtype=dtype), torch.randn(*batch, 4, dtype=dtype)
+    return (h, c) if kind == "LSTMCell" else h
+
+
 @st.composite
 def cases(draw: st.DrawFn, **fixed: Any) -> Case:
     """Any `Case`; what is given in ``fixed`` is not drawn."""
@@ -210,6 +216,11 @@ def flat(*values: Any) -> list[Tensor]:
         elif value is not None:
             tensors += flat(*value)
     return tensors
+
+
+def same_outputs(a: Any, b: Any) -> bool:
+    """All Tensors in nested outputs or states are equal, bit for bit."""
+    return all(torch.equal(x, y) for x, y in zip(flat(a), flat(b), strict=True))
 
 
 def like(value: Any, dtype: torch.dtype) -> Any:
