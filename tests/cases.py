@@ -246,6 +246,23 @@ def run(layer: Any, x: Any, hx: Any) -> tuple[list[Tensor], list[Tensor]]:
     return outputs, list(torch.autograd.grad(loss, wanted))  # type: ignore[arg-type]
 
 
+def second_derivatives(layer: Any, x: Any, hx: Any) -> list[Tensor]:
+    """Gradients of a fixed weighted sum of the gradients that `run` returns.
+
+    They are those of x, the states, the parameters and the factors of `run`, in that order.
+    """
+    torch.manual_seed(1)  # dropout
+    outputs = flat(layer(x, hx))
+    own = torch.Generator().manual_seed(2)  # not shared with other threads
+    factors = [torch.randn(y.shape, generator=own, dtype=y.dtype) for y in outputs]
+    factors = [f.requires_grad_() for f in factors]
+    wanted = [t for t in [*flat(x, hx), *layer.parameters()] if t.requires_grad]
+    first = torch.autograd.grad(outputs, wanted, factors, create_graph=True)
+    weights = [torch.randn(g.shape, generator=own, dtype=g.dtype) for g in first]
+    wanted += factors
+    return list(torch.autograd.grad(first, wanted, weights, materialize_grads=True))
+
+
 def tolerance(dtype: torch.dtype, K: int, T: int) -> float:
     """How far two correct results may lie apart, as a share of their magnitude.
 
@@ -270,3 +287,14 @@ def assert_same(got: Sequence[Tensor], expected: Sequence[Tensor], of: Case | to
         magnitude = max(1.0, float(e.detach().abs().max())) if e.numel() else 1.0
         atol = magnitude * case.tolerance
         torch.testing.assert_close(g.to(e.dtype), e, rtol=0, atol=atol)
+
+
+def assert_derivatives_of_the_equations(layer: Any, case: Case, **keywords: Any) -> None:
+    """A call's outputs, gradients and second derivatives are those of the reference."""
+    x, hx = case.input(), case.state()
+    ways = [Called(layer, **keywords), OnReference(layer, **keywords)]
+    got, expected = (run(way, like(x, case.dtype), like(hx, case.dtype)) for way in ways)
+    for g, e in zip(got, expected, strict=True):
+        assert_same(g, e, case)
+    again = [second_derivatives(way, like(x, case.dtype), like(hx, case.dtype)) for way in ways]
+    assert_same(*again, case)
