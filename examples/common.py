@@ -52,6 +52,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a small model, under a minute")
     parser.add_argument("--cell", choices=LAYERS, default="lstm", help="the recurrent layer")
     parser.add_argument("--backend", choices=[*BACKENDS, "both"], default="fastrnn")
+    parser.add_argument("--epochs", type=int, help="to end after, if patience does not end before")
     parser.add_argument("--double", action="store_true", help="compute in float64")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write pictures, metrics.json here")
     parser.add_argument("--seed", type=int, default=0)

@@ -127,9 +127,10 @@ class Memory(nn.Module):
 
 def learn(options: argparse.Namespace, row: Row) -> tuple[dict[str, float], Curves]:
     """A line of the table, and the curves."""
-    delay, epochs = (30, 15) if options.quick else (60, 30)
+    delay = options.delay or (30 if options.quick else 60)
+    epochs = options.epochs or (15 if options.quick else 30)
     draw = torch.Generator().manual_seed(options.seed)
-    training = CopyMemory(options.delay or delay, 100, draw)
+    training = CopyMemory(delay, 100, draw)
     validation = list(CopyMemory(training.delay, 5, draw))
     torch.manual_seed(options.seed)
     model = Memory(options, row, training.steps)

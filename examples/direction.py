@@ -83,7 +83,7 @@ class Days:
 def make_days(returns: np.ndarray) -> Days:
     scaled = returns / returns[: int(0.7 * len(returns))].std()
     past = np.lib.stride_tricks.sliding_window_view(scaled[:-1], DAYS)
-    return Days(common.reals(past).unsqueeze(-1), common.reals(returns[DAYS:] > 0))
+    return Days(common.reals(past.copy()).unsqueeze(-1), common.reals(returns[DAYS:] > 0))
 
 
 class Direction(nn.Module):
@@ -121,7 +121,8 @@ def learn(options: argparse.Namespace, name: str, days: Days) -> tuple[dict[str,
             "validation accuracy": model.accuracy(validation),
         },
     )
-    schedule = Schedule(epochs=30 if options.quick else 100, learning_rate=3e-3, patience=15)
+    epochs = options.epochs or (30 if options.quick else 100)
+    schedule = Schedule(epochs, learning_rate=3e-3, patience=15)
     curves = common.fit(learner, schedule, f"{name}, {options.cell}")
     majority = float(training[1].mean() > 0.5)
     accuracy, count = model.accuracy(test), len(test[1])

@@ -138,7 +138,8 @@ def example(options: argparse.Namespace) -> Result:
     if path.exists():
         training.restore(path)
     first = len(training.losses)
-    last = options.steps or (4 if options.quick else 8) * len(training.parts[0])
+    epochs = options.epochs or (4 if options.quick else 8)
+    last = options.steps or epochs * len(training.parts[0])
     begin = time.perf_counter()
     for step in trange(first, last, disable=None if dist.get_rank() == 0 else True):
         training.step()
@@ -176,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--accumulate", type=int, default=2, metavar="WINDOWS", help="of a rank's step"
     )
-    parser.add_argument("--steps", type=int, help="to end after; default: 8 epochs, 4 if quick")
+    parser.add_argument("--steps", type=int, help="to end after, in place of epochs")
     parser.add_argument("--save-every", type=int, default=10, metavar="STEPS")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="gloo or nccl")
     options = parser.parse_args(arguments)

@@ -121,7 +121,8 @@ def learn(options: argparse.Namespace, series: Series, data: Windows) -> tuple[n
         common.make_batches(data.tensors(data.validation), len(data.validation)),
         lambda batch: nn.functional.mse_loss(model(batch[0]), batch[1]),
     )
-    schedule = common.Schedule(epochs=40 if options.quick else 200, learning_rate=3e-3, patience=20)
+    epochs = options.epochs or (40 if options.quick else 200)
+    schedule = common.Schedule(epochs, learning_rate=3e-3, patience=20)
     curves = common.fit(learner, schedule, f"{series.name}, {options.cell}")
     with torch.no_grad():
         changes = model(data.tensors(data.test)[0]).double().numpy()

@@ -164,7 +164,8 @@ def example(options: argparse.Namespace) -> Result:
     model = LanguageModel(options, len(corpus.vocabulary))
     parts = {name: windows(text) for name, text in corpus.texts.items()}
     learner = Learner(model, parts["train"], parts["valid"], Reader(model))
-    schedule = Schedule(epochs=3 if options.quick else 6, learning_rate=3e-3, patience=2)
+    epochs = options.epochs or (3 if options.quick else 6)
+    schedule = Schedule(epochs, learning_rate=3e-3, patience=2)
     curves = common.fit(learner, schedule, f"language model, {options.cell}")
 
     prompt = encode(tokens(options.prompt, corpus.words), corpus.vocabulary)

@@ -4,6 +4,7 @@ A row of pixels is a step, and the digit is told by the last layer's output afte
 scikit-learn's 1797 digits (8 rows of 8 pixels) are the default; `--data DIR` reads MNIST (28 rows
 of 28) from the four idx files that it is distributed in, gzipped or not. A digit is the same a
 pixel further to the left or right, so every epoch shows the training images in other places.
+MNIST takes five epochs (`--epochs 5`).
 
 What has to be beaten is a linear classifier (ridge) that sees all pixels at once.
 
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 import common
 from common import DataFileError, Learner, Result, Schedule
 
-HIDDEN, LAYERS, DROPOUT = 128, 3, 0.5
+LAYERS, DROPOUT = 3, 0.5
 CLASSES = 10
 IDX_UNSIGNED_BYTES = 0x08
 
@@ -121,9 +122,9 @@ class RowReader(nn.Module):
     def __init__(self, options: argparse.Namespace, columns: int) -> None:
         super().__init__()
         self.rnn = common.make_layer(
-            options, columns, HIDDEN, LAYERS, dropout=DROPOUT, batch_first=True
+            options, columns, options.hidden, LAYERS, dropout=DROPOUT, batch_first=True
         )
-        self.head = nn.Linear(HIDDEN, CLASSES)
+        self.head = nn.Linear(options.hidden, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, 10] of images [B, rows, columns]."""
@@ -178,7 +179,7 @@ def example(options: argparse.Namespace) -> Result:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.make_parser("Read digits row by row.")
     parser.add_argument("--data", type=Path, metavar="DIR", help="MNIST's four idx files")
-    parser.add_argument("--epochs", type=int, help="at most; MNIST takes five")
+    parser.add_argument("--hidden", type=int, default=128, metavar="UNITS", help="of each layer")
     common.run("rows_to_digit", example, parser.parse_args(arguments))
 
 

@@ -128,6 +128,12 @@ def input_of(kind: str) -> Tensor:
     return torch.randn(*((5,) if kind in LAYERS else ()), 2, 3)
 
 
+def cell_state(kind: str, *batch: int, dtype: torch.dtype = torch.float32) -> Any:
+    """Random ``hx`` for a cell of `twins`."""
+    h, c = torch.randn(*batch, 4, dtype=dtype), torch.randn(*batch, 4, dtype=dtype)
+    return (h, c) if kind == "LSTMCell" else h
+
+
 @st.composite
 def cases(draw: st.DrawFn, **fixed: Any) -> Case:
     """Any `Case`; what is given in ``fixed`` is not drawn."""
@@ -212,6 +218,11 @@ def flat(*values: Any) -> list[Tensor]:
     return tensors
 
 
+def same_outputs(a: Any, b: Any) -> bool:
+    """All Tensors in nested outputs or states are equal, bit for bit."""
+    return all(torch.equal(x, y) for x, y in zip(flat(a), flat(b), strict=True))
+
+
 def like(value: Any, dtype: torch.dtype) -> Any:
     """The values in ``dtype`` as leaves that require gradients; the same memory if it is theirs."""
     if isinstance(value, Tensor):
@@ -233,6 +244,23 @@ def run(layer: Any, x: Any, hx: Any) -> tuple[list[Tensor], list[Tensor]]:
     loss = sum((y * f.to(y.dtype)).sum() for y, f in zip(outputs, factors, strict=True))
     wanted = [t for t in [*flat(x, hx), *layer.parameters()] if t.requires_grad]
     return outputs, list(torch.autograd.grad(loss, wanted))  # type: ignore[arg-type]
+
+
+def second_derivatives(layer: Any, x: Any, hx: Any) -> list[Tensor]:
+    """Gradients of a fixed weighted sum of the gradients that `run` returns.
+
+    They are those of x, the states, the parameters and the factors of `run`, in that order.
+    """
+    torch.manual_seed(1)  # dropout
+    outputs = flat(layer(x, hx))
+    own = torch.Generator().manual_seed(2)  # not shared with other threads
+    factors = [torch.randn(y.shape, generator=own, dtype=y.dtype) for y in outputs]
+    factors = [f.requires_grad_() for f in factors]
+    wanted = [t for t in [*flat(x, hx), *layer.parameters()] if t.requires_grad]
+    first = torch.autograd.grad(outputs, wanted, factors, create_graph=True)
+    weights = [torch.randn(g.shape, generator=own, dtype=g.dtype) for g in first]
+    wanted += factors
+    return list(torch.autograd.grad(first, wanted, weights, materialize_grads=True))
 
 
 def tolerance(dtype: torch.dtype, K: int, T: int) -> float:
@@ -259,3 +287,14 @@ def assert_same(got: Sequence[Tensor], expected: Sequence[Tensor], of: Case | to
         magnitude = max(1.0, float(e.detach().abs().max())) if e.numel() else 1.0
         atol = magnitude * case.tolerance
         torch.testing.assert_close(g.to(e.dtype), e, rtol=0, atol=atol)
+
+
+def assert_derivatives_of_the_equations(layer: Any, case: Case, **keywords: Any) -> None:
+    """A call's outputs, gradients and second derivatives are those of the reference."""
+    x, hx = case.input(), case.state()
+    ways = [Called(layer, **keywords), OnReference(layer, **keywords)]
+    got, expected = (run(way, like(x, case.dtype), like(hx, case.dtype)) for way in ways)
+    for g, e in zip(got, expected, strict=True):
+        assert_same(g, e, case)
+    again = [second_derivatives(way, like(x, case.dtype), like(hx, case.dtype)) for way in ways]
+    assert_same(*again, case)

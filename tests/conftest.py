@@ -89,6 +89,13 @@ def _every_thread() -> None:
     probe().pretend_crowded(-1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _share_of_threads() -> None:
+    """Of pytest-xdist's processes each has its share of the processors, if a test asks for none."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+
+
 @pytest.fixture(params=roads.ROADS)
 def each_road(request: pytest.FixtureRequest) -> Iterator[str]:
     """Send every call of the test by one road to the engine; the test runs once for each."""

@@ -3,62 +3,22 @@
 from __future__ import annotations
 
 import gc
-import io
-import json
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 import torch
+from stand_ins import BRIEF, KINDS, TINY, TORCH, Wrong, be_brief, point
 
-pytest.importorskip("rich")
-pytest.importorskip("matplotlib")
-
-from rich.console import Console
-
-from benchmarks import cli, device, machine, memory, report, self_check, timing, yardstick
+from benchmarks import device, machine, memory, timing
 from benchmarks.contenders import CONTENDERS, Entry
 from benchmarks.contenders.torch_nn import TorchLayers
-from benchmarks.plot import save_plot
 from benchmarks.problem import Problem, make_problem
-from benchmarks.results import Point, Report, summarise
 from benchmarks.runner import Runner, largest_error
-from benchmarks.timing import Effort, ratio_of_rounds, relative_error_of_median, take_turns
-from benchmarks.workloads import CELLS, GRIDS, PHASES, Phase, Workload
+from benchmarks.timing import ratio_of_rounds, relative_error_of_median, take_turns
+from benchmarks.workloads import GRIDS, PHASES, Phase, Workload
 
-BRIEF = Effort(block_s=1e-4, min_rounds=2, max_rounds=2, budget_s=0.0, precision=0.0)
-TINY = Workload("lstm", 3, 2, 4, 5)
-TORCH = TorchLayers("torch", "torch.nn")
-STAND_IN = TorchLayers("fastrnn", "torch.nn")
-DESCRIBED = {
-    "cpu": "a",
-    "threads": 2,
-    "isa": None,
-    "neighbours_share": 0.4,
-    "packages": {"torch": "2"},
-}
 LAYERS = [contender for contender in CONTENDERS if contender.name in ("fastrnn", "torch")]
-
-
-@dataclass(frozen=True)
-class Wrong(TorchLayers):
-    """A contender whose results are off by a factor."""
-
-    factor: float = 1.01
-
-    def prepare(self, problem: Problem, phase: Phase) -> Entry:
-        entry = super().prepare(problem, phase)
-        return Entry(
-            entry.call,
-            lambda returned: {k: v * self.factor for k, v in entry.results(returned).items()},
-        )
-
-
-@dataclass(frozen=True)
-class Absent(TorchLayers):
-    def missing(self) -> str | None:
-        return "its library is not installed"
 
 
 @dataclass(frozen=True)
@@ -83,41 +43,7 @@ class Dying(TorchLayers):
 
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the method, take the waiting out of it, and leave this process as it is."""
-    monkeypatch.setattr(timing, "PAUSE_S", 0.0)
-    monkeypatch.setattr(gc, "collect", lambda: 0)
-    monkeypatch.setattr(yardstick, "SIZE", 32)
-    monkeypatch.setattr(yardstick, "_PROBE", BRIEF)
-    monkeypatch.setattr(cli, "FULL", BRIEF)
-    monkeypatch.setattr(cli, "QUICK", BRIEF)
-    monkeypatch.setattr(cli, "steady_process", lambda: None)
-    monkeypatch.setitem(GRIDS, "quick", (TINY, replace(TINY, cell="gru")))
-
-
-def run_cli(*arguments: str, contenders: tuple[TorchLayers, ...] = (STAND_IN, TORCH)) -> int:
-    return cli.main(["--quick", "--no-language-model", *arguments], contenders)
-
-
-def point(ratio: float, workload: Workload = TINY, phase: Phase = "inference") -> Point:
-    return Point(
-        workload,
-        phase,
-        times_ms={"fastrnn": 1.0, "torch": ratio},
-        rounds_ms={"fastrnn": [1.0, 1.0], "torch": [ratio, ratio]},
-        gemm_gflops=[100.0, 100.0],
-    )
-
-
-def shrunk(workload: Workload) -> Workload:
-    """The same kind of workload, small enough for a test."""
-    T, B = min(workload.T, 4), min(workload.B, 3)
-    lengths = None if workload.lengths is None else (2, T, 1)[:B]
-    proj_size = min(workload.proj_size, 3)
-    sizes = {"lengths": lengths, "proj_size": proj_size, "episode": min(workload.episode, 2)}
-    return replace(workload, T=T, B=B, I=5, H=7, **sizes)
-
-
-KINDS = list(dict.fromkeys(shrunk(workload) for grid in GRIDS.values() for workload in grid))
+    be_brief(monkeypatch)
 
 
 @pytest.mark.parametrize("workload", KINDS, ids=lambda workload: workload.name)
@@ -239,152 +165,6 @@ def test_drift_that_slows_everyone_leaves_the_ratio_alone() -> None:
     assert ratio_of_rounds([2.0, 4.0, 8.0], [1.0, 2.0, 4.0]) == 2
 
 
-def test_summary_has_the_geometric_mean_and_the_worst_point() -> None:
-    slow = replace(TINY, T=9)
-    (summary,) = summarise([point(8.0), point(0.5, slow)])
-    assert (summary.geomean, summary.worst) == pytest.approx((2.0, 0.5))
-    assert summary.worst_workload == slow
-
-
-def test_best_peer_is_chosen_point_by_point() -> None:
-    two_peers = [
-        replace(
-            point(1.0),
-            times_ms=dict.fromkeys(("fastrnn", "torch", "other"), 1.0),
-            rounds_ms={"fastrnn": [1.0], "torch": [torch_ms], "other": [other_ms]},
-        )
-        for torch_ms, other_ms in [(2.0, 8.0), (8.0, 2.0)]
-    ]
-    means = {summary.over: summary.geomean for summary in summarise(two_peers)}
-    assert means == pytest.approx({"torch": 4.0, "other": 4.0, "best peer": 2.0})
-
-
-def test_a_point_with_a_single_peer_counts_for_the_best_peer_too() -> None:
-    both = replace(
-        point(4.0),
-        times_ms={"fastrnn": 1.0, "torch": 4.0, "other": 2.0},
-        rounds_ms={"fastrnn": [1.0], "torch": [4.0], "other": [2.0]},
-    )
-    means = {row.over: (row.geomean, row.points) for row in summarise([point(8.0), both])}
-    assert means["best peer"] == (pytest.approx(4.0), 2)
-    assert means["other"] == (pytest.approx(2.0), 1)
-    assert list(means) == ["torch", "other", "best peer"]
-
-
-def test_share_compares_rounds_timed_side_by_side() -> None:
-    work = TINY.flops("inference") / 1e6
-    assert point(2.0).shares()["fastrnn"] == pytest.approx(work / 1.0 / 100.0)
-
-
-def test_json_has_the_published_schema_and_reads_back(tmp_path: Path) -> None:
-    file = tmp_path / "results.json"
-    assert run_cli("--json", str(file)) == 0
-    content = json.loads(file.read_text())
-    assert {"machine", "commit", "points"} <= content.keys()
-    assert {"cpu", "threads", "isa"} <= content["machine"].keys()
-    assert len(content["points"]) == len(GRIDS["quick"]) * len(PHASES)
-    for found in content["points"]:
-        assert {"workload", "phase", "dtype", "device", "times_ms"} <= found.keys()
-        assert found["times_ms"].keys() == {"fastrnn", "torch"}
-        assert (found["dtype"], found["device"]) == ("float32", "cpu")
-    loaded = Report.load(file)
-    loaded.save(tmp_path / "again.json")
-    assert Report.load(tmp_path / "again.json") == loaded
-
-
-@pytest.mark.parametrize("workload", KINDS, ids=lambda workload: workload.name)
-def test_every_workload_survives_json(workload: Workload) -> None:
-    content = json.loads(json.dumps(point(2.0, workload).to_json()))
-    assert Point.from_json(content).workload == workload
-
-
-def test_a_wrong_result_fails_the_run_loudly(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_cli(contenders=(Wrong("fastrnn", "torch.nn"), TORCH)) == 1
-    assert "FAILED" in capsys.readouterr().out
-
-
-def test_a_contender_that_is_not_installed_is_skipped_with_a_line(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert run_cli(contenders=(Absent("fastrnn", "torch.nn"), TORCH)) == 0
-    assert "fastrnn is skipped: its library is not installed" in capsys.readouterr().out
-
-
-def test_contenders_are_chosen_by_name_and_a_quick_run_has_two(tmp_path: Path) -> None:
-    file, contenders = tmp_path / "results.json", (TORCH, STAND_IN, TorchLayers("jax", "torch.nn"))
-    for arguments, expected in [((), {"fastrnn", "torch"}), (("--contender", "jax"), {"jax"})]:
-        narrow = ("--cell", "gru", "--phase", "inference", "--json", str(file))
-        assert run_cli(*narrow, *arguments, contenders=contenders) == 0
-        (found,) = Report.load(file).points
-        assert found.times_ms.keys() == expected
-
-
-def test_a_contender_that_does_not_exist_is_an_error() -> None:
-    with pytest.raises(SystemExit):
-        run_cli("--contender", "nobody")
-
-
-def test_options_narrow_the_run(tmp_path: Path) -> None:
-    file = tmp_path / "results.json"
-    assert run_cli("--cell", "gru", "--phase", "training", "--json", str(file)) == 0
-    (found,) = Report.load(file).points
-    assert (found.workload.cell, found.phase) == ("gru", "training")
-
-
-def test_asking_for_no_workload_at_all_is_an_error() -> None:
-    with pytest.raises(SystemExit, match="no workload"):
-        run_cli("--workload", "T77")
-
-
-@pytest.mark.parametrize("option", ["--json", "--plot"])
-def test_a_file_that_cannot_be_written_is_refused_before_the_run(option: str) -> None:
-    with pytest.raises(SystemExit):
-        run_cli(option, "no/such/folder/file")
-
-
-@pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("where", device.DEVICES)
-def test_no_table_is_cut_at_a_hundred_columns_with_every_contender(
-    phase: Phase, where: device.Device
-) -> None:
-    names = [contender.name for contender in CONTENDERS if device.runs_on(contender, where)]
-    grids = [grid for name, grid in GRIDS.items() if name.startswith("cudnn") == (where == "cuda")]
-    longest = max((w for grid in grids for w in grid), key=lambda w: len(w.name))
-    crowded = Point(
-        longest,
-        phase,
-        times_ms=dict.fromkeys(names, 12.3),
-        rounds_ms={name: [12.3] for name in names},
-        gemm_gflops=[100.0],
-        peak_mib=dict.fromkeys(("fastrnn", "torch", "jax"), 1234.0),
-    )
-    screen = io.StringIO()
-    report.show(Report(DESCRIBED, "abc", [crowded]), Console(width=100, file=screen))
-    assert longest.name in screen.getvalue()
-    assert "…" not in screen.getvalue()
-
-
-def test_older_results_without_memory_still_load_and_show() -> None:
-    files = sorted(Path(cli.__file__).parent.glob("results/*.json"))
-    assert files
-    for file in files:
-        report.show(Report.load(file), Console(quiet=True))
-
-
-def test_replay_shows_and_draws_without_running(tmp_path: Path) -> None:
-    results, picture = tmp_path / "results.json", tmp_path / "plot.png"
-    points = [point(3.0, replace(TINY, cell=cell), phase) for cell in CELLS for phase in PHASES]
-    points.append(replace(points[0], failures={"other": "relative error"}))
-    Report(DESCRIBED, "abc", points).save(results)
-    assert cli.main(["--replay", str(results), "--plot", str(picture)]) == 1
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_plot_of_nothing_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected points with times of fastrnn and torch"):
-        save_plot(Report({}, "abc"), tmp_path / "plot.png")
-
-
 def test_work_of_other_processes_is_noticed_and_ones_own_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -397,20 +177,6 @@ def test_work_of_other_processes_is_noticed_and_ones_own_is_not(
     assert not machine.complaint(neighbours.share())
     seconds.update(busy=20.0 + 3 * (os.cpu_count() or 1))
     assert "30% of the processors" in machine.complaint(neighbours.share())
-
-
-@pytest.mark.parametrize(("bounds", "status"), [((0.0, float("inf")), 0), ((-2.0, -1.0), 1)])
-def test_self_check_fails_when_the_spread_is_too_wide(
-    bounds: tuple[float, float], status: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(self_check, "ALLOWED", bounds)
-    assert run_cli("--self-check") == status
-
-
-def test_list_names_every_grid(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_cli("--list") == 0
-    printed = capsys.readouterr().out
-    assert all(name in printed for name in GRIDS)
 
 
 needs_proc = pytest.mark.skipif(memory.missing() is not None, reason=str(memory.missing()))
@@ -429,33 +195,6 @@ def test_a_contender_that_dies_has_no_memory_figure_and_stops_nobody() -> None:
     timed = replace(point(2.0), phase="training")
     found = memory.with_peaks(timed, [Dying("fastrnn", "torch.nn"), TORCH])
     assert found.peak_mib.keys() == {"torch"}
-
-
-def test_memory_is_measured_when_asked_for_and_only_in_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory, "missing", lambda: None)
-    monkeypatch.setattr(memory, "training_peak_mib", lambda contender, _: len(contender.name))
-    file = tmp_path / "results.json"
-    assert run_cli("--memory", "--json", str(file)) == 0
-    for found in Report.load(file).points:
-        training = found.phase == "training"
-        assert found.peak_mib == ({"fastrnn": 7, "torch": 5} if training else {})
-        assert found.memory_ratios() == ({"torch": 5 / 7} if training else {})
-
-
-def test_a_system_that_cannot_measure_memory_says_so_and_goes_on(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory, "missing", lambda: "no /proc")
-    assert run_cli("--memory") == 0
-    assert "Memory is not measured: no /proc" in capsys.readouterr().out
-
-
-def test_a_device_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit, match="--device cuda: torch finds no GPU"):
-        cli.main(["--device", "cuda"])
 
 
 def test_contenders_are_asked_only_where_they_compute() -> None:

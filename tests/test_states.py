@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import LAYERS, Called, Case, OnReference, assert_same, cases, flat, lengths_of, like, run
+from cases import (
+    LAYERS,
+    Called,
+    Case,
+    OnReference,
+    assert_derivatives_of_the_equations,
+    assert_same,
+    cases,
+    flat,
+    lengths_of,
+    like,
+    run,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,13 +149,16 @@ def test_gradients_match_finite_differences(kind, options):
     leaves = flat(like(x, F64), like(hx, F64))
     resets = torch.tensor([[False, False], [False, True], [True, False]])
     resets = resets.t() if case.batch_first else resets
+    keywords = {"lengths": [3, 2], "resets": resets, "return_states": True}
 
     def function(x, *rest):
         hx = in_form(kind, rest[: 2 if kind == "LSTM" else 1])
-        keywords = {"lengths": [3, 2], "resets": resets, "return_states": True}
         return tuple(flat(layer(x, hx, **keywords)))
 
-    assert torch.autograd.gradcheck(function, (*leaves, *layer.parameters()))
+    # Where a cell is called in another way, random directions and the equations are enough.
+    inputs = (*leaves, *layer.parameters())
+    assert torch.autograd.gradcheck(function, inputs, fast_mode=bool(options))
+    assert_derivatives_of_the_equations(layer, case, **keywords)
 
 
 def test_second_derivatives_flow_through_the_states():

@@ -13,34 +13,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ranks
+import torch
+from torch.multiprocessing import ProcessRaisedException
 
 from examples import compare, direction, forecast, language_model, rows_to_digit
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-# The models are small: threads gain little, and on a busy machine they wait for each other.
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
-def finished(command):
-    done = ended(command)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def quick(restore_threads, capsys):
+    """Runs an example with `--quick`, and returns what it prints.
 
+    The models are small: threads gain little, and on a busy machine they wait for each other.
+    """
 
-def ended(command):
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=240, check=False, env=ONE_THREAD
-    )
+    def run(example, out, *options):
+        torch.set_num_threads(1)
+        example.main(["--quick", "--out", str(out), *options])
+        return capsys.readouterr().out
 
-
-def quick(name, out, *options):
-    """What `--quick` prints."""
-    script = EXAMPLES / f"{name}.py"
-    return finished([sys.executable, script, "--quick", "--out", out, *options])
+    dtype = torch.get_default_dtype()
+    yield run
+    torch.set_default_dtype(dtype)
 
 
 def check_last_line(said, metrics):
@@ -60,11 +60,10 @@ def check_same_curves(out):
 
 
 @pytest.mark.slow
-def test_forecasts_beat_the_season_before_with_either_cell_and_on_either_backend(tmp_path):
-    said = quick("forecast", tmp_path, "--backend", "both", "--double")
-    metrics = metrics_of(tmp_path / "fastrnn")
+def test_forecasts_beat_the_season_before_with_either_cell(quick, tmp_path):
+    said = quick(forecast, tmp_path, "--epochs", "16")
+    metrics = metrics_of(tmp_path)
     check_last_line(said, metrics)
-    check_same_curves(tmp_path)
     assert metrics["value"] < metrics["baseline"]
     for name, scores in metrics["details"].items():
         for cell in ("lstm", "gru"):
@@ -74,11 +73,10 @@ def test_forecasts_beat_the_season_before_with_either_cell_and_on_either_backend
 
 
 @pytest.mark.slow
-def test_direction_finds_a_rule_where_there_is_one_and_claims_none_for_prices(tmp_path):
-    said = quick("direction", tmp_path, "--backend", "both", "--double")
-    metrics = metrics_of(tmp_path / "fastrnn")
+def test_direction_finds_a_rule_where_there_is_one_and_claims_none_for_prices(quick, tmp_path):
+    said = quick(direction, tmp_path, "--epochs", "8")
+    metrics = metrics_of(tmp_path)
     check_last_line(said, metrics)
-    check_same_curves(tmp_path)
     control, prices = metrics["details"]["control"], metrics["details"]["prices"]
     assert control["low"] > control["majority"]
     assert prices["high"] >= prices["majority"]
@@ -88,8 +86,23 @@ def test_direction_finds_a_rule_where_there_is_one_and_claims_none_for_prices(tm
 
 
 @pytest.mark.slow
-def test_the_language_model_knows_more_than_frequencies_and_writes(tmp_path):
-    said = quick("language_model", tmp_path, "--cell", "gru", "--prompt", "import ")
+@pytest.mark.parametrize(
+    ("example", "options"),
+    [(forecast, []), (direction, []), (rows_to_digit, ["--hidden", "32"])],
+    ids=["forecast", "direction", "rows_to_digit"],
+)
+def test_either_backend_learns_along_the_same_curve_with_the_same_masks(
+    quick, tmp_path, example, options
+):
+    both = ("--backend", "both", "--double", "--epochs", "2")
+    said = quick(example, tmp_path, *both, *options)
+    check_last_line(said, metrics_of(tmp_path / "fastrnn"))
+    check_same_curves(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_language_model_knows_more_than_frequencies_and_writes(quick, tmp_path):
+    said = quick(language_model, tmp_path, "--cell", "gru", "--prompt", "import ", "--epochs", "1")
     metrics = metrics_of(tmp_path)
     check_last_line(said, metrics)
     assert metrics["value"] < metrics["baseline"] / 2
@@ -100,22 +113,16 @@ def test_the_language_model_knows_more_than_frequencies_and_writes(tmp_path):
 
 
 @pytest.mark.slow
-def test_digits_read_row_by_row_are_told_in_98_of_100_cases(tmp_path):
-    said = quick("rows_to_digit", tmp_path, "--cell", "gru")
+def test_digits_read_row_by_row_are_told_in_98_of_100_cases(quick, tmp_path):
+    said = quick(rows_to_digit, tmp_path, "--cell", "gru", "--hidden", "64")
     metrics = metrics_of(tmp_path)
     check_last_line(said, metrics)
     assert metrics["value"] >= 0.98 > metrics["baseline"]
 
 
 @pytest.mark.slow
-def test_dropout_between_layers_draws_the_same_masks_on_either_backend(tmp_path):
-    quick("rows_to_digit", tmp_path, "--backend", "both", "--double", "--epochs", "2")
-    check_same_curves(tmp_path)
-
-
-@pytest.mark.slow
-def test_gated_cells_remember_what_a_plain_rnn_cannot(tmp_path):
-    said = quick("compare", tmp_path)
+def test_gated_cells_remember_what_a_plain_rnn_cannot(quick, tmp_path):
+    said = quick(compare, tmp_path, "--delay", "25", "--epochs", "10")
     metrics = metrics_of(tmp_path)
     check_last_line(said, metrics)
     accuracy = {name: line["accuracy"] for name, line in metrics["details"].items()}
@@ -124,62 +131,72 @@ def test_gated_cells_remember_what_a_plain_rnn_cannot(tmp_path):
     assert accuracy["RNN"] < 0.5
 
 
-def torchrun(out, *options, processes=2):
-    return [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *("--nproc-per-node", str(processes)),
-        *(EXAMPLES / "distributed.py", "--quick", "--out", out, *options),
-    ]
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Options for a text of which two processes read all in 8 steps, each two windows in one."""
+    folder = tmp_path_factory.mktemp("text")
+    for part, text in language_model.standard_library(quick=True).items():
+        characters = text[: 70_000 if part == "train" else 5_000]
+        (folder / f"ptb.{part}.txt").write_text(characters, encoding="utf-8")
+    return "--data", str(folder), "--level", "char"
+
+
+def distributed(out, *options):
+    """Arguments of the example."""
+    return ["--quick", "--out", str(out), *options]
 
 
 def losses_of(folder):
     return metrics_of(folder)["curves"]["text"]["training"]
 
 
-def kill_a_rank_after_the_first_checkpoint(command, out):
-    """Run torchrun until there is a checkpoint, and end one of its processes without warning."""
+def kill_a_rank_of_torchrun_after_the_first_checkpoint(arguments, out):
+    """Run the example until there is a checkpoint, and end one of its processes unannounced."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc-per-node", "2", str(EXAMPLES / "distributed.py"), *arguments]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=ONE_THREAD, **silent) as agent:
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=one_thread, **silent) as agent:
         deadline = time.monotonic() + 100
         while not (out / "checkpoint.pt").exists():
             assert agent.poll() is None, "it ended before its first checkpoint"
             assert time.monotonic() < deadline, "no checkpoint in time"
             time.sleep(0.02)
-        ranks = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
-        os.kill(int(ranks[0]), signal.SIGKILL)
+        children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
     assert agent.returncode != 0
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_in_mid_epoch_goes_on_along_the_same_curve(tmp_path):
+def test_a_run_that_is_killed_in_mid_epoch_goes_on_along_the_same_curve(text, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    check_last_line(finished(torchrun(whole)), metrics_of(whole))
+    steps = (*text, "--steps", "24", "--save-every", "5")
+    check_last_line(ranks.run_example(distributed(whole, *steps), 2), metrics_of(whole))
     assert metrics_of(whole)["value"] < metrics_of(whole)["baseline"]
 
-    steps = 40
-    command = torchrun(killed, "--steps", str(steps))
-    kill_a_rank_after_the_first_checkpoint(command, killed)
+    again = distributed(killed, *steps)
+    kill_a_rank_of_torchrun_after_the_first_checkpoint(again, killed)
     assert not (killed / "metrics.json").exists()
-    finished(command)
+    ranks.run_example(again, 2)
     details = metrics_of(killed)["details"]
     assert details["resumed"][0] % details["steps_an_epoch"] != 0
-    assert losses_of(killed) == losses_of(whole)[:steps]
+    assert losses_of(killed) == losses_of(whole)
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns_from_twice_the_windows(tmp_path):
-    dry = ("--dropout", "0", "--steps", "20")
-    finished(torchrun(tmp_path / "one", "--accumulate", "2", *dry, processes=1))
-    finished(torchrun(tmp_path / "two", "--accumulate", "1", *dry, processes=2))
-    np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one"), rtol=1e-4)
+def test_two_processes_learn_what_one_learns_from_twice_the_windows(text, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    dry = (*text, "--dropout", "0", "--steps", "20")
+    ranks.run_example(distributed(one, "--accumulate", "2", *dry), 1)
+    ranks.run_example(distributed(two, "--accumulate", "1", *dry), 2)
+    np.testing.assert_allclose(losses_of(two), losses_of(one), rtol=1e-4)
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_is_broken_is_refused(tmp_path):
+def test_a_checkpoint_that_is_broken_is_refused(text, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
-    done = ended(torchrun(tmp_path, processes=1))
-    assert done.returncode != 0
-    assert "distributed: cannot go on from" in done.stderr
+    with pytest.raises(ProcessRaisedException, match="distributed: cannot go on from"):
+        ranks.run_example(distributed(tmp_path, *text), 1)
 
 
 def csv(folder, text):

@@ -1,0 +1,63 @@
+"""What becomes of tensors on a device for which this build has no kernels."""
+
+from __future__ import annotations
+
+import os
+
+from torch import Tensor
+
+from .._call.spec import Spec
+from .backend import refusal
+
+__all__ = ["CHOICES", "VARIABLE", "check", "set_fallback"]
+
+CHOICES = ("torch", "error")
+VARIABLE = "FASTRNN_FALLBACK"
+
+_chosen: str | None = None
+
+
+def set_fallback(to: str) -> None:
+    """Say what becomes of a call on a device for which this build of fastrnn has no kernels.
+
+    That is every device but the CPU, unless the CUDA part is built: see ``python -m fastrnn info``.
+    The environment variable ``FASTRNN_FALLBACK`` says it for a whole process.
+
+    Parameters
+    ----------
+    to : {"torch", "error"}
+        "torch", the default: a layer or cell with torch's own options computes as the class of
+        ``torch.nn`` that it derives from does, on cuDNN where that is torch's way. What torch has
+        not (``lengths``, ``resets``, ``return_states``, the options of `fastrnn.variants`) and
+        the functions of `fastrnn.functional` are computed by the equations of
+        `fastrnn.reference` on that device, a step after the other. "error": NotImplementedError.
+
+    Raises
+    ------
+    ValueError
+        ``to`` is none of these.
+    """
+    global _chosen
+    _check_choice(to, "to")
+    _chosen = to
+
+
+def _check_choice(to: str, what: str) -> None:
+    if to not in CHOICES:
+        raise ValueError(f"{what}: expected one of {', '.join(map(repr, CHOICES))}, got {to!r}")
+
+
+def check(data: Tensor, spec: Spec) -> None:
+    """NotImplementedError where nobody else is to compute what this build has no kernels for.
+
+    ValueError if the environment variable has none of the `CHOICES`.
+    """
+    reason = refusal(data, spec)
+    if reason is None:
+        return
+    to = _chosen
+    if to is None:
+        to = os.environ.get(VARIABLE, CHOICES[0])
+        _check_choice(to, VARIABLE)
+    if to == "error":
+        raise NotImplementedError(f"input: got a Tensor on {data.device}, but {reason}")
