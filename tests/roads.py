@@ -18,7 +18,7 @@ from unittest import mock
 from torch import Tensor
 
 from fastrnn import reference as equations
-from fastrnn._engine import backend
+from fastrnn._engine import backends
 from fastrnn._layers import run as fork
 
 LONG = ("eager", "operator")
@@ -41,7 +41,7 @@ def road(name: str) -> Iterator[None]:
             if way == "short" and name != "short":
                 return None
             done = ways[way](*arguments, **keywords)
-            if backend.chosen is None:  # the reference is on no road
+            if backends.chosen is None:  # the reference is on no road
                 taken[way] += done is not None
             return done
 
@@ -72,7 +72,7 @@ def reference() -> Iterator[None]:
         return rnn(*arguments, **keywords)
 
     with (
-        backend.using("reference"),
+        backends.using("reference"),
         mock.patch.object(fork.operators, "is_watched", return_value=False),
         mock.patch.object(equations, "rnn", counted),
     ):

@@ -193,16 +193,3 @@ def test_layers_that_cannot_compute_as_they_are_are_converted_and_named():
         "  complex (torch.nn.modules.rnn.GRU): fastrnn does not compute torch.complex64",
     ]
     assert all(type(layer) is fastrnn.GRU for layer in model.values())
-
-
-def test_layers_on_another_device_are_converted_and_named(monkeypatch):
-    monkeypatch.setattr("fastrnn.cuda.is_built", lambda: False)
-    layer = nn.LSTMCell(3, 4)
-    with torch._subclasses.FakeTensorMode():  # the machine need not have the device
-        layer.weight_ih = nn.Parameter(torch.empty(16, 3, device="cuda"))
-    _, report = fastrnn.convert(layer, report=True)
-    (converted,) = report.converted
-    assert converted.note == "on cuda:0, where this build of fastrnn does not compute"
-    monkeypatch.setattr("fastrnn.cuda.is_built", lambda: True)
-    _, report = fastrnn.convert(fastrnn.revert(layer), report=True)
-    assert report.converted[0].note == ""

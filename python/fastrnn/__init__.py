@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import functional, isa, onnx, reference, variants
     from ._autograd.operators import decompositions
+    from ._engine.fallback import set_fallback
     from ._engine.memory import empty_cache
     from ._interop.arrays import from_arrays
     from ._interop.keras_layers import from_keras, to_keras
@@ -43,6 +44,7 @@ __all__ = [
     "patch",
     "reference",
     "revert",
+    "set_fallback",
     "to_keras",
     "variants",
 ]
@@ -55,6 +57,7 @@ _HOME = {
     **dict.fromkeys(("from_keras", "to_keras"), "_interop.keras_layers"),
     "decompositions": "_autograd.operators",
     "empty_cache": "_engine.memory",
+    "set_fallback": "_engine.fallback",
     "from_arrays": "_interop.arrays",
     "from_onnx": "_interop.onnx_nodes",
 }

@@ -13,6 +13,7 @@ from torch.autograd import forward_ad, profiler
 from torch.fx import _symbolic_trace
 
 __all__ = [
+    "above_autograd",
     "after_autograd",
     "any_wrapped",
     "apply_untransformed",
@@ -54,6 +55,17 @@ is_any_autocast_enabled = _C._is_any_autocast_enabled
 
 below_autograd = _C._AutoDispatchBelowAutograd
 """A context in which operators do not look for derivatives."""
+
+
+@contextmanager
+def above_autograd() -> Iterator[None]:
+    """Within an operator, where nothing looks for derivatives any more, a context where all do."""
+    with ExitStack() as stack:
+        for name in ("AutogradFunctionality", "AutogradOther", "AutogradNestedTensor"):
+            key = getattr(_C.DispatchKey, name)
+            stack.enter_context(_C._SetExcludeDispatchKeyGuard(key, False))
+        stack.enter_context(torch.enable_grad())
+        yield
 
 
 def after_autograd(keyset: Any) -> Any:

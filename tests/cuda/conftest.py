@@ -11,7 +11,7 @@ import emulated
 import pytest
 from devices import products, why_no_gpu
 
-from fastrnn._engine import backend, cuda
+from fastrnn._engine import backends, cuda
 from fastrnn._engine.cuda import passes
 
 
@@ -30,7 +30,7 @@ def emulation() -> Iterator[str]:
     with (
         mock.patch.object(cuda, "extension", return_value=module),
         mock.patch.object(passes, "stream_of", return_value=module.Stream(0, 0)),
-        backend.using("cuda"),
+        backends.using("cuda"),
     ):
         yield "cpu"
 

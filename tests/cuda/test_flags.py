@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from unittest import mock
@@ -12,9 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastrnn import functional
 from fastrnn._call.spec import PLAIN, Spec, Variant
-from fastrnn._engine import cuda
+from fastrnn._engine import backends, cuda, fallback
 from fastrnn._engine.cuda.engine import uses_tf32
-from fastrnn._layers import plan
 
 SPEC = Spec("lstm", 3, 4, 0, 1, False, True, 0.0, PLAIN)
 
@@ -52,7 +52,8 @@ def not_built() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("not_built")
-def test_a_cuda_tensor_without_the_kernels_is_told_how_to_get_them():
+def test_a_cuda_tensor_without_the_kernels_is_told_how_to_get_them(monkeypatch):
+    monkeypatch.setattr(fallback, "_chosen", "error")
     with FakeTensorMode():
         x, w_ih, w_hh = (torch.empty(s, device="cuda:0") for s in ((5, 2, 3), (16, 3), (16, 4)))
         with pytest.raises(NotImplementedError, match=r"cuda:0.*FASTRNN_CUDA=ON pip install"):
@@ -66,8 +67,8 @@ def test_the_extension_itself_says_so_too():
 
 
 def test_another_device_is_refused_by_name():
-    with FakeTensorMode(), pytest.raises(NotImplementedError, match=r"xpu:0"):
-        plan._check_device(torch.empty(5, 2, 3, device="xpu:0"), SPEC)
+    with FakeTensorMode():
+        assert "CUDA devices" in backends.refusal(torch.empty(5, 2, 3, device="xpu:0"), SPEC)
 
 
 @pytest.mark.parametrize(
@@ -77,13 +78,14 @@ def test_another_device_is_refused_by_name():
 def test_variants_without_kernels_are_refused_by_name(variant):
     with FakeTensorMode(), mock.patch.object(cuda, "is_built", return_value=True):
         x = torch.empty(5, 2, 3, device="cuda:0")
-        with pytest.raises(NotImplementedError, match=r"CUDA kernels.*Variant"):
-            plan._check_device(x, replace(SPEC, variant=variant))
+        reason = backends.refusal(x, replace(SPEC, variant=variant))
+        assert re.search(r"CUDA kernels.*Variant", reason)
 
 
 def test_variants_that_are_torchs_cells_in_other_words_are_not_refused():
     with FakeTensorMode(), mock.patch.object(cuda, "is_built", return_value=True):
         x = torch.empty(5, 2, 3, device="cuda:0")
-        plan._check_device(x, replace(SPEC, variant=Variant(activation="tanh", reverse=True)))
+        reversed_tanh = replace(SPEC, variant=Variant(activation="tanh", reverse=True))
         relu = replace(SPEC, cell="rnn_tanh", variant=Variant(activation="relu"))
-        plan._check_device(x, relu)
+        assert backends.refusal(x, reversed_tanh) is None
+        assert backends.refusal(x, relu) is None

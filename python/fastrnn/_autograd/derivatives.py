@@ -13,7 +13,7 @@ from .._call.arguments import Arguments, Layout
 from .._call.batch import Batch
 from .._call.precision import full_precision
 from .._call.spec import Outputs
-from .._engine.backend import named
+from .._engine import backends
 from . import padded
 
 __all__ = ["by_equations", "pulled_back_twice"]
@@ -26,7 +26,9 @@ def by_equations(layout: Layout, arguments: Arguments) -> Outputs:
     ragged = arguments.batch_sizes, arguments.lengths
     if not all(each is None or _torch.has_values(each) for each in ragged):
         return padded.run(layout, arguments)
-    outputs, _ = named("reference").forward(Batch.of(layout, arguments), arguments, False, None)
+    batch = Batch.of(layout, arguments)
+    batch.masks_by_entry = backends.backend_of(arguments.data, layout.spec).masks_by_entry
+    outputs, _ = backends.named("reference").forward(batch, arguments, False, None)
     return outputs
 
 

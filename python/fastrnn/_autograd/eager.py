@@ -19,7 +19,7 @@ from .._call import dropout
 from .._call.arguments import Arguments, saved_by
 from .._call.batch import Batch
 from .._call.spec import Outputs, Spec
-from .._engine import backend
+from .._engine import backend, backends
 from .._engine.addresses import check_storage, is_plain
 from .._engine.backend import Backend, Kept
 from . import saved, wrapped
@@ -56,18 +56,15 @@ def run(
         resets=resets,
         states=states,
     )
-    computes = backend.backend_of(data)
-    masks: Sequence[Tensor] = ()
-    if spec.dropout:
-        by_entry = computes.masks_by_entry and lengths is not None
-        rows = (batch.T, batch.B) if by_entry else batch.rows_of_masks
-        masks = dropout.draw(spec, rows, data)
+    computes = backends.backend_of(data, spec)
+    batch.masks_by_entry = computes.masks_by_entry
+    masks = dropout.draw(spec, batch.rows_of_masks, data) if spec.dropout else []
     inputs = (data, hx, cx, *weights)
     given = [tensor for tensor in inputs if tensor is not None]
     if not all(map(is_plain, given)):  # torch's own operations know what to do with such tensors
         for tensor in given:
             check_storage(tensor)
-        computes = backend.named("reference")
+        computes = backends.named("reference")
     records = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
     if records and not computes.is_differentiable:
         call = _Call(computes, batch, masks)

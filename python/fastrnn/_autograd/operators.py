@@ -41,7 +41,7 @@ from .._call.arguments import (
 )
 from .._call.batch import Batch
 from .._call.spec import FLAT, Outputs, Spec
-from .._engine import backend
+from .._engine import backend, backends
 from . import flops, vmap
 from .derivatives import by_equations, pulled_back_twice
 from .wrapped import pulled_back
@@ -194,7 +194,7 @@ def _compute(layout: Layout, arguments: Arguments, keep: bool) -> tuple[Tensor, 
     """The outputs, empty ones for those that there are not, and what was kept."""
     batch, arguments = _checked(layout, arguments)
     data = arguments.data
-    computes = backend.backend_of(data)
+    computes = backends.backend_of(data, layout.spec)
     room = _room(computes, layout, arguments) if keep else None
     outputs, kept = backend.forward(computes, batch, arguments, keep=keep, room=room)
     filled = _filled(data, outputs)
@@ -226,7 +226,7 @@ def _recurrence_backward(*of_operator: Any) -> list[Tensor]:
     block, *d_outputs, needed = of_operator[:_BEFORE]
     batch, arguments = _checked(*taken_apart(of_operator[_BEFORE:]))
     kept = backend.Kept(block) if block.numel() else None
-    computes, d = backend.backend_of(arguments.data), Outputs(*d_outputs)
+    computes, d = backends.backend_of(arguments.data, batch.spec), Outputs(*d_outputs)
     gradients = backend.backward(computes, batch, arguments, kept, d, needed)
     return [gradient for gradient in gradients if gradient is not None]
 
@@ -243,7 +243,7 @@ def _fake_recurrence(*of_operator: Any) -> tuple[Tensor, ...]:
 def _fake_recurrence_forward(*of_operator: Any) -> tuple[Tensor, ...]:
     layout, arguments = taken_apart(of_operator)
     data = arguments.data
-    size = _room(backend.backend_of(data), layout, arguments)
+    size = _room(backends.backend_of(data, layout.spec), layout, arguments)
     return *_empty_outputs(layout, arguments), data.new_empty(size, dtype=torch.uint8)
 
 
@@ -327,8 +327,7 @@ for _name, _real, _fake in (
     ("recurrence_forward", _recurrence_forward, _fake_recurrence_forward),
     ("recurrence_backward", _recurrence_backward, _fake_recurrence_backward),
 ):
-    for _device in ("CPU", "CUDA"):
-        _library.impl(_name, _real, _device)
+    _library.impl(_name, _real, "CompositeExplicitAutograd")  # on any device
     torch.library.register_fake(f"fastrnn::{_name}", _fake, lib=_library)
 _library.impl("recurrence", _recurrence_of_autograd, "Autograd", with_keyset=True)
 _library.impl("recurrence", _recurrence_transformed, "FuncTorchDynamicLayerFrontMode")

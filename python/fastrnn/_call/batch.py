@@ -63,6 +63,8 @@ class Batch:
             self.B = int(batch_sizes[0]) if entries is None else entries
         else:
             self.B = data.shape[0 if self.single_step or batch_first else 1]
+        self.masks_by_entry = False
+        """Whether masks of a batch with lengths are drawn by step and entry, not for rows alone."""
         self._ordered: tuple[Tensor, Tensor] | None = None
 
     @classmethod
@@ -110,7 +112,7 @@ class Batch:
     @property
     def rows_of_masks(self) -> tuple[int, ...]:
         """What a dropout mask is drawn for: by step and entry, or rows in order of time."""
-        if self.packed or self.lengths is not None:
+        if self.packed or (self.lengths is not None and not self.masks_by_entry):
             return (self.rows,)
         return self.T, self.B
 

@@ -1,10 +1,8 @@
-"""Who computes a call: what each of them can do, and which of them it is."""
+"""Who computes a call: what each of them can do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -15,7 +13,7 @@ from .._call.arguments import Arguments
 from .._call.batch import Batch
 from .._call.spec import Outputs, Spec
 
-__all__ = ["BACKENDS", "Backend", "Kept", "backend_of", "chosen", "forward", "named", "using"]
+__all__ = ["Backend", "Kept", "backward", "forward"]
 
 
 class Kept(NamedTuple):
@@ -67,48 +65,6 @@ class Backend(Protocol):
         needed: Sequence[bool],
     ) -> list[Tensor | None]:
         """The gradients of data, hx, cx and the weights, None where not needed."""
-
-
-BACKENDS = {
-    "cpu": "fastrnn._engine.cpu",
-    "cuda": "fastrnn._engine.cuda.backend",
-    "reference": "fastrnn._engine.equations",
-}
-"""Modules that have a ``BACKEND``, loaded when they are first asked for."""
-
-chosen: Backend | None = None
-"""Who computes all calls, if somebody has said so."""
-
-
-def named(name: str) -> Backend:
-    """The backend of `BACKENDS` that has this name; KeyError for another."""
-    backend: Backend = import_module(BACKENDS[name]).BACKEND
-    return backend
-
-
-def backend_of(data: Tensor) -> Backend:
-    """Who computes a call with this input."""
-    if chosen is not None:
-        return chosen
-    if data.is_cuda:
-        return named("cuda")
-    from .cpu import BACKEND
-
-    return BACKEND
-
-
-@contextmanager
-def using(name: str) -> Iterator[None]:
-    """Have all calls computed by one backend, forward and backward, whatever device they are on.
-
-    For the whole process, not for one thread. A graph made within is to go backward within.
-    """
-    global chosen
-    before, chosen = chosen, named(name)
-    try:
-        yield
-    finally:
-        chosen = before
 
 
 def forward(

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import reference
+from .. import _torch, reference
 from .._call.arguments import Arguments
 from .._call.batch import Batch
 from .._call.precision import full_precision
 from .._call.spec import Outputs, Spec
-from .backend import Kept, backend_of
+from .backend import Kept
 
 __all__ = ["BACKEND"]
 
@@ -58,7 +58,7 @@ class Equations:
         d_outputs: Outputs,
         needed: Sequence[bool],
     ) -> list[Tensor | None]:
-        with torch.enable_grad():
+        with _torch.above_autograd():
             inputs = [
                 None if tensor is None else tensor.detach().requires_grad_(need)
                 for tensor, need in zip(arguments.inputs, needed, strict=True)
@@ -133,7 +133,7 @@ def _masks_of_rows(batch: Batch, arguments: Arguments) -> Sequence[Tensor]:
     lengths, masks = batch.lengths, arguments.masks
     if lengths is None or not masks:
         return masks
-    if not backend_of(arguments.data).masks_by_entry:
+    if not batch.masks_by_entry:
         return [mask[: batch.rows] for mask in masks]
     lengths, order = torch.sort(lengths, descending=True)
     active = torch.arange(batch.T, device=lengths.device)[:, None] < lengths

@@ -7,9 +7,9 @@ import os
 from torch import Tensor
 
 from .._call.spec import Spec
-from .backend import refusal
+from .backends import refusal
 
-__all__ = ["CHOICES", "VARIABLE", "check", "set_fallback"]
+__all__ = ["CHOICES", "VARIABLE", "check", "chosen", "set_fallback"]
 
 CHOICES = ("torch", "error")
 VARIABLE = "FASTRNN_FALLBACK"
@@ -47,17 +47,17 @@ def _check_choice(to: str, what: str) -> None:
         raise ValueError(f"{what}: expected one of {', '.join(map(repr, CHOICES))}, got {to!r}")
 
 
-def check(data: Tensor, spec: Spec) -> None:
-    """NotImplementedError where nobody else is to compute what this build has no kernels for.
+def chosen() -> str:
+    """Which of the `CHOICES`; ValueError if the environment variable has none of them."""
+    if _chosen is not None:
+        return _chosen
+    to = os.environ.get(VARIABLE, CHOICES[0])
+    _check_choice(to, VARIABLE)
+    return to
 
-    ValueError if the environment variable has none of the `CHOICES`.
-    """
+
+def check(data: Tensor, spec: Spec) -> None:
+    """NotImplementedError where nobody else is to compute what this build has no kernels for."""
     reason = refusal(data, spec)
-    if reason is None:
-        return
-    to = _chosen
-    if to is None:
-        to = os.environ.get(VARIABLE, CHOICES[0])
-        _check_choice(to, VARIABLE)
-    if to == "error":
+    if reason is not None and chosen() == "error":
         raise NotImplementedError(f"input: got a Tensor on {data.device}, but {reason}")

@@ -17,9 +17,10 @@ from typing import Any, Literal, NamedTuple, TypeVar, overload
 import torch
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from .._engine import cuda
+from .._call.spec import PLAIN
+from .._engine import backends, fallback
 from .counterparts import FAST_OF, fast_class, plain_base, torch_class, turn, turned_class
-from .plan import DTYPES
+from .plan import DTYPES, spec_of_cell
 
 __all__ = ["Layer", "Report", "convert", "revert"]
 
@@ -214,6 +215,10 @@ def _compiled_layers(model: torch.nn.Module) -> Iterator[Layer]:
         yield from (Layer(path, kind, note) for path, kind in found.items())
 
 
+_TORCHS = spec_of_cell("gru", 1, 1, bias=True, variant=PLAIN)
+"""Stands for all cells of torch's, which have kernels on the same devices."""
+
+
 def _obstacle(module: torch.nn.Module) -> str:
     """What keeps a converted layer from computing where and as it is; "" for nothing."""
     weight = next(module.parameters(), None)
@@ -221,10 +226,9 @@ def _obstacle(module: torch.nn.Module) -> str:
         return ""
     if weight.dtype not in DTYPES:
         return f"fastrnn does not compute {weight.dtype}"
-    kind = weight.device.type
-    if kind == "cpu" or (kind == "cuda" and cuda.is_built()):
-        return ""
-    return f"on {weight.device}, where this build of fastrnn does not compute"
+    if fallback.chosen() == "error" and backends.refusal(weight, _TORCHS) is not None:
+        return f"on {weight.device}, where this build of fastrnn does not compute"
+    return ""
 
 
 def _name_of(own: type) -> str:

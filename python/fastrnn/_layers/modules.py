@@ -24,9 +24,11 @@ from .. import _torch, functional  # noqa: F401 (what classes and modes see of a
 from .._call.checks import rnn_cell_of
 from .._call.spec import CELLS, Variant
 from .._call.weights import NAMES
+from .._engine import backends
 from ..variants import ALL_OPTIONS, check_directions, describe, make_variant, take_nonlinearity
 from . import graphs
 from .initial_states import for_batch, new_states
+from .plan import spec_of
 from .run import run_cell, run_layer
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
@@ -169,11 +171,15 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
         """Accepts and drops what the inherited code stores."""
 
     def flatten_parameters(self) -> None:
-        """Do nothing.
+        """Lay all weights out in one block where cuDNN will compute with them, and wants them so.
 
-        ``torch.nn`` uses it to lay all weights out in one block as cuDNN wants them. The engine
-        reads each weight where it lies, so there is nothing to lay out, and calling this is free.
+        The engine reads each weight where it lies: where it computes, this does nothing.
         """
+        weight = self._parameters.get("weight_ih_l0")
+        if weight is None or not weight.is_cuda or self.variant is not None:
+            return
+        if backends.refusal(weight, spec_of(self)) is not None:
+            super().flatten_parameters()
 
     def _forward(
         self, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool

@@ -19,7 +19,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from .. import _torch, variants
 from .._call.spec import PLAIN, Spec
 
-__all__ = ["asked", "asked_of_cell", "asked_of_layer", "seen"]
+__all__ = ["asked", "asked_of_cell", "asked_of_layer", "by_torch", "seen"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -51,10 +51,15 @@ def _answers_for_torch(tensors: Sequence[Any]) -> bool:
     return any(_torch.torch_function_of(kind) is not plain for kind in kinds)
 
 
-def _by_torch(module: Any, given: Sequence[Any], input: Any, hx: Any) -> Any:
+def _asked_about_torch(module: Any, given: Sequence[Any], input: Any, hx: Any) -> Any:
     """What torch's layer returns for the parameters of ``module``; None if ours is to compute."""
     if module is None or _torch.has_function_mode() or not _answers_for_torch(given):
         return None
+    return by_torch(module, input, hx)
+
+
+def by_torch(module: Any, input: Any, hx: Any) -> Any:
+    """What the class of torch's that the module's derives from makes of its parameters."""
     own: Any = next(
         base for base in type(module).__mro__ if base.__module__.startswith("torch.nn.")
     )
@@ -77,7 +82,7 @@ def asked_of_layer(
     is_torchs = spec.variant == PLAIN and not any(
         value is not None and value is not False for value in extras.values()
     )
-    returned = _by_torch(module, given, input, hx) if is_torchs else None
+    returned = _asked_about_torch(module, given, input, hx) if is_torchs else None
     if returned is not None:
         return returned
     kind, _, nonlinearity = spec.cell.partition("_")
@@ -107,7 +112,7 @@ def asked_of_cell(
     module: Any,
 ) -> Any:
     """What those who are asked make of a cell's call; ``weights`` as `functional` takes them."""
-    returned = _by_torch(module, given, input, hx) if spec.variant == PLAIN else None
+    returned = _asked_about_torch(module, given, input, hx) if spec.variant == PLAIN else None
     if returned is not None:
         return returned
     kind, _, nonlinearity = spec.cell.partition("_")

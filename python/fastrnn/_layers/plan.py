@@ -14,7 +14,6 @@ from .._call.checks import check_sizes
 from .._call.precision import REDUCED
 from .._call.spec import PLAIN, Spec, Variant
 from .._call.weights import Expected, expected_of_cell, expected_of_layer
-from .._engine import native
 from ..variants import check_directions
 
 __all__ = [
@@ -22,7 +21,7 @@ __all__ = [
     "Options",
     "Plan",
     "cell_plan",
-    "check_kernels",
+    "check_dtype",
     "layer_plan",
     "spec_of",
     "spec_of_cell",
@@ -121,23 +120,9 @@ def spec_of(layer: Any) -> Spec:
     )
 
 
-def check_kernels(data: Tensor, spec: Spec) -> None:
-    """NotImplementedError where this build computes nothing of this dtype, or on this device."""
-    if not (data.is_cpu or data.is_meta):
-        _check_device(data, spec)
+def check_dtype(data: Tensor) -> None:
+    """NotImplementedError where nobody here computes this dtype."""
     if data.dtype not in DTYPES:
         raise NotImplementedError(
             f"input: expected one of {', '.join(map(str, DTYPES))}, got {data.dtype}"
-        )
-
-
-def _check_device(data: Tensor, spec: Spec) -> None:
-    if not data.is_cuda:
-        raise NotImplementedError(
-            f"input: fastrnn computes on the CPU and on CUDA devices, got a Tensor on {data.device}"
-        )
-    why_not = native.why_not_on_cuda(spec)
-    if why_not is not None:
-        raise NotImplementedError(
-            f"input: expected a Tensor on the CPU, got one on {data.device}; {why_not}"
         )

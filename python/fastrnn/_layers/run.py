@@ -22,11 +22,11 @@ from .. import _torch
 from .._autograd import eager, operators
 from .._call import checks, precision, ragged_checks, state_checks
 from .._call.arguments import as_returned, batch_of
-from .._call.spec import Outputs, Spec, Variant
+from .._call.spec import PLAIN, Outputs, Spec, Variant
 from .._call.weights import Expected, weights_of_cell
-from .._engine import backend
+from .._engine import backends, fallback
 from . import overrides
-from .plan import Options, Plan, cell_plan, check_kernels, layer_plan, spec_of_cell
+from .plan import Options, Plan, cell_plan, check_dtype, layer_plan, spec_of_cell
 
 __all__ = ["run_cell", "run_layer"]
 
@@ -61,6 +61,10 @@ def run_layer(
             given, expected.spec, tensors, batch_first, module, extras
         )
         return answer
+    has_more = lengths is not None or resets is not None or return_states
+    by_torch: tuple[Any, ...] | None = _by_torch(expected.spec, input, hx, module, has_more)
+    if by_torch is not None:
+        return by_torch
     dtypes, tensors = _under_autocast(expected.spec, tensors)
     if not isinstance(input, PackedSequence):
         return _run_padded(expected, tensors, batch_first, lengths, resets, return_states, dtypes)
@@ -75,11 +79,29 @@ def _directly(plan: Plan, input: Any, hx: Any, weights: Sequence[Any], batch_fir
         return None
     if _torch.is_profiled() or _torch.has_function_mode():  # which see no short way
         return None
-    if backend.chosen is not None:
+    if backends.chosen is not None:
         return None
     return plan.direct(
         input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads()
     )
+
+
+def _by_torch(
+    spec: Spec, input: Any, hx: Any, module: torch.nn.Module | None, has_more: bool = False
+) -> Any:
+    """What torch's layer or cell returns where this build has no kernels; None if ours is to go on.
+
+    ``has_more``: the call has arguments that torch's has not.
+    """
+    data = input.data if isinstance(input, PackedSequence) else input
+    if not isinstance(data, Tensor) or backends.chosen is not None:
+        return None
+    if backends.refusal(data, spec) is None:
+        return None
+    fallback.check(data, spec)
+    if module is None or has_more or spec.variant != PLAIN:
+        return None
+    return overrides.by_torch(module, input, hx)
 
 
 def _under_autocast(
@@ -92,13 +114,13 @@ def _under_autocast(
     return dtypes, tensors if dtypes is None else precision.raised(tensors)
 
 
-def _runner(data: Tensor, dtypes: precision.Dtypes | None) -> Callable[..., Outputs]:
+def _runner(spec: Spec, data: Tensor, dtypes: precision.Dtypes | None) -> Callable[..., Outputs]:
     """What computes checked arguments: `fastrnn._autograd.eager.run`, or what stands in for it.
 
     ``dtypes`` are those of the outputs, None for the one that all arguments have.
     """
     run = operators.run if operators.is_watched() else eager.run
-    if data.dtype in precision.REDUCED and not backend.backend_of(data).computes_half:
+    if data.dtype in precision.REDUCED and not backends.backend_of(data, spec).computes_half:
         dtypes = precision.Dtypes(data.dtype, data.dtype)
     return run if dtypes is None else partial(precision.run, run, dtypes)
 
@@ -129,14 +151,14 @@ def _run_padded(
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN; input has 0 steps")
     state_checks.check_dtypes(h, c, data)
     checks.check_weights(expected, weights, data)
-    check_kernels(data, spec)
+    check_dtype(data)
     if lengths is not None:
         known = not operators.is_watched()
         lengths = ragged_checks.check_lengths(lengths, steps, batch, data.device, known=known)
     if resets is not None:
         resets = ragged_checks.check_resets(resets, input.shape[:-1])
         resets = resets.unsqueeze(1) if rank == 2 else resets.t() if batch_first else resets
-    y, h_n, c_n, h_all, c_all = _runner(data, dtypes)(
+    y, h_n, c_n, h_all, c_all = _runner(spec, data, dtypes)(
         spec,
         data,
         h,
@@ -175,8 +197,8 @@ def _run_packed(
     state_checks.check_devices(h, c, data)
     state_checks.check_dtypes(h, c, data)
     checks.check_weights(expected, weights, data)
-    check_kernels(data, spec)
-    y, h_n, c_n, h_all, c_all = _runner(data, dtypes)(
+    check_dtype(data)
+    y, h_n, c_n, h_all, c_all = _runner(spec, data, dtypes)(
         spec,
         data,
         h,
@@ -218,6 +240,9 @@ def run_cell(
     if asked := overrides.asked(input, hx, given):
         own = (*given, w_ch)
         return overrides.asked_of_cell(asked, plan.expected.spec, input, hx, own, module)
+    by_torch = _by_torch(plan.expected.spec, input, hx, module)
+    if by_torch is not None:
+        return by_torch
     if sizes is not None:
         plan = make_plan(cell, *checks.cell_sizes_of(*given[:2]), bias, variant)
     expected = plan.expected
@@ -236,7 +261,7 @@ def _run_step(
     if h is not None:
         state_checks.check_cell_states(spec, h, c, input)
     checks.check_weights(expected, weights, input)
-    check_kernels(input, spec)
+    check_dtype(input)
     state_checks.check_devices(h, c, input)
     state_checks.check_dtypes(h, c, input)
     if not spec.hidden_size:
@@ -247,7 +272,7 @@ def _run_step(
         data, weights = pad(data, (0, 1)), (pad(weights[0], (0, 1)), *weights[1:])
     if rank == 1:  # one sequence is a batch of one
         data, h, c = (None if tensor is None else tensor[None] for tensor in (data, h, c))
-    h_next, _, c_next, _, _ = _runner(data, dtypes)(spec, data, h, c, weights)
+    h_next, _, c_next, _, _ = _runner(spec, data, dtypes)(spec, data, h, c, weights)
     if rank == 1:
         h_next, c_next = h_next[0], None if c_next is None else c_next[0]
     return h_next if c_next is None else (h_next, c_next)

@@ -29,9 +29,12 @@ HOW_TO_BUILD = (
 )
 
 
+_BUILT = find_spec("fastrnn._cuda") is not None
+
+
 def is_built() -> bool:
     """Whether this build has kernels for GPUs."""
-    return find_spec("fastrnn._cuda") is not None
+    return _BUILT
 
 
 @lru_cache(maxsize=1)
