@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._call.arguments import Arguments
+from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch
 from .._call.precision import full_precision
 from .._call.spec import Outputs, Spec
-from .backend import Kept, backend_of
+from .backend import backend_of
 
 __all__ = ["BACKEND"]
 
