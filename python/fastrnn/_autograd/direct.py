@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from .. import _core, _torch
-from .._call.arguments import Arguments, saved_by
+from .._call.arguments import Arguments, Kept, saved_by
 from .._call.batch import Batch
 from .._call.spec import Outputs, Spec
 from .._engine import cpu, native
-from .._engine.backend import Kept
 from . import saved, wrapped
 
 __all__ = ["make_direct"]

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from .. import _torch
 from .._call import dropout
-from .._call.arguments import Arguments, saved_by
+from .._call.arguments import Arguments, Kept, saved_by
 from .._call.batch import Batch
 from .._call.spec import Outputs, Spec
 from .._engine import backend, backends
 from .._engine.addresses import check_storage, is_plain
-from .._engine.backend import Backend, Kept
+from .._engine.backend import Backend
 from . import saved, wrapped
 
 __all__ = ["run"]

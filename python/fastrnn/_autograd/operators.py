@@ -28,6 +28,7 @@ from .._call.arguments import (
     ASK,
     SINGLE,
     Arguments,
+    Kept,
     Layout,
     batch_of,
     is_single_step,
@@ -225,7 +226,7 @@ def _recurrence_forward(*of_operator: Any) -> tuple[Tensor, ...]:
 def _recurrence_backward(*of_operator: Any) -> list[Tensor]:
     block, *d_outputs, needed = of_operator[:_BEFORE]
     batch, arguments = _checked(*taken_apart(of_operator[_BEFORE:]))
-    kept = backend.Kept(block) if block.numel() else None
+    kept = Kept(block) if block.numel() else None
     computes, d = backends.backend_of(arguments.data, batch.spec), Outputs(*d_outputs)
     gradients = backend.backward(computes, batch, arguments, kept, d, needed)
     return [gradient for gradient in gradients if gradient is not None]

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .. import _torch
-from .._call.arguments import Arguments, Layout
+from .._call.arguments import Arguments, Kept, Layout
 from .._call.batch import Batch
 from .._call.spec import Outputs
 from .._engine import backend
-from .._engine.backend import Backend, Kept
+from .._engine.backend import Backend
 from .._engine.equations import differentiable_gradients
 
 __all__ = ["gradients", "pulled_back"]

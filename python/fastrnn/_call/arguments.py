@@ -20,6 +20,7 @@ __all__ = [
     "ASK",
     "SINGLE",
     "Arguments",
+    "Kept",
     "Layout",
     "as_returned",
     "batch_of",
@@ -68,6 +69,15 @@ class Arguments(NamedTuple):
     def flat(self) -> tuple[Any, ...]:
         """All tensors in one order."""
         return (*self[:SINGLE], *self.weights, *self.masks)
+
+
+class Kept(NamedTuple):
+    """What forward leaves for backward."""
+
+    block: Tensor
+    """Bytes, which autograd saves."""
+    plan: Any = None
+    """What needs no watching; None: worked out again."""
 
 
 @dataclass(frozen=True)

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from .. import _torch
-from .._call.arguments import Arguments
+from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch
 from .._call.spec import Outputs, Spec
 
-__all__ = ["Backend", "Kept", "backward", "forward"]
-
-
-class Kept(NamedTuple):
-    """What forward leaves for backward."""
-
-    block: Tensor
-    """Bytes, which autograd saves."""
-    plan: Any = None
-    """What needs no watching; None: worked out again."""
+__all__ = ["Backend", "backward", "forward"]
 
 
 class Backend(Protocol):

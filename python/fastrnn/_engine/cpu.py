@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from .. import _core
-from .._call.arguments import Arguments
+from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch, Memory
 from .._call.spec import Outputs, Spec
 from .._call.weights import Weights, by_direction
 from . import native
 from .addresses import block_of, place, place_inputs, place_masks, place_outputs
-from .backend import Kept
 
 __all__ = ["BACKEND", "unread"]
 

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from .. import _torch, reference
-from .._call.arguments import Arguments
+from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch
 from .._call.precision import full_precision
 from .._call.spec import Outputs, Spec
-from .backend import Kept
 
 __all__ = ["BACKEND"]
 

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..._call.arguments import Arguments
+from ..._call.arguments import Arguments, Kept
 from ..._call.batch import Batch
 from ..._call.spec import Outputs, Spec
 from .. import native
 from ..addresses import check_inputs
-from ..backend import Kept
 from .backward import BackwardPass
 from .forward import ForwardPass
 from .passes import Pieces
