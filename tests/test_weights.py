@@ -7,7 +7,19 @@ import warnings
 
 import pytest
 import torch
-from cases import CELLS, LAYERS, Case, assert_same, cell_state, flat, run, same_outputs, twins
+from cases import (
+    CELLS,
+    LAYERS,
+    Case,
+    assert_same,
+    cell_state,
+    flat,
+    input_of,
+    like,
+    run,
+    same_outputs,
+    twins,
+)
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
@@ -32,6 +44,21 @@ def expect_same_after(change, kind="LSTM", **options):
 def test_edits_of_data_are_seen():
     expect_same_after(lambda layer: layer.weight_hh_l0.data.mul_(2))
     expect_same_after(lambda layer: setattr(layer.bias_ih_l0, "data", torch.ones(16)))
+
+
+@pytest.mark.usefixtures("each_road")
+@pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
+def test_data_of_the_same_shape_is_seen_by_the_next_call_and_its_gradients(kind):
+    layers, x = twins(kind), input_of(kind)
+    before = flat(layers[0](x))
+    others = [torch.randn_like(parameter) for parameter in layers[0].parameters()]
+    for layer in layers:
+        for parameter, other in zip(layer.parameters(), others, strict=True):
+            parameter.data = other.clone()
+    got, expected = (run(layer, like(x, F32), None) for layer in layers)
+    assert not same_outputs(got[0], before)
+    for g, e in zip(got, expected, strict=True):
+        assert_same(g, e, F32)
 
 
 def test_a_replaced_parameter_is_seen():
