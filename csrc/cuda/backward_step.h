@@ -69,14 +69,14 @@ struct Differentiate {
   FASTRNN_DEVICE void operator()(const Collect<T>& from, int64_t r, int64_t j, S d_state) const {
     const StepRows& rows = from.rows;
     S d_c_here = 0;
-    if constexpr (C::kHasCellState) d_c_here = from.is_cut(r) ? S{0} : d_c[r * H + j];
+    if constexpr (C::kStates > 1) d_c_here = from.is_cut(r) ? S{0} : d_c[r * H + j];
     Lanes<C, S> at;
     if (rows.active(r)) {
       fill(from, r, j, at, d_c_here);
       apply_backward(at, d_state, d_c_here);
       if (d_h) d_h[r * H + j] = d_state;
     }
-    if constexpr (C::kHasCellState) d_c[r * H + j] = d_c_here;
+    if constexpr (C::kStates > 1) d_c[r * H + j] = d_c_here;
     if (!from.has_room(r)) return;
     each_slot<C>([&](auto slot) {
       const S d = rows.active(r) ? at.pre[slot.value] : S{0};
@@ -94,7 +94,7 @@ struct Differentiate {
       at.saved[0] = slots.template at<0>(r, j, H);
     }
     if constexpr (C::kReadsPreviousHidden) at.h_prev = widen(from.before(r, j));
-    if constexpr (C::kHasCellState) {
+    if constexpr (C::kStates > 1) {
       at.c = cell.at(r, j);
       at.c_prev = before(from.rows, r, j);
       if (d_cell) d_c_here += widen(d_cell.at(r, j));

@@ -66,9 +66,9 @@ struct ForwardStep {
     const bool remembers = !rows.forgets(r);
     if constexpr (C::kReadsPreviousHidden)
       at.h_prev = remembers ? widen(h_prev.base[r * h_prev.row + j]) : S{0};
-    if constexpr (C::kHasCellState) at.c_prev = remembers ? c[r * H + j] : S{0};
+    if constexpr (C::kStates > 1) at.c_prev = remembers ? c[r * H + j] : S{0};
     const T new_h = narrow<T>(apply_forward(at));
-    if constexpr (C::kHasCellState) {
+    if constexpr (C::kStates > 1) {
       c[r * H + j] = at.c;
       if (cell) cell.at(r, j) = at.c;
     }
@@ -85,7 +85,7 @@ struct ForwardStep {
     if (!padded) return;
     if (y) y.at(r, j) = T{};
     if (raw) raw.at(r, j) = T{};
-    if constexpr (C::kHasCellState) {
+    if constexpr (C::kStates > 1) {
       if (cell) cell.at(r, j) = 0;
     }
   }

@@ -35,7 +35,7 @@ class ForwardLoop {
   void operator()(Stream stream) const {
     for (int64_t s = 0; s < sequence_.T(); ++s) {
       launch(stream, layer_.directions, [&](int d) { return step(d, s); });
-      if constexpr (C::kHasCellState) {
+      if constexpr (C::kStates > 1) {
         if (layer_.shape.P) launch(stream, layer_.directions, [&](int d) { return project(d, s); });
       }
     }
@@ -109,7 +109,7 @@ class BackwardLoop {
         launch(stream, layer_.directions, [&](int d) { return step(d, s); });
         continue;
       }
-      if constexpr (C::kHasCellState) {
+      if constexpr (C::kStates > 1) {
         launch(stream, layer_.directions, [&](int d) { return to_projected(d, s); });
         launch(stream, layer_.directions, [&](int d) { return from_projected(d, s); });
       }

@@ -52,6 +52,12 @@ std::vector<const Real*> pointers(const Addresses& addresses) {
 }
 
 template <class Real>
+void set_states(Real* (&states)[kMostStates], Address h, Address c) {
+  states[kHidden] = at<Real>(h);
+  states[1] = at<Real>(c);
+}
+
+template <class Real>
 View<Real> view(const Plan& plan, const Strided& tensor) {
   const auto [address, step, row] = tensor;
   return plan.batch.caller_view(at<Real>(address), step, row);
@@ -72,12 +78,9 @@ void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h
     ForwardArgs<Real> args;
     args.x = view<const Real>(plan, x);
     args.y = view<Real>(plan, y);
-    args.h0 = at<const Real>(h0);
-    args.c0 = at<const Real>(c0);
-    args.h_n = at<Real>(h_n);
-    args.c_n = at<Real>(c_n);
-    args.h_all = at<Real>(h_all);
-    args.c_all = at<Real>(c_all);
+    set_states(args.initial, h0, c0);
+    set_states(args.last, h_n, c_n);
+    set_states(args.all, h_all, c_all);
     args.weights = all_weights.data();
     args.masks = all_masks.data();
     args.saved = plan.save ? at<char>(saved) : nullptr;
@@ -106,14 +109,10 @@ void run_backward(const Plan& plan, const Strided& x, Address h0, Address c0,
     args.x = view<const Real>(plan, x);
     args.d_y = view<const Real>(plan, d_y);
     args.d_x = view<Real>(plan, d_x);
-    args.h0 = at<const Real>(h0);
-    args.c0 = at<const Real>(c0);
-    args.d_h_n = at<const Real>(d_h_n);
-    args.d_c_n = at<const Real>(d_c_n);
-    args.d_h_all = at<const Real>(d_h_all);
-    args.d_c_all = at<const Real>(d_c_all);
-    args.d_h0 = at<Real>(d_h0);
-    args.d_c0 = at<Real>(d_c0);
+    set_states(args.initial, h0, c0);
+    set_states(args.d_last, d_h_n, d_c_n);
+    set_states(args.d_all, d_h_all, d_c_all);
+    set_states(args.d_initial, d_h0, d_c0);
     args.weights = all_weights.data();
     args.d_weights = all_d_weights.data();
     args.masks = all_masks.data();

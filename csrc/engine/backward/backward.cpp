@@ -89,10 +89,12 @@ class Backward {
   }
 
   void pack_weights(const Job& job) const {
-    if (!pass_.in_place && (batch_.T() > 1 || pass_.args.d_h0))
-      pack_gate_rows(job, job.weights.w_hh, shape_.out(), pass_.hidden_slots(), job.dir.w_hh);
-    if (panels_.cell.two_stages())
-      pack_gate_rows(job, job.weights.w_hh, shape_.H, pass_.last_slot(), job.dir.w_last);
+    const bool reaches_back = batch_.T() > 1 || pass_.args.d_initial[kHidden];
+    for (int i = 0; i < panels_.cell.stages; ++i) {
+      if (pass_.in_place || (i == 0 && !reaches_back)) continue;
+      pack_gate_rows(job, job.weights.w_hh, shape_.operand_width(i), pass_.stage_slots(i),
+                     job.dir.w_hh[i]);
+    }
     if (!pass_.in_place && job.d_x)
       pack_gate_rows(job, job.weights.w_ih, job.in_features, pass_.input_slots(), job.dir.w_ih);
     if (shape_.P) {
@@ -109,24 +111,29 @@ class Backward {
     const Range rows = share(batch_.B(), job.crew.id, job.crew.size);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       const int64_t at = pass_.state_row(job, r);
-      copy_or_zero(pass_.args.d_h_n, at, shape_.out(), pass_.d_h(job, r),
-                   panels_.padded(shape_.out()));
-      if (job.dir.d_raw) std::fill_n(pass_.d_raw(job, r), panels_.padded(shape_.H), Real{0});
-      if (!panels_.cell.has_cell_state) continue;
-      copy_or_zero(pass_.args.d_c_n, at, shape_.H, pass_.d_c(job, r), panels_.units);
-      copy_or_zero(pass_.args.c0, at, shape_.H, job.dir.cell + r * panels_.units, panels_.units);
+      for (int s = 0; s < panels_.cell.states; ++s) {
+        copy_or_zero(pass_.args.d_last[s], at, shape_.state_width(s), pass_.d_state(job, s, r),
+                     panels_.gradient_width(shape_, s));
+        if (s == kHidden) continue;
+        copy_or_zero(pass_.args.initial[s], at, shape_.H, job.dir.initial[s] + r * panels_.units,
+                     panels_.units);
+      }
+      const int64_t width = panels_.padded(shape_.H);
+      if (job.dir.d_raw) std::fill_n(pass_.d_raw(job, r), width, Real{0});
+      for (int i = 1; i < panels_.cell.stages; ++i)
+        std::fill_n(pass_.d_operand(job, i, r), width, Real{0});
     }
   }
 
   void finish(const Job& job) const {
     const Range rows = share(batch_.B(), job.crew.id, job.crew.size);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
-      if (pass_.args.d_h0)
-        std::copy_n(pass_.d_h(job, r), shape_.out(),
-                    pass_.args.d_h0 + pass_.state_row(job, r) * shape_.out());
-      if (pass_.args.d_c0)
-        std::copy_n(pass_.d_c(job, r), shape_.H,
-                    pass_.args.d_c0 + pass_.state_row(job, r) * shape_.H);
+      for (int s = 0; s < panels_.cell.states; ++s) {
+        if (!pass_.args.d_initial[s]) continue;
+        const int64_t width = shape_.state_width(s);
+        std::copy_n(pass_.d_state(job, s, r), width,
+                    pass_.args.d_initial[s] + pass_.state_row(job, r) * width);
+      }
     }
   }
 

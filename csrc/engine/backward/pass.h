@@ -52,12 +52,16 @@ struct BackwardPass {
           d_weights(pass.args.d_weights[index]),
           scratch(pass.workspace.threads[thread]),
           x(pass.input(layer)),
-          y(pass.output(layer)),
-          d_y(pass.output_gradient(layer)),
-          d_h_all(states_view(pass.batch, pass.args.d_h_all, index, pass.shape.out())),
-          d_c_all(states_view(pass.batch, pass.args.d_c_all, index, pass.shape.H)) {
+          d_y(pass.output_gradient(layer)) {
       const int64_t offset = d * pass.shape.out();
-      y.base += offset;
+      states[kHidden] = pass.output(layer);
+      states[kHidden].base += offset;
+      for (int s = 1; s < pass.panels.cell.states; ++s) {
+        states[s] =
+            pass.batch.template stacked_view<const Real>(saved.states[s], pass.panels.units);
+      }
+      for (int s = 0; s < pass.panels.cell.states; ++s)
+        d_all[s] = states_view(pass.batch, pass.args.d_all[s], index, pass.shape.state_width(s));
       if (d_y) d_y.base += offset;
       if (pass.wants_input_gradient(layer)) {
         d_x = d == 0 ? pass.input_gradient(layer) : pass.batch.stacked_view(dir.d_x, in_features);
@@ -74,7 +78,8 @@ struct BackwardPass {
     const Weights<const Real>& weights;
     const Weights<Real>& d_weights;
     typename BackwardWorkspace<Real>::Thread scratch;
-    View<const Real> x, y, d_y, d_h_all, d_c_all;
+    View<const Real> x, d_y;
+    View<const Real> states[kMostStates], d_all[kMostStates];  // after every step
     View<Real> d_x;
 
     Split split;
@@ -124,7 +129,10 @@ struct BackwardPass {
 
   // Layers below the lowest that anyone asks about are left out.
   int64_t lowest_layer() const {
-    if (args.d_x || args.d_h0 || args.d_c0) return 0;
+    if (args.d_x) return 0;
+    for (const Real* d_initial : args.d_initial) {
+      if (d_initial) return 0;
+    }
     for (int64_t i = 0; i < shape.layers * shape.directions; ++i) {
       const Weights<Real>& d = args.d_weights[i];
       if (d.w_ih || d.w_hh || d.b_ih || d.b_hh || d.w_hr || d.w_ch) return i / shape.directions;
@@ -138,16 +146,14 @@ struct BackwardPass {
   int64_t state_row(const Job& job, int64_t r) const {
     return job.index * batch.B() + batch.entry(r);
   }
-  const Real* hidden_before(const Job& job, int64_t t, int64_t r) const {
+  // A state that a step begins with
+  const Real* state_before(const Job& job, int s, int64_t t, int64_t r) const {
     const int64_t before = batch.previous(job.reverse, t, r);
-    if (before >= 0) return job.y.at(before, r);
-    const bool starts = before == Batch::kInitial && args.h0;
-    return starts ? args.h0 + state_row(job, r) * shape.out() : workspace.zeros;
-  }
-  const Real* cell_before(const Job& job, int64_t t, int64_t r) const {
-    const int64_t before = batch.previous(job.reverse, t, r);
-    if (before >= 0) return job.saved.cell + (batch.start(before) + r) * panels.units;
-    return before == Batch::kInitial ? job.dir.cell + r * panels.units : workspace.zeros;
+    if (before >= 0) return job.states[s].at(before, r);
+    if (before == Batch::kZeros) return workspace.zeros;
+    if (s != kHidden) return job.dir.initial[s] + r * panels.units;
+    const Real* h0 = args.initial[kHidden];
+    return h0 ? h0 + state_row(job, r) * shape.out() : workspace.zeros;
   }
   Real* d_pre(const Job& job, const Block& block, int64_t t, int64_t r) const {
     return job.dir.d_pre + (batch.start(t) - block.start + r) * panels.width;
@@ -158,10 +164,10 @@ struct BackwardPass {
   Range input_slots() const {
     return {panels.cell.input_slot, panels.cell.input_slot + panels.cell.gates};
   }
-  Range hidden_slots() const {
-    return {panels.cell.hidden_slot, panels.cell.hidden_slot + panels.cell.hidden_gates};
+  Range stage_slots(int stage) const {
+    const Stage<Real>& of = panels.cell.stage[stage];
+    return {of.slot, of.slot + of.slots};
   }
-  Range last_slot() const { return {panels.cell.last_slot(), panels.cell.last_slot() + 1}; }
   int64_t pre_length(Range slots) const { return (slots.end - slots.begin) * shape.H; }
   Runs pre_runs(Range slots) const {
     const int64_t count = slots.end - slots.begin;
@@ -177,10 +183,12 @@ struct BackwardPass {
                        Range slots) const {
     return d_pre(job, block, t, r) + slot_at(0, slots.begin);
   }
-  Real* d_h(const Job& job, int64_t r) const {
-    return job.dir.d_h + r * panels.padded(shape.out());
+  Real* d_state(const Job& job, int s, int64_t r) const {
+    return job.dir.d_states[s] + r * panels.gradient_width(shape, s);
   }
-  Real* d_c(const Job& job, int64_t r) const { return job.dir.d_c + r * panels.units; }
+  Real* d_operand(const Job& job, int stage, int64_t r) const {
+    return job.dir.d_operands[stage] + r * panels.padded(shape.H);
+  }
   Real* d_raw(const Job& job, int64_t r) const {
     return job.dir.d_raw + r * panels.padded(shape.H);
   }

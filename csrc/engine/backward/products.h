@@ -21,15 +21,14 @@ class BackwardProducts {
       pass_.pack_rows(job, block.rows, job.in_features, job.dir.x, block.rows);
     }
     if (job.d_weights.w_hh) {
-      each_row(block,
-               [&](int64_t i, int64_t t, int64_t r) { rows[i] = pass_.hidden_before(job, t, r); });
-      pass_.pack_rows(job, block.rows, shape_.out(), job.dir.h, block.rows);
+      each_row(block, [&](int64_t i, int64_t t, int64_t r) {
+        rows[i] = pass_.state_before(job, kHidden, t, r);
+      });
+      pass_.pack_rows(job, block.rows, shape_.out(), job.dir.operands[0], block.rows);
+      for (int i = 1; i < panels_.cell.stages; ++i)
+        pack_saved(job, block, job.saved.operands[i], job.dir.operands[i]);
     }
-    if (job.d_weights.w_hr || (job.d_weights.w_hh && panels_.cell.two_stages())) {
-      for (int64_t i = 0; i < block.rows; ++i)
-        rows[i] = job.saved.raw + (block.start + i) * shape_.H;
-      pass_.pack_rows(job, block.rows, shape_.H, job.dir.raw, block.rows);
-    }
+    if (job.d_weights.w_hr) pack_saved(job, block, job.saved.raw, job.dir.raw);
   }
 
   void multiply_to_input(const Job& job, const Block& block) const {
@@ -69,8 +68,8 @@ class BackwardProducts {
                 });
     };
     weight(d.w_ih, job.dir.x, job.in_features, pass_.input_slots());
-    weight(d.w_hh, job.dir.h, shape_.out(), pass_.hidden_slots());
-    if (panels_.cell.two_stages()) weight(d.w_hh, job.dir.raw, shape_.H, pass_.last_slot());
+    for (int i = 0; i < panels_.cell.stages; ++i)
+      weight(d.w_hh, job.dir.operands[i], shape_.operand_width(i), pass_.stage_slots(i));
     bias(d.b_ih, panels_.cell.input_slot);
     bias(d.b_hh, panels_.cell.hidden_slot);
     if (d.w_ch) accumulate_peepholes(job, block);
@@ -84,6 +83,13 @@ class BackwardProducts {
   }
 
  private:
+  // A block's rows of [rows][H] in column panels
+  void pack_saved(const Job& job, const Block& block, const Real* saved, Real* to) const {
+    for (int64_t i = 0; i < block.rows; ++i)
+      job.scratch.a[i] = saved + (block.start + i) * shape_.H;
+    pass_.pack_rows(job, block.rows, shape_.H, to, block.rows);
+  }
+
   template <class Visit>
   void each_row(const Block& block, Visit visit) const {
     int64_t i = 0;
@@ -108,11 +114,12 @@ class BackwardProducts {
 
   // i, f and g have seen the cell state of before, o the new one.
   void accumulate_peepholes(const Job& job, const Block& block) const {
+    constexpr int kCell = 1;
     const Real** c_prev = job.scratch.a;
     const Real** c = job.scratch.b;
     each_row(block, [&](int64_t i, int64_t t, int64_t r) {
-      c_prev[i] = pass_.cell_before(job, t, r);
-      c[i] = job.saved.cell + (batch_.start(t) + r) * panels_.units;
+      c_prev[i] = pass_.state_before(job, kCell, t, r);
+      c[i] = job.states[kCell].at(t, r);
     });
     constexpr int64_t kOutput = 3;
     for (int64_t s = 0; s <= kOutput; ++s) {

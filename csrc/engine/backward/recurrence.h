@@ -32,13 +32,13 @@ class BackwardRecurrence {
         step.panel_begin = job.gates.begin;
         step.panel_end = job.gates.end;
       }
-      if (panels_.cell.two_stages()) {
-        multiply_to_reset(job, block, t);
-        panels_.cell.backward_last(step);
+      for (int i = panels_.cell.stages - 1; i > 0; --i) {
+        multiply_to_operand(job, block, t, i);
+        panels_.cell.stage[i - 1].backward(step);
         group.wait_evenly();
       }
       const bool last = t == (job.reverse ? batch_.T() - 1 : 0);
-      if (!last || pass_.args.d_h0) multiply_to_hidden(job, block, t);
+      if (!last || pass_.args.d_initial[kHidden]) multiply_to_operand(job, block, t, 0);
       if (batch_.has_resets()) stop_at_resets(job, t);
     }
     return true;
@@ -60,11 +60,11 @@ class BackwardRecurrence {
     const int64_t begin = job.columns.begin * panels_.column;
     const int64_t end = std::min(job.columns.end * panels_.column, shape_.P);
     each_active_row(job, t, [&](int64_t, int64_t r) {
-      const Real* from = pass_.d_h(job, r);
+      const Real* from = pass_.d_state(job, kHidden, r);
       Real* to = pass_.d_projected(job, block, t, r);
       for (int64_t p = begin; p < end; ++p)
         to[p] = from[p] + (job.d_y ? job.d_y.at(t, r)[p] : Real{0});
-      if (job.d_h_all) add(job.d_h_all.at(t, r), {begin, end}, to);
+      if (job.d_all[kHidden]) add(job.d_all[kHidden].at(t, r), {begin, end}, to);
     });
   }
 
@@ -93,48 +93,40 @@ class BackwardRecurrence {
       BackwardRow<Real>* row = job.scratch.rows + i;
       const int64_t stacked = batch_.start(t) + r;
       row->saved = job.saved.gates + stacked * panels_.gates * panels_.width;
-      row->h = job.y.at(t, r);
-      row->h_prev = pass_.hidden_before(job, t, r);
       row->d_y = job.d_y && !shape_.P ? job.d_y.at(t, r) : nullptr;
-      row->d_h = shape_.P ? pass_.d_raw(job, r) : pass_.d_h(job, r);
       row->d_pre = pass_.d_pre(job, block, t, r);
-      if (panels_.cell.two_stages()) row->d_reset = pass_.d_raw(job, r);
-      if (job.d_h_all && !shape_.P) add(job.d_h_all.at(t, r), units, row->d_h);
-      if (!panels_.cell.has_cell_state) return;
-      row->c = job.saved.cell + stacked * panels_.units;
-      row->c_prev = pass_.cell_before(job, t, r);
-      row->d_c = pass_.d_c(job, r);
-      if (job.d_c_all) add(job.d_c_all.at(t, r), units, row->d_c);
+      for (int i = 1; i < panels_.cell.stages; ++i) row->d_operands[i] = pass_.d_operand(job, i, r);
+      for (int s = 0; s < panels_.cell.states; ++s) {
+        const bool projected = s == kHidden && shape_.P;
+        row->after[s] = job.states[s].at(t, r);
+        row->before[s] = pass_.state_before(job, s, t, r);
+        row->d_states[s] = projected ? pass_.d_raw(job, r) : pass_.d_state(job, s, r);
+        if (job.d_all[s] && !projected) add(job.d_all[s].at(t, r), units, row->d_states[s]);
+      }
     });
     const BackwardStep<Real> step = {
         job.scratch.rows, count,         shape_.H,        pass_.d_pre_panel(),
         job.gates.begin,  job.gates.end, &shape_.variant, job.dir.peepholes};
-    panels_.cell.backward(step);
+    panels_.cell.stage[panels_.cell.stages - 1].backward(step);
     return step;
   }
 
-  // The gradient of r * h_prev, for the second stage
-  void multiply_to_reset(const Job& job, const Block& block, int64_t t) const {
+  // The gradient of what a stage multiplies
+  void multiply_to_operand(const Job& job, const Block& block, int64_t t, int stage) const {
+    const Range slots = pass_.stage_slots(stage);
     const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
-      job.scratch.a[i] = pass_.d_pre_of(job, block, t, r, pass_.last_slot());
-      job.scratch.c[i] = pass_.d_raw(job, r);
+      job.scratch.a[i] = pass_.d_pre_of(job, block, t, r, slots);
+      job.scratch.c[i] =
+          stage == 0 ? pass_.d_state(job, kHidden, r) : pass_.d_operand(job, stage, r);
     });
-    panels_.kernels.product(pass_.pre_product(job, count, job.dir.w_last, pass_.last_slot(),
-                                              job.columns, shape_.H, false));
-  }
-
-  void multiply_to_hidden(const Job& job, const Block& block, int64_t t) const {
-    const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
-      job.scratch.a[i] = pass_.d_pre_of(job, block, t, r, pass_.hidden_slots());
-      job.scratch.c[i] = pass_.d_h(job, r);
-    });
-    const bool accumulate = panels_.cell.reads_previous_hidden;
+    const int64_t width = shape_.operand_width(stage);
+    const bool accumulate = stage == 0 && panels_.cell.reads_previous_hidden;
     if (pass_.in_place) {
-      return pass_.multiply_in_place(job, count, job.weights.w_hh, pass_.hidden_slots(),
-                                     job.columns, shape_.out(), accumulate);
+      return pass_.multiply_in_place(job, count, job.weights.w_hh, slots, job.columns, width,
+                                     accumulate);
     }
-    panels_.kernels.product(pass_.pre_product(job, count, job.dir.w_hh, pass_.hidden_slots(),
-                                              job.columns, shape_.out(), accumulate));
+    panels_.kernels.product(
+        pass_.pre_product(job, count, job.dir.w_hh[stage], slots, job.columns, width, accumulate));
   }
 
   // Nothing flows back to the step that a row was reset after.
@@ -144,8 +136,9 @@ class BackwardRecurrence {
     };
     each_active_row(job, t, [&](int64_t, int64_t r) {
       if (batch_.previous(job.reverse, t, r) != Batch::kZeros) return;
-      clear(pass_.d_h(job, r), job.columns, panels_.column);
-      if (panels_.cell.has_cell_state) clear(pass_.d_c(job, r), job.gates, panels_.unit);
+      clear(pass_.d_state(job, kHidden, r), job.columns, panels_.column);
+      for (int s = 1; s < panels_.cell.states; ++s)
+        clear(pass_.d_state(job, s, r), job.gates, panels_.unit);
     });
   }
 

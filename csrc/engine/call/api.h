@@ -19,6 +19,16 @@ enum class Cell {
 };
 constexpr int kCells = 8;
 
+// What a step takes from the one before and leaves to the next, by its number in the cell. The
+// hidden state is what a layer puts out; the others stay within the cell, as the LSTM's c, number
+// 1, does.
+constexpr int kMostStates = 2;
+constexpr int kHidden = 0;
+
+// Products with recurrent weights that follow one another within a step, each on what the one
+// before has led to.
+constexpr int kMostStages = 2;
+
 enum class DType { kFloat32, kFloat64 };
 
 enum class Activation {
@@ -70,6 +80,8 @@ struct Shape {
   Variant variant;
 
   int64_t out() const { return P > 0 ? P : H; }  // features of one direction's output
+  int64_t state_width(int state) const { return state == kHidden ? out() : H; }
+  int64_t operand_width(int stage) const { return stage == 0 ? out() : H; }
   int64_t in(int64_t layer) const { return layer == 0 ? I : directions * out(); }
   bool reversed(int64_t direction) const { return direction == 1 || variant.reverse; }
 };
@@ -104,20 +116,17 @@ struct Weights {
   Real* w_ch = nullptr;  // [peepholes * H]
 };
 
-// States are [layers * directions, B, H_out] (h) and [layers * directions, B, H] (c), contiguous;
-// those after every step are [layers * directions, T, B, H_out] and [layers * directions, T, B, H],
-// zero past a row's end. Row r of the call is batch entry order[r]. A null initial state is zero; a
-// null gradient is zero (incoming) or not wanted (outgoing).
+// States are [layers * directions, B, H_out] (the hidden one) and [layers * directions, B, H],
+// contiguous; those after every step are [layers * directions, T, B, H_out] and [layers *
+// directions, T, B, H], zero past a row's end. Row r of the call is batch entry order[r]. A null
+// initial state is zero; a null gradient is zero (incoming) or not wanted (outgoing).
 template <class Real>
 struct ForwardArgs {
   View<const Real> x;
   View<Real> y;
-  const Real* h0 = nullptr;
-  const Real* c0 = nullptr;
-  Real* h_n = nullptr;
-  Real* c_n = nullptr;
-  Real* h_all = nullptr;  // states after every step, if the plan wants them
-  Real* c_all = nullptr;
+  const Real* initial[kMostStates] = {};
+  Real* last[kMostStates] = {};
+  Real* all[kMostStates] = {};                   // after every step, if the plan wants them
   const Weights<const Real>* weights = nullptr;  // [layers * directions]
   const Real* const* masks =
       nullptr;            // [layers - 1] scaled dropout masks, flat rows of D * H_out; or null
@@ -130,14 +139,10 @@ struct BackwardArgs {
   View<const Real> x;
   View<const Real> d_y;
   View<Real> d_x;
-  const Real* h0 = nullptr;
-  const Real* c0 = nullptr;
-  const Real* d_h_n = nullptr;
-  const Real* d_c_n = nullptr;
-  const Real* d_h_all = nullptr;
-  const Real* d_c_all = nullptr;
-  Real* d_h0 = nullptr;
-  Real* d_c0 = nullptr;
+  const Real* initial[kMostStates] = {};
+  const Real* d_last[kMostStates] = {};
+  const Real* d_all[kMostStates] = {};
+  Real* d_initial[kMostStates] = {};
   const Weights<const Real>* weights = nullptr;  // [layers * directions]
   const Weights<Real>* d_weights = nullptr;      // [layers * directions]
   const Real* const* masks = nullptr;

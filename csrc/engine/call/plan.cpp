@@ -63,7 +63,6 @@ Panels<Real>::Panels(const Plan& plan)
       gates((plan.shape.H + unit - 1) / unit),
       width(cell.slots * unit),
       gate_width(cell.gates * unit),
-      hidden_width(cell.hidden_gates * unit),
       units(gates * unit),
       last(plan.shape.H - (gates - 1) * unit),
       pre(gates * gate_width) {}
@@ -122,8 +121,11 @@ Saved<Real>::Saved(const Plan& plan, Arena& arena) {
     Direction direction;
     if (panels.cell.saves_gates)
       direction.gates = arena.take<Real>(rows * panels.gates * panels.width);
-    if (panels.cell.has_cell_state) direction.cell = arena.take<Real>(rows * panels.units);
-    if (shape.P > 0 || panels.cell.two_stages()) direction.raw = arena.take<Real>(rows * shape.H);
+    for (int s = 1; s < panels.cell.states; ++s)
+      direction.states[s] = arena.take<Real>(rows * panels.units);
+    for (int i = 1; i < panels.cell.stages; ++i)
+      direction.operands[i] = arena.take<Real>(rows * shape.H);
+    if (shape.P > 0) direction.raw = arena.take<Real>(rows * shape.H);
     directions.push_back(direction);
   }
   for (int64_t layer = 0; layer < shape.layers; ++layer) {

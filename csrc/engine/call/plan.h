@@ -80,7 +80,6 @@ struct Panels {
   int64_t gates;         // gate panels of H units
   int64_t width;         // of a gate panel with all slots
   int64_t gate_width;    // with the gates of the input's product
-  int64_t hidden_width;  // with those of the hidden state's
   int64_t units;         // H rounded up to whole gate panels
   int64_t last;          // units that the last gate panel has
   int64_t pre;           // elements of a row of projected input
@@ -88,19 +87,27 @@ struct Panels {
   int64_t columns(int64_t n) const { return (n + column - 1) / column; }
   int64_t padded(int64_t n) const { return columns(n) * column; }
 
+  // A row of the running gradient of a state
+  int64_t gradient_width(const Shape& shape, int state) const {
+    return state == kHidden ? padded(shape.out()) : units;
+  }
+
+  // A gate panel with the slots of a stage's product
+  int64_t stage_width(int stage) const { return cell.stage[stage].slots * unit; }
+
   int64_t units_of(int64_t panel) const { return panel + 1 < gates ? unit : last; }
 
   // With one step alone forward uses each weight once, and packs a panel, uses and forgets it.
   // Backward reads weights where they lie if only a few tiles of rows, of all steps together, meet
-  // them. Cells of two stages do neither.
+  // them. Cells of several stages do neither.
   bool reads_weights_once(const Plan& plan) const {
-    return plan.batch.T() == 1 && plan.shape.I > 0 && !cell.two_stages();
+    return plan.batch.T() == 1 && plan.shape.I > 0 && cell.stages == 1;
   }
 
   bool reads_weights_in_place(const Plan& plan) const {
     constexpr int64_t kFewTiles = 3;
     const int64_t tiles_of_a_step = (plan.batch.B() + kernels.tallest - 1) / kernels.tallest;
-    return plan.batch.T() * tiles_of_a_step <= kFewTiles && !cell.two_stages();
+    return plan.batch.T() * tiles_of_a_step <= kFewTiles && cell.stages == 1;
   }
 
   // Peepholes into panels like those of the bias, zero where there are none
@@ -131,10 +138,10 @@ struct Panels {
 template <class Real>
 struct Saved {
   struct Direction {
-    Real* gates = nullptr;  // [rows][gate panels][slots][unit]
-    Real* cell = nullptr;   // [rows][units]
-    Real* raw = nullptr;    // [rows][H] what a step's second product takes: the hidden state before
-                            // the projection, or r * h_prev of a cell of two stages
+    Real* gates = nullptr;             // [rows][gate panels][slots][unit]
+    Real* states[kMostStates] = {};    // [rows][units]; `outputs` has the hidden one
+    Real* operands[kMostStages] = {};  // [rows][H] what a stage after the first multiplies
+    Real* raw = nullptr;               // [rows][H] the hidden state before the projection
   };
   Saved(const Plan& plan, Arena& arena);
 

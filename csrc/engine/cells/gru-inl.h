@@ -8,11 +8,11 @@ struct Gru {
   static constexpr int kInputSlot = 1;                      // r z n_x
   static constexpr int kHiddenSlot = 0;                     // n_h r z
   static constexpr int kGateOfSlot[kSlots] = {2, 0, 1, 2};  // torch's order: r z n
-  static constexpr bool kHasCellState = false;
+  static constexpr int kStates = 1;
   static constexpr bool kReadsPreviousHidden = true;
   static constexpr bool kSavesGates = true;
   static constexpr bool kHasPeepholes = false;
-  static constexpr bool kHasTwoStages = false;
+  static constexpr int kStages = 1;
 
   // r, z = sigmoid(pre); n = tanh(n_x + r * n_h); h = (1 - z) * n + z * h_prev
   template <class Lane>
@@ -85,11 +85,11 @@ struct GruResetBefore {
   static constexpr int kInputSlot = 0;
   static constexpr int kHiddenSlot = 0;
   static constexpr int kGateOfSlot[kSlots] = {0, 1, 2};
-  static constexpr bool kHasCellState = false;
+  static constexpr int kStates = 1;
   static constexpr bool kReadsPreviousHidden = true;
   static constexpr bool kSavesGates = true;
   static constexpr bool kHasPeepholes = false;
-  static constexpr bool kHasTwoStages = true;
+  static constexpr int kStages = 2;
 
   // The first stage's h is r * h_prev.
   template <class Lane>

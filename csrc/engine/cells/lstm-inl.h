@@ -9,12 +9,12 @@ struct Lstm {
   static constexpr int kInputSlot = 0;                      // first slot that x * w_ih^T adds to
   static constexpr int kHiddenSlot = 0;                     // first slot that h * w_hh^T adds to
   static constexpr int kGateOfSlot[kSlots] = {0, 1, 2, 3};  // torch's order: i f g o
-  static constexpr bool kHasCellState = true;
+  static constexpr int kStates = 2;                         // h and what stays within the cell
   static constexpr bool kReadsPreviousHidden =
       false;                                    // beside the product with w_hh; its gradient too
   static constexpr bool kSavesGates = true;     // backward needs saved[kSlots]
   static constexpr bool kHasPeepholes = false;  // sees c beside the recurrence of c itself
-  static constexpr bool kHasTwoStages = false;  // some gates meet the product of others with h
+  static constexpr int kStages = 1;             // 2: some gates meet a product of what others gave
 
   // i, f, o = sigmoid(pre), g = tanh(pre); c = f * c_prev + i * g; h = o * tanh(c)
   template <class Lane>

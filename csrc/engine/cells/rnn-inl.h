@@ -30,11 +30,11 @@ struct Rnn {
   static constexpr int kInputSlot = 0;
   static constexpr int kHiddenSlot = 0;
   static constexpr int kGateOfSlot[4] = {0, 0, 0, 0};
-  static constexpr bool kHasCellState = false;
+  static constexpr int kStates = 1;
   static constexpr bool kReadsPreviousHidden = false;
   static constexpr bool kSavesGates = false;  // the output says all
   static constexpr bool kHasPeepholes = false;
-  static constexpr bool kHasTwoStages = false;
+  static constexpr int kStages = 1;
 
   // h = activation(pre)
   template <class Lane>

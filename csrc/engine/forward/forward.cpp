@@ -88,11 +88,11 @@ class Forward {
       const int64_t at = job.index * batch_.B() + batch_.entry(r);
       const int64_t last = job.reverse ? 0 : batch_.length(r) - 1;
       const bool moved = batch_.length(r) > 0;
-      std::copy_n(moved ? job.y.at(last, r) : pass_.initial_hidden(job, r), shape_.out(),
-                  pass_.args.h_n + at * shape_.out());
-      if (!panels_.cell.has_cell_state) continue;
-      std::copy_n(moved ? pass_.cell_state(job, last, r) : job.dir.cell + r * panels_.units,
-                  shape_.H, pass_.args.c_n + at * shape_.H);
+      for (int s = 0; s < panels_.cell.states; ++s) {
+        const int64_t width = shape_.state_width(s);
+        std::copy_n(moved ? job.states[s].at(last, r) : pass_.initial_state(job, s, r), width,
+                    pass_.args.last[s] + at * width);
+      }
     }
   }
 
@@ -114,19 +114,13 @@ class Forward {
   void deliver_states(int64_t layer, int id, int size) const {
     for (int64_t d = 0; d < shape_.directions; ++d) {
       const int64_t index = layer * shape_.directions + d;
-      View<Real> h = pass_.output(layer);
-      h.base += d * shape_.out();
-      deliver_state(h, shape_.out(), pass_.args.h_all, index, id, size);
-      if (!panels_.cell.has_cell_state) continue;
-      const View<Real> c = batch_.stacked_view(pass_.cells(index), panels_.units);
-      deliver_state(c, shape_.H, pass_.args.c_all, index, id, size);
+      for (int s = 0; s < panels_.cell.states; ++s) {
+        const int64_t width = shape_.state_width(s);
+        const View<Real> to = states_view(batch_, pass_.args.all[s], index, width);
+        copy_rows(pass_.state(layer, d, s), width, to, id, size);
+        clear_padding(batch_, to, width, id, size);
+      }
     }
-  }
-  void deliver_state(const View<Real>& from, int64_t width, Real* all, int64_t index, int id,
-                     int size) const {
-    const View<Real> to = states_view(batch_, all, index, width);
-    copy_rows(from, width, to, id, size);
-    clear_padding(batch_, to, width, id, size);
   }
 
   // By turns of steps, which shares a ragged batch evenly

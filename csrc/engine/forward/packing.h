@@ -1,4 +1,4 @@
-// Weights, biases and initial cell states in the order that the steps read them in.
+// Weights, biases and initial states in the order that the steps read them in.
 #pragma once
 
 #include "pass.h"
@@ -17,21 +17,19 @@ class ForwardPacking {
     const CellKernels<Real>& cell = panels_.cell;
     pack_gates(job.weights.w_ih, job.in_features, cell.input_slot, cell.gates, panels, to);
   }
-  void pack_w_hh(const Job& job, Range panels, Real* to) const {
-    const CellKernels<Real>& cell = panels_.cell;
-    pack_gates(job.weights.w_hh, shape_.out(), cell.hidden_slot, cell.hidden_gates, panels, to);
+  void pack_w_hh(const Job& job, int stage, Range panels, Real* to) const {
+    const Stage<Real>& of = panels_.cell.stage[stage];
+    pack_gates(job.weights.w_hh, shape_.operand_width(stage), of.slot, of.slots, panels, to);
   }
 
   void pack_weights(const Job& job) const {
     const Range mine = share(panels_.gates, job.crew.id, job.crew.size);
     pack_w_ih(job, mine, pass_.w_ih_panel(job, mine.begin));
-    pack_w_hh(job, mine, pass_.w_hh_panel(job, mine.begin));
-    if (!panels_.cell.two_stages()) return;
-    pack_gates(job.weights.w_hh, shape_.H, panels_.cell.last_slot(), 1, mine,
-               pass_.w_last_panel(job, mine.begin));
+    for (int i = 0; i < panels_.cell.stages; ++i)
+      pack_w_hh(job, i, mine, pass_.w_hh_panel(job, i, mine.begin));
   }
 
-  // What every way of running needs: bias, peepholes, projection, initial cell state
+  // What every way of running needs: bias, peepholes, projection, initial states within the cell
   void pack_small(const Job& job) const {
     const Range gates = share(panels_.gates, job.crew.id, job.crew.size);
     pack_bias(job, gates);
@@ -43,11 +41,13 @@ class ForwardPacking {
       panels_.kernels.pack_gates({job.weights.w_hr, shape_.P, shape_.H, 1, &gate, panels_.column,
                                   pass_.w_hr_panel(job, mine.begin), mine.begin, mine.end});
     }
-    if (!panels_.cell.has_cell_state) return;
     const Range rows = share(batch_.B(), job.crew.id, job.crew.size);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       const int64_t at = job.index * batch_.B() + batch_.entry(r);
-      copy_or_zero(pass_.args.c0, at, shape_.H, job.dir.cell + r * panels_.units, panels_.units);
+      for (int s = 1; s < panels_.cell.states; ++s) {
+        copy_or_zero(pass_.args.initial[s], at, shape_.H, job.dir.initial[s] + r * panels_.units,
+                     panels_.units);
+      }
     }
   }
 

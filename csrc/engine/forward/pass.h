@@ -55,9 +55,8 @@ struct ForwardPass {
           weights(pass.args.weights[index]),
           scratch(pass.workspace.threads[thread]),
           tickets(pass.tickets[d]),
-          x(pass.input(layer)),
-          y(pass.output(layer)) {
-      y.base += d * pass.shape.out();
+          x(pass.input(layer)) {
+      for (int s = 0; s < pass.panels.cell.states; ++s) states[s] = pass.state(layer, d, s);
     }
     int64_t layer;
     bool reverse;
@@ -71,7 +70,7 @@ struct ForwardPass {
     typename ForwardWorkspace<Real>::Thread scratch;
     Tickets* tickets;  // [2] for pieces of the blocks by turns
     View<const Real> x;
-    View<Real> y;
+    View<Real> states[kMostStates];  // after every step, or the running ones
 
     bool fused = false;
     Split split;
@@ -110,6 +109,19 @@ struct ForwardPass {
                                      : batch.stacked_view(workspace.outputs[layer % 2], width);
   }
 
+  View<Real> state(int64_t layer, int64_t d, int s) const {
+    if (s == kHidden) {
+      View<Real> y = output(layer);
+      y.base += d * shape.out();
+      return y;
+    }
+    const auto& dir = workspace.directions[d];
+    Real* all =
+        plan.save ? saved.directions[layer * shape.directions + d].states[s] : dir.states[s];
+    return all ? batch.stacked_view(all, panels.units)
+               : View<Real>{dir.initial[s], 0, panels.units, nullptr, nullptr};
+  }
+
   View<const Real> input(int64_t layer) const {
     if (layer == 0) return args.x;
     const View<Real> below = output(layer - 1);
@@ -122,11 +134,8 @@ struct ForwardPass {
   Real* w_ih_panel(const Job& job, int64_t panel) const {
     return job.dir.w_ih + panel * job.in_features * panels.gate_width;
   }
-  Real* w_hh_panel(const Job& job, int64_t panel) const {
-    return job.dir.w_hh + panel * shape.out() * panels.hidden_width;
-  }
-  Real* w_last_panel(const Job& job, int64_t panel) const {
-    return job.dir.w_last + panel * shape.H * panels.unit;
+  Real* w_hh_panel(const Job& job, int stage, int64_t panel) const {
+    return job.dir.w_hh[stage] + panel * shape.operand_width(stage) * panels.stage_width(stage);
   }
   Real* w_hr_panel(const Job& job, int64_t panel) const {
     return job.dir.w_hr + panel * shape.H * panels.column;
@@ -138,34 +147,25 @@ struct ForwardPass {
 
   // ---- states ----
 
-  // The states of a step, or of what Batch::previous says instead of one
-  const Real* hidden_of(const Job& job, int64_t step, int64_t r) const {
-    if (step >= 0) return job.y.at(step, r);
-    return step == Batch::kZeros ? workspace.zeros : initial_hidden(job, r);
+  // A state after a step, or what Batch::previous says instead of one
+  const Real* state_of(const Job& job, int s, int64_t step, int64_t r) const {
+    if (step >= 0) return job.states[s].at(step, r);
+    return step == Batch::kZeros ? workspace.zeros : initial_state(job, s, r);
   }
-  const Real* cell_of(const Job& job, int64_t step, int64_t r) const {
-    if (step >= 0) return cell_state(job, step, r);
-    return step == Batch::kZeros ? workspace.zeros : job.dir.cell + r * panels.units;
-  }
-
-  const Real* initial_hidden(const Job& job, int64_t r) const {
-    return args.h0 ? args.h0 + (job.index * batch.B() + batch.entry(r)) * shape.out()
-                   : workspace.zeros;
-  }
-  Real* cell_state(const Job& job, int64_t t, int64_t r) const {
-    Real* all = cells(job.index);
-    return all ? all + (batch.start(t) + r) * panels.units : job.dir.cell + r * panels.units;
-  }
-  // The cell states of all steps, or null where they are not kept
-  Real* cells(int64_t index) const {
-    return plan.save ? saved.directions[index].cell
-                     : workspace.directions[index % shape.directions].cells;
+  const Real* initial_state(const Job& job, int s, int64_t r) const {
+    if (s != kHidden) return job.dir.initial[s] + r * panels.units;
+    const Real* h0 = args.initial[kHidden];
+    return h0 ? h0 + (job.index * batch.B() + batch.entry(r)) * shape.out() : workspace.zeros;
   }
   // A row's gates, or null where nobody will read them
   Real* gates(const Job& job, int64_t t, int64_t r) const {
     const int64_t size = panels.gates * panels.width;
     if (!plan.save) return job.dir.gates ? job.dir.gates + r * size : nullptr;
     return panels.cell.saves_gates ? job.saved.gates + (batch.start(t) + r) * size : nullptr;
+  }
+  Real* operand(const Job& job, int stage, int64_t t, int64_t r) const {
+    return plan.save ? job.saved.operands[stage] + (batch.start(t) + r) * shape.H
+                     : job.dir.operands[stage] + r * shape.H;
   }
   Real* raw(const Job& job, int64_t t, int64_t r) const {
     return plan.save ? job.saved.raw + (batch.start(t) + r) * shape.H : job.dir.raw + r * shape.H;

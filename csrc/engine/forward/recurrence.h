@@ -32,8 +32,9 @@ class ForwardRecurrence {
     for (int64_t panel = job.own.panels.begin; panel < job.own.panels.end; ++panel) {
       const Range one = {panel, panel + 1};
       packing_.pack_w_ih(job, one, job.scratch.w_ih);
-      if (hidden_length(job, 0) > 0) packing_.pack_w_hh(job, one, job.scratch.w_hh);
-      step(job, 0, {0, count}, one, job.scratch.w_ih, job.scratch.w_hh);
+      if (hidden_length(job, 0) > 0) packing_.pack_w_hh(job, 0, one, job.scratch.w_hh);
+      panels_.cell.stage[0].forward(
+          step_arguments(job, 0, {0, count}, one, job.scratch.w_ih, job.scratch.w_hh));
     }
     end_step(job, 0, group);
   }
@@ -95,15 +96,12 @@ class ForwardRecurrence {
   bool take_step(Job& job, Crew& group, int64_t t, int64_t& slot) const {
     const int64_t count = list_rows(job, t, slot);
     slot += count;
-    each_part(job, [&](const Part& part) {
-      step(job, t, part.rows(count), part.panels, pass_.w_ih_panel(job, part.panels.begin),
-           pass_.w_hh_panel(job, part.panels.begin));
-    });
-    if (panels_.cell.two_stages()) {
-      group.wait_evenly();
+    for (int i = 0; i < panels_.cell.stages; ++i) {
+      if (i > 0) group.wait_evenly();
       each_part(job, [&](const Part& part) {
-        panels_.cell.forward_last(step_arguments(job, t, part.rows(count), part.panels, nullptr,
-                                                 pass_.w_last_panel(job, part.panels.begin)));
+        panels_.cell.stage[i].forward(step_arguments(job, t, part.rows(count), part.panels,
+                                                     pass_.w_ih_panel(job, part.panels.begin),
+                                                     pass_.w_hh_panel(job, i, part.panels.begin)));
       });
     }
     if (!end_step(job, t, group)) return true;
@@ -162,13 +160,12 @@ class ForwardRecurrence {
     for (int64_t r = job.rows.first; r < active; r += job.rows.stride, ++row, ++slot) {
       const int64_t before = batch_.previous(job.reverse, t, r);
       row->x = job.fused ? job.x.at(t, r) : pass_.projected(job, slot);
-      row->h_prev = pass_.hidden_of(job, before, r);
-      row->h = shape_.P ? pass_.raw(job, t, r) : job.y.at(t, r);
+      for (int s = 0; s < panels_.cell.states; ++s) {
+        row->before[s] = pass_.state_of(job, s, before, r);
+        row->after[s] = s == kHidden && shape_.P ? pass_.raw(job, t, r) : job.states[s].at(t, r);
+      }
       row->saved = pass_.gates(job, t, r);
-      if (panels_.cell.two_stages()) row->reset_hidden = pass_.raw(job, t, r);
-      if (!panels_.cell.has_cell_state) continue;
-      row->c = pass_.cell_state(job, t, r);
-      row->c_prev = pass_.cell_of(job, before, r);
+      for (int i = 1; i < panels_.cell.stages; ++i) row->operands[i] = pass_.operand(job, i, t, r);
     }
     return row - job.scratch.rows;
   }
@@ -177,7 +174,7 @@ class ForwardRecurrence {
   // begin there, if the caller gave no state.
   int64_t hidden_length(const Job& job, int64_t t) const {
     const int64_t first = job.reverse ? batch_.T() - 1 : 0;
-    return t == first && !pass_.args.h0 ? 0 : shape_.out();
+    return t == first && !pass_.args.initial[kHidden] ? 0 : shape_.out();
   }
 
   // Odd steps walk the panels backwards, and so begin with those that are in cache still.
@@ -198,10 +195,6 @@ class ForwardRecurrence {
             &shape_.variant,
             job.dir.peepholes};
   }
-  void step(const Job& job, int64_t t, Range rows, Range panels, const Real* w_ih,
-            const Real* w_hh) const {
-    panels_.cell.forward(step_arguments(job, t, rows, panels, w_ih, w_hh));
-  }
 
   // From here on the rest of the group may read this step's output. True if it is a smaller group.
   bool end_step(const Job& job, int64_t t, Crew& group) const {
@@ -217,7 +210,7 @@ class ForwardRecurrence {
     int64_t count = 0;
     for (int64_t r = job.rows.first; r < batch_.active(t); r += job.rows.stride, ++count) {
       job.scratch.a[count] = pass_.raw(job, t, r);
-      job.scratch.c[count] = job.y.at(t, r);
+      job.scratch.c[count] = job.states[kHidden].at(t, r);
     }
     panels_.kernels.product({job.scratch.a, count, Runs{shape_.H},
                              pass_.w_hr_panel(job, job.columns.begin), job.columns.begin,

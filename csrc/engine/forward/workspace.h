@@ -12,17 +12,20 @@ namespace fastrnn {
 template <class Real>
 struct ForwardWorkspace {
   struct Direction {
-    Real* w_ih;       // gate panels
-    Real* w_hh;       // those of the gates that meet the hidden state at once,
-    Real* w_last;     // and of the last gate of a cell of two stages
-    Real* w_hr;       // column panels of the transposed matrix
-    Real* bias;       // [gate panels][slots][unit]
-    Real* peepholes;  // the same, if there are any
-    Real* projected;  // [row groups][gate panels][rows of a block][gates][unit]
-    Real* cell;       // [B][units] initial state; without `saved` and `cells`, the running one
-    Real* cells;      // [rows][units] state after every step, where wanted without `saved`
-    Real* gates;      // [B][gate panels][slots][unit] between two stages, without `saved`
-    Real* raw;        // [B][H] what a second product takes (see Saved), without `saved`
+    Real* w_ih;                    // gate panels
+    Real* w_hh[kMostStages] = {};  // those of the slots of each stage
+    Real* w_hr;                    // column panels of the transposed matrix
+    Real* bias;                    // [gate panels][slots][unit]
+    Real* peepholes;               // the same, if there are any
+    Real* projected;               // [row groups][gate panels][rows of a block][gates][unit]
+    // [B][units] but of the hidden state; without `saved` and `states`, the running ones
+    Real* initial[kMostStates] = {};
+    // [rows][units] the same after every step, where wanted without `saved`
+    Real* states[kMostStates] = {};
+    // Without `saved`:
+    Real* gates;                       // [B][gate panels][slots][unit] between stages
+    Real* operands[kMostStages] = {};  // [B][H] what a stage after the first multiplies
+    Real* raw;                         // [B][H] the hidden state before a projection
   };
   struct Thread {
     Real* w_ih;  // one gate panel, for a single step
@@ -38,25 +41,30 @@ struct ForwardWorkspace {
     const int64_t in = std::max(shape.in(0), shape.layers > 1 ? shape.in(1) : 0);
     const int64_t B = plan.batch.B();
     const bool single_step = panels.reads_weights_once(plan);
-    const bool two_stages = panels.cell.two_stages();
+    const int stages = panels.cell.stages;
     block_rows = panels.block_rows(plan, in, plan.most_crews());
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
       dir.w_ih = arena.take<Real>(single_step ? 0 : panels.pre * in);
-      dir.w_hh =
-          arena.take<Real>(single_step ? 0 : panels.gates * panels.hidden_width * shape.out());
-      dir.w_last = two_stages ? arena.take<Real>(panels.units * shape.H) : nullptr;
+      for (int i = 0; i < stages; ++i) {
+        const int64_t columns = panels.gates * panels.stage_width(i);
+        dir.w_hh[i] = arena.take<Real>(single_step ? 0 : columns * shape.operand_width(i));
+      }
       dir.w_hr = shape.P ? arena.take<Real>(panels.padded(shape.P) * shape.H) : nullptr;
       dir.bias = arena.take<Real>(panels.gates * panels.width);
       dir.peepholes =
           shape.variant.peepholes ? arena.take<Real>(panels.gates * panels.width) : nullptr;
       dir.projected = arena.take<Real>(single_step ? 0 : block_rows * panels.pre);
-      dir.cell = panels.cell.has_cell_state ? arena.take<Real>(B * panels.units) : nullptr;
-      const bool keeps_cells = panels.cell.has_cell_state && plan.states && !plan.save;
-      dir.cells = keeps_cells ? arena.take<Real>(plan.batch.rows() * panels.units) : nullptr;
+      for (int s = 1; s < panels.cell.states; ++s) {
+        dir.initial[s] = arena.take<Real>(B * panels.units);
+        if (plan.states && !plan.save)
+          dir.states[s] = arena.take<Real>(plan.batch.rows() * panels.units);
+      }
       dir.gates =
-          two_stages && !plan.save ? arena.take<Real>(B * panels.gates * panels.width) : nullptr;
-      dir.raw = (shape.P || two_stages) && !plan.save ? arena.take<Real>(B * shape.H) : nullptr;
+          stages > 1 && !plan.save ? arena.take<Real>(B * panels.gates * panels.width) : nullptr;
+      for (int i = 1; i < stages && !plan.save; ++i)
+        dir.operands[i] = arena.take<Real>(B * shape.H);
+      dir.raw = shape.P && !plan.save ? arena.take<Real>(B * shape.H) : nullptr;
     }
     if (!plan.save && shape.layers > 1) {
       for (Real*& output : outputs)
@@ -78,7 +86,7 @@ struct ForwardWorkspace {
   int64_t block_rows;  // of all row groups together
   Direction directions[2];
   Real* outputs[2] = {};  // of the layer below and of this one, by turns
-  Real* zeros;            // a state of zeros, h or c
+  Real* zeros;            // a state of zeros
   std::vector<Thread> threads;
 };
 

@@ -114,12 +114,11 @@ template <class Real>
 struct ForwardRow {
   const Real* x;  // its input [I], or its projected input [panel][gates][unit_width] when the block
                   // was projected
-  const Real* h_prev;  // [H_out]
-  const Real* c_prev;  // [H rounded up to unit_width]
-  Real* h;             // [H]
-  Real* c;             // like c_prev
-  Real* saved;         // [panel][slots][unit_width]; null but for cells of two stages: not wanted
-  Real* reset_hidden;  // [H] r * h_prev, between two stages
+  // States: the hidden one [H_out] before, [H] after; others [H rounded up to unit_width]
+  const Real* before[kMostStates];
+  Real* after[kMostStates];
+  Real* saved;  // [panel][slots][unit_width]; null but for cells of several stages: not wanted
+  Real* operands[kMostStages];  // [H] what a stage after the first multiplies
 };
 
 template <class Real>
@@ -132,7 +131,7 @@ struct ForwardStep {
   int64_t x_panel;   // elements from one panel of projected input to the next
   const Real* bias;  // [panel][slots][unit_width]
   const Real* w_ih;  // gate panels
-  const Real* w_hh;  // those of the gates that meet h, or in the second stage the others
+  const Real* w_hh;  // those of the stage
   int64_t panel_begin, panel_end;
   bool descending;  // walk the panels backwards
   const Variant* variant;
@@ -143,15 +142,14 @@ struct ForwardStep {
 template <class Real>
 struct BackwardRow {
   const Real* saved;
-  const Real* h;       // [H]
-  const Real* h_prev;  // [H]
-  const Real* c;
-  const Real* c_prev;
-  const Real* d_y;      // [H] gradient from above, or null
-  Real* d_h;            // [H rounded up]: in, from the step after; out, what goes past the product
-  Real* d_c;            // [H rounded up]: in and out
-  Real* d_pre;          // [panel][slots][units that the panel has]
-  const Real* d_reset;  // [H rounded up] gradient of r * h_prev, in the second stage
+  const Real* after[kMostStates];  // as in ForwardRow
+  const Real* before[kMostStates];
+  const Real* d_y;  // [H] gradient from above, or null
+  // [H rounded up]: in, from the step after; out, for the step before: of the hidden state what
+  // goes past the products
+  Real* d_states[kMostStates];
+  Real* d_pre;                          // [panel][slots][units that the panel has]
+  const Real* d_operands[kMostStages];  // [H rounded up] of what a stage after the first multiplies
 };
 
 template <class Real>
@@ -165,25 +163,32 @@ struct BackwardStep {
   const Real* peepholes;
 };
 
-// A cell's constants, as the cells' headers state them, and its fused steps. A cell of two stages
-// has the latter two functions as well: its last gate, and forward's h, follow when all units have
-// passed the first.
+// A product with recurrent weights, fused with the equations that follow it. The first stage
+// multiplies the hidden state of before and has the product of the input as well; what a later one
+// multiplies has been written by the one before, and all units of a row pass one stage before any
+// begins the next. Backward goes from the last stage to the first, the product after the equations.
+template <class Real>
+struct Stage {
+  int slot, slots;  // the first of those that the product adds to, and their number
+  void (*forward)(const ForwardStep<Real>&);
+  void (*backward)(const BackwardStep<Real>&);
+};
+
+// A cell's constants, as the cells' headers state them, and its fused steps.
 template <class Real>
 struct CellKernels {
-  int gates, hidden_gates, slots, input_slot, hidden_slot;
+  int gates, slots, input_slot, hidden_slot;
   const int* gate_of_slot;
-  bool has_cell_state, reads_previous_hidden, saves_gates;
+  int states;
+  bool reads_previous_hidden, saves_gates;
   int64_t unit_width;
-  int tallest;  // rows of a forward tile
-  void (*forward)(const ForwardStep<Real>&);
+  int tallest;                                    // rows of a forward tile
   void (*forward_row)(const ForwardStep<Real>&);  // of one row, weights as torch keeps them
-  void (*backward)(const BackwardStep<Real>&);
-  void (*project)(const Product<Real>&);  // gate panels
-  void (*forward_last)(const ForwardStep<Real>&);
-  void (*backward_last)(const BackwardStep<Real>&);
+  void (*project)(const Product<Real>&);          // gate panels
+  int stages;
+  Stage<Real> stage[kMostStages];
 
-  bool two_stages() const { return forward_last != nullptr; }
-  int last_slot() const { return slots - 1; }
+  bool has_cell_state() const { return states > 1; }
 };
 
 template <class Real>

@@ -60,7 +60,7 @@ bool Direct::read_input(Inputs& in) const {
 bool Direct::read_states(Inputs& in) const {
   if (in.hx.is_none()) return true;
   const Sizes of_h = in.form.state(in.shape, in.shape.out());
-  if (!cell().has_cell_state) {
+  if (!cell().has_cell_state()) {
     in.h = py::reinterpret_borrow<py::object>(in.hx);
     return read(in.h, of_h, in, in.at_h);
   }
@@ -85,7 +85,7 @@ bool Direct::read_weights(Inputs& in) const {
 
 bool Direct::make_outputs(const Inputs& in, Outputs& out) const {
   const Shape& shape = in.shape;
-  const bool has_cell_state = cell().has_cell_state;
+  const bool has_cell_state = cell().has_cell_state();
   out.y = tensors_.new_empty(shape.dtype, in.form.sequence(shape, shape.directions * shape.out()),
                              out.at_y);
   if (one_step_) {
@@ -115,7 +115,7 @@ py::object Direct::record(const Inputs& in, Plan plan, py::object kept,
 }
 
 py::object Direct::as_returned(const py::tuple& outputs) const {
-  const bool has_cell_state = cell().has_cell_state;
+  const bool has_cell_state = cell().has_cell_state();
   if (one_step_ && !has_cell_state) return outputs[0];
   if (one_step_ || !has_cell_state) return outputs;
   return py::make_tuple(outputs[0], py::make_tuple(outputs[1], outputs[2]));

@@ -124,7 +124,7 @@ bool Recorded::read_gradients(const py::tuple& d_outputs, Incoming& in) const {
                                     address);
   };
   if (!form.one_step && !read_state(shape.out(), in.d_h_n)) return false;
-  return !cell().has_cell_state || read_state(shape.H, in.d_c_n);
+  return !cell().has_cell_state() || read_state(shape.H, in.d_c_n);
 }
 
 bool Recorded::make_gradients(const py::sequence& needed, Outgoing& out) const {

@@ -93,10 +93,12 @@ UNIT(two_crews_take_a_direction_each_and_one_crew_both) {
 }
 
 UNIT(every_ticket_is_taken_once) {
-  constexpr int kTickets = 1000;
+  constexpr int kSize = 4, kTickets = 1000000;  // enough for threads to overlap
+  const Seats seats(kSize, 1);
   Tickets tickets;
   std::vector<std::atomic<int>> times(kTickets);
-  on_threads(4, [&](int) {
+  on_threads(kSize, [&](int id) {
+    seats.team(id, kSize).wait();
     for (int64_t ticket = tickets.take(); ticket < kTickets; ticket = tickets.take())
       ++times[ticket];
   });

@@ -57,25 +57,23 @@ template <class C, class Real>
 constexpr CellKernels<Real> cell_kernels() {
   typedef CellPanel<C, Real> Panel;
   CellKernels<Real> cell = {C::kGates,
-                            C::kHiddenGates,
                             C::kSlots,
                             C::kInputSlot,
                             C::kHiddenSlot,
                             C::kGateOfSlot,
-                            C::kHasCellState,
+                            C::kStates,
                             C::kReadsPreviousHidden,
                             C::kSavesGates,
                             Panel::kUnits,
                             Panel::kTallest,
-                            forward_step<C, Real>,
                             forward_row<C, Real>,
-                            backward_step<C, Real>,
                             product<Real, Panel::kGateVectors>,
-                            nullptr,
-                            nullptr};
-  if constexpr (C::kHasTwoStages) {
-    cell.forward_last = forward_last<C, Real>;
-    cell.backward_last = backward_last<C, Real>;
+                            C::kStages,
+                            {}};
+  cell.stage[0] = {C::kHiddenSlot, C::kHiddenGates, forward_step<C, Real>, backward_step<C, Real>};
+  if constexpr (C::kStages > 1) {
+    cell.stage[0].backward = backward_last<C, Real>;
+    cell.stage[1] = {C::kSlots - 1, 1, forward_last<C, Real>, backward_step<C, Real>};
   }
   return cell;
 }

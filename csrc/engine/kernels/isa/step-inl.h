@@ -5,7 +5,7 @@
 // twice as many where a second stage has but one of the slots.
 template <class C, class Real>
 struct CellPanel {
-  static constexpr int kUnitVectors = C::kHasTwoStages ? 2 : 4 / C::kSlots;
+  static constexpr int kUnitVectors = C::kStages > 1 ? 2 : 4 / C::kSlots;
   static constexpr int64_t kUnits = kUnitVectors * kLanes<Real>;
   static constexpr int64_t kWidth = C::kSlots * kUnits;
   static constexpr int kGateVectors = C::kGates * kUnitVectors;
@@ -65,11 +65,11 @@ FASTRNN_NOINLINE void apply_forward(const ForwardStep<Real>& p, const Shares<Rea
         if (p.K > 0 && hidden_gate >= 0 && hidden_gate < C::kHiddenGates)
           pre[s] += load(hidden + hidden_gate * Panel::kUnits + u * lanes);
       }
-      if constexpr (C::kReadsPreviousHidden) h_prev = load_first(row.h_prev + unit, valid);
-      if constexpr (C::kHasCellState) c_prev = load(row.c_prev + unit);
+      if constexpr (C::kReadsPreviousHidden) h_prev = load_first(row.before[kHidden] + unit, valid);
+      if constexpr (C::kStates > 1) c_prev = load(row.before[1] + unit);
       C::forward(pre, h_prev, c_prev, extras, saved, h, c);
-      store_first((C::kHasTwoStages ? row.reset_hidden : row.h) + unit, h, valid);
-      if constexpr (C::kHasCellState) store(row.c + unit, c);
+      store_first((C::kStages > 1 ? row.operands[1] : row.after[kHidden]) + unit, h, valid);
+      if constexpr (C::kStates > 1) store(row.after[1] + unit, c);
       if constexpr (C::kSavesGates) {
         if (row.saved) {
           Real* to = row.saved + panel * Panel::kWidth + u * lanes;
@@ -131,7 +131,7 @@ void step_block(const ForwardStep<Real>& p, const Tiling& tiling, int64_t begin,
   }
   if (p.I == 0) fetch_projected<C>(p, rows, count, panel);
   if (p.K > 0) {
-    for (int64_t r = 0; r < count; ++r) a[r] = rows[r].h_prev;
+    for (int64_t r = 0; r < count; ++r) a[r] = rows[r].before[kHidden];
     multiply_block<Real, hidden_vectors>(columns, tiling, begin, end, a, Pieces(Runs{p.K}), 1,
                                          p.w_hh + from * hidden_vectors * p.K, hidden,
                                          Panel::kWidth);
@@ -163,8 +163,8 @@ void step_pair(const ForwardStep<Real>& p, int64_t panel) {
   if (p.I > 0)
     multiply_pair<Real, N>(p.rows->x, p.I, p.w_ih + from * N * p.I, input, Panel::kWidth);
   if (p.K > 0) {
-    multiply_pair<Real, hidden_vectors>(p.rows->h_prev, p.K, p.w_hh + from * hidden_vectors * p.K,
-                                        hidden, Panel::kWidth);
+    multiply_pair<Real, hidden_vectors>(
+        p.rows->before[kHidden], p.K, p.w_hh + from * hidden_vectors * p.K, hidden, Panel::kWidth);
   }
   for (int i = 0; i < 2; ++i) {
     Real* own = input + i * Panel::kWidth;
@@ -214,8 +214,8 @@ FASTRNN_NOINLINE void apply_forward_last(const ForwardStep<Real>& p, const Real*
       saved[C::kSlots - 1] =
           load(at + (C::kSlots - 1) * Panel::kUnits) + load(hidden + m * Panel::kUnits + u * lanes);
       store(at + (C::kSlots - 1) * Panel::kUnits, saved[C::kSlots - 1]);
-      const Vec<Real> h_prev = load_first(row.h_prev + unit, valid);
-      store_first(row.h + unit, C::forward_last(saved, h_prev, extras), valid);
+      const Vec<Real> h_prev = load_first(row.before[kHidden] + unit, valid);
+      store_first(row.after[kHidden] + unit, C::forward_last(saved, h_prev, extras), valid);
     }
   }
 }
@@ -234,7 +234,7 @@ void forward_last(const ForwardStep<Real>& p) {
       const int64_t end = end_of_block(tiling, t);
       const ForwardRow<Real>* rows = p.rows + tiling.begin(t);
       const int64_t count = tiling.begin(end) - tiling.begin(t);
-      for (int64_t i = 0; i < count; ++i) a[i] = rows[i].reset_hidden;
+      for (int64_t i = 0; i < count; ++i) a[i] = rows[i].operands[1];
       multiply_block<Real, N>(p.H - panel * Panel::kUnits, tiling, t, end, a, pieces, 1, weights,
                               hidden, Panel::kUnits);
       apply_forward_last<C>(p, hidden, rows, count, panel);
@@ -298,8 +298,8 @@ void forward_row(const ForwardStep<Real>& p) {
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
     multiply_unpacked<C>(row.x, p.w_ih, p.I, p.H, panel, C::kGateOfSlot + C::kInputSlot, input);
     add_bias<C>(p, 1, panel, input);
-    multiply_unpacked<C>(row.h_prev, p.w_hh, p.K, p.H, panel, C::kGateOfSlot + C::kHiddenSlot,
-                         hidden);
+    multiply_unpacked<C>(row.before[kHidden], p.w_hh, p.K, p.H, panel,
+                         C::kGateOfSlot + C::kHiddenSlot, hidden);
     apply_forward<C>(p, Shares<Real>{input, hidden}, &row, 1, panel);
   }
 }
@@ -326,21 +326,22 @@ FASTRNN_NOINLINE void backward_step(const BackwardStep<Real>& p) {
           const Real* from = row.saved + panel * Panel::kWidth + u * lanes;
           for (int s = 0; s < C::kSlots; ++s) saved[s] = load(from + s * Panel::kUnits);
         } else {
-          h = load_first(row.h + unit, valid);
+          h = load_first(row.after[kHidden] + unit, valid);
         }
-        if constexpr (C::kReadsPreviousHidden) h_prev = load_first(row.h_prev + unit, valid);
-        if constexpr (C::kHasCellState) {
-          c = load(row.c + unit);
-          c_prev = load(row.c_prev + unit);
-          d_c = load(row.d_c + unit);
+        if constexpr (C::kReadsPreviousHidden)
+          h_prev = load_first(row.before[kHidden] + unit, valid);
+        if constexpr (C::kStates > 1) {
+          c = load(row.after[1] + unit);
+          c_prev = load(row.before[1] + unit);
+          d_c = load(row.d_states[1] + unit);
         }
-        Vec<Real> d_h = load(row.d_h + unit);
+        Vec<Real> d_h = load(row.d_states[kHidden] + unit);
         if (row.d_y) d_h += load_first(row.d_y + unit, valid);
         const Extras<Vec<Real>> extras = extras_of<C>(p, panel * Panel::kWidth + u * lanes);
         C::backward(saved, h, h_prev, c_prev, c, extras, d_pre, d_h, d_c);
         for (int s = 0; s < C::kSlots; ++s) store_first(to + s * units, d_pre[s], valid);
-        if constexpr (C::kReadsPreviousHidden) store(row.d_h + unit, d_h);
-        if constexpr (C::kHasCellState) store(row.d_c + unit, d_c);
+        if constexpr (C::kReadsPreviousHidden) store(row.d_states[kHidden] + unit, d_h);
+        if constexpr (C::kStates > 1) store(row.d_states[1] + unit, d_c);
       }
     }
   }
@@ -361,11 +362,12 @@ FASTRNN_NOINLINE void backward_last(const BackwardStep<Real>& p) {
         const Real* from = row.saved + panel * Panel::kWidth + u * lanes;
         Vec<Real> saved[C::kSlots];
         for (int s = 0; s < C::kSlots; ++s) saved[s] = load(from + s * Panel::kUnits);
-        Vec<Real> d_h = load(row.d_h + unit);
-        const Vec<Real> d_pre = C::backward_last(saved, load_first(row.h_prev + unit, valid),
-                                                 load(row.d_reset + unit), extras, d_h);
+        Vec<Real> d_h = load(row.d_states[kHidden] + unit);
+        const Vec<Real> d_pre =
+            C::backward_last(saved, load_first(row.before[kHidden] + unit, valid),
+                             load(row.d_operands[1] + unit), extras, d_h);
         store_first(row.d_pre + panel * p.d_pre_panel + u * lanes, d_pre, valid);
-        store(row.d_h + unit, d_h);
+        store(row.d_states[kHidden] + unit, d_h);
       }
     }
   }
