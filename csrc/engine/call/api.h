@@ -71,6 +71,7 @@ struct Shape {
 
   int64_t out() const { return P > 0 ? P : H; }  // features of one direction's output
   int64_t in(int64_t layer) const { return layer == 0 ? I : directions * out(); }
+  int64_t widest_in() const { return layers > 1 && in(1) > I ? in(1) : I; }
   bool reversed(int64_t direction) const { return direction == 1 || variant.reverse; }
 };
 
