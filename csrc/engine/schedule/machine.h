@@ -8,7 +8,7 @@
 
 namespace fastrnn {
 
-// ---- a core: of current x86 and Arm servers, by their makers' optimization guides ----
+// ---- a core: round figures of current x86 and Arm servers ----
 
 constexpr double kFmaPerCycle = 2;           // vectors
 constexpr double kFmaLatency = 4;            // cycles
@@ -42,7 +42,7 @@ constexpr double kTimesProjectedMoves = 3;  // what is projected is fetched, wri
 // ---- what threads cost, in cycles ----
 
 constexpr double kBarrierCycles = 600;
-// Times a barrier, at its dearest: measured from machine to machine and from hour to hour
+// What one costs at its dearest, in those: it varies so much between machines and between hours
 constexpr double kDearestBarriers = 3;
 constexpr double kTeamCycles = 40000;  // waking the threads of a call, and the risk of waiting
 
