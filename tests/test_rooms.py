@@ -20,7 +20,7 @@ ROOMS = (
     ("_autograd",),
     ("_layers", "functional"),
     ("_interop", "onnx"),
-    ("", "__main__", "_info", "spec", "modules"),
+    ("", "__main__", "_info", "_explain", "spec", "modules"),
 )
 """From the ground up, by the first part of a module's name; the last is the door, "" the package.
 

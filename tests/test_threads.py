@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -92,3 +95,32 @@ def test_backward_may_run_in_another_thread_than_forward():
     with ThreadPoolExecutor(max_workers=1) as pool:
         pool.submit(loss.backward).result()
     assert all(torch.equal(p.grad, e) for p, e in zip(layer.parameters(), expected, strict=True))
+
+
+FEWER_THREADS = """
+import torch, fastrnn
+layers = [
+    fastrnn.LSTM(20, 290, 2, bidirectional=True),
+    fastrnn.GRU(300, 290),
+    fastrnn.RNN(100, 16),
+]
+for layer in layers:
+    x = torch.randn(70, 3, layer.input_size, requires_grad=True)
+    results = []
+    for threads in (1, 5):
+        torch.set_num_threads(threads)
+        y = layer(x)[0]
+        results.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
+    assert all(map(torch.equal, *results)), layer
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_system_that_has_fewer_threads_than_a_call_asks_for_changes_no_bit(limit, each_isa):
+    """Who does what is decided for as many as come."""
+    subprocess.run(
+        [sys.executable, "-c", FEWER_THREADS],
+        env={**os.environ, "OMP_THREAD_LIMIT": str(limit), "FASTRNN_ISA": each_isa},
+        check=True,
+    )

@@ -16,6 +16,7 @@
 #include "engine/team/crowd.h"
 #include "engine/team/processors.h"
 #include "hooks.h"
+#include "plans.h"
 #include "python/torch/direct.h"
 #include "scratch.h"
 
@@ -24,14 +25,8 @@ namespace py = pybind11;
 namespace fastrnn {
 namespace {
 
-std::vector<int64_t> copy_integers(Address address, int64_t n) {
-  const int64_t* first = at<const int64_t>(address);
-  return first ? std::vector<int64_t>(first, first + n) : std::vector<int64_t>();
-}
-
 py::dict build_info() {
   py::dict info;
-  info["version"] = FASTRNN_VERSION;
   info["compiler"] = FASTRNN_COMPILER;
   info["openmp"] = built_with_openmp();
   return info;
@@ -60,6 +55,7 @@ void bind_variants(py::module_ m) {
       .value("thresholded_relu", Activation::kThresholdedRelu);
   py::class_<Squash>(m, "Squash").def(py::init<Activation, double, double>());
   py::class_<Variant>(m, "Variant")
+      .def(py::init<>())
       .def(py::init([](Squash gates, Squash candidate, Squash output, double clip, bool coupled,
                        const std::string& peephole, bool reverse) {
         Variant variant = {gates, candidate, output, clip, coupled};
@@ -89,22 +85,7 @@ PYBIND11_MODULE(_core, m) {
   py::enum_<DType>(m, "DType").value("float32", DType::kFloat32).value("float64", DType::kFloat64);
   bind_variants(m);
 
-  py::class_<Plan>(m, "Plan")
-      .def(py::init([](Cell cell, DType dtype, int64_t T, int64_t B, int64_t I, int64_t H,
-                       int64_t P, int64_t layers, int64_t directions, bool bias,
-                       const Variant& variant, bool save, bool dropout, bool states, int threads,
-                       bool packed, Address batch_sizes, Address row_index, Address resets,
-                       const std::string& isa) {
-        const Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias, variant};
-        Batch batch(T, B, copy_integers(batch_sizes, T), copy_integers(row_index, B), packed,
-                    at<const bool>(resets));
-        return Plan(shape, std::move(batch), save, dropout, states, threads, table_of(isa));
-      }))
-      .def_property_readonly("dtype", [](const Plan& plan) { return plan.shape.dtype; })
-      .def_readonly("saved_bytes", &Plan::saved_bytes)
-      .def_readonly("threads", &Plan::threads)
-      .def("forward", &run_forward)
-      .def("backward", &run_backward);
+  bind_plan(m);
 
   py::class_<Tensors>(m, "Tensors")
       .def(py::init<const py::capsule&, py::tuple, py::function, py::tuple>());

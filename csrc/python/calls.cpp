@@ -13,8 +13,8 @@ namespace py = pybind11;
 namespace fastrnn {
 namespace {
 
-// torch's flat order: w_ih, w_hh, [b_ih, b_hh], [w_hr] for each direction of each layer; then
-// [w_ch]
+// For each direction of each layer in turn: w_ih, w_hh, [b_ih, b_hh], [w_hr], as torch has them,
+// then [w_ch]
 template <class Real>
 std::vector<Weights<Real>> weights(const Shape& shape, const Addresses& flat) {
   std::vector<Weights<Real>> all(shape.layers * shape.directions);
@@ -65,25 +65,23 @@ View<Real> view(const Plan& plan, const Strided& tensor) {
 
 }  // namespace
 
-void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0,
-                 Address h_n, Address c_n, Address h_all, Address c_all,
-                 const Addresses& flat_weights, const Addresses& masks, Address saved) {
-  expect_count("weights", flat_weights.size(), weight_count(plan.shape));
-  expect_count("masks", masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
+void run_forward(const Plan& plan, const ForwardAddresses& from) {
+  expect_count("weights", from.weights.size(), weight_count(plan.shape));
+  expect_count("masks", from.masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
   py::gil_scoped_release release;
   with_dtype(plan.shape.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    const auto all_weights = weights<const Real>(plan.shape, flat_weights);
-    const auto all_masks = pointers<Real>(masks);
+    const auto all_weights = weights<const Real>(plan.shape, from.weights);
+    const auto all_masks = pointers<Real>(from.masks);
     ForwardArgs<Real> args;
-    args.x = view<const Real>(plan, x);
-    args.y = view<Real>(plan, y);
-    set_states(args.initial, h0, c0);
-    set_states(args.last, h_n, c_n);
-    set_states(args.all, h_all, c_all);
+    args.x = view<const Real>(plan, from.x);
+    args.y = view<Real>(plan, from.y);
+    set_states(args.initial, from.h0, from.c0);
+    set_states(args.last, from.h_n, from.c_n);
+    set_states(args.all, from.h_all, from.c_all);
     args.weights = all_weights.data();
     args.masks = all_masks.data();
-    args.saved = plan.save ? at<char>(saved) : nullptr;
+    args.saved = plan.save ? at<char>(from.saved) : nullptr;
     if (plan.save) advise_large_pages(args.saved, plan.saved_bytes);
     const Scratch scratch(plan.forward_bytes);
     args.workspace = scratch.data();
@@ -91,32 +89,28 @@ void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h
   });
 }
 
-void run_backward(const Plan& plan, const Strided& x, Address h0, Address c0,
-                  const Addresses& flat_weights, const Addresses& masks, const Strided& d_y,
-                  Address d_h_n, Address d_c_n, Address d_h_all, Address d_c_all,
-                  const Strided& d_x, Address d_h0, Address d_c0, const Addresses& d_flat_weights,
-                  Address saved) {
-  expect_count("weights", flat_weights.size(), weight_count(plan.shape));
-  expect_count("d_weights", d_flat_weights.size(), weight_count(plan.shape));
-  expect_count("masks", masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
+void run_backward(const Plan& plan, const BackwardAddresses& from) {
+  expect_count("weights", from.weights.size(), weight_count(plan.shape));
+  expect_count("d_weights", from.d_weights.size(), weight_count(plan.shape));
+  expect_count("masks", from.masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
   py::gil_scoped_release release;
   with_dtype(plan.shape.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    const auto all_weights = weights<const Real>(plan.shape, flat_weights);
-    const auto all_d_weights = weights<Real>(plan.shape, d_flat_weights);
-    const auto all_masks = pointers<Real>(masks);
+    const auto all_weights = weights<const Real>(plan.shape, from.weights);
+    const auto all_d_weights = weights<Real>(plan.shape, from.d_weights);
+    const auto all_masks = pointers<Real>(from.masks);
     BackwardArgs<Real> args;
-    args.x = view<const Real>(plan, x);
-    args.d_y = view<const Real>(plan, d_y);
-    args.d_x = view<Real>(plan, d_x);
-    set_states(args.initial, h0, c0);
-    set_states(args.d_last, d_h_n, d_c_n);
-    set_states(args.d_all, d_h_all, d_c_all);
-    set_states(args.d_initial, d_h0, d_c0);
+    args.x = view<const Real>(plan, from.x);
+    args.d_y = view<const Real>(plan, from.d_y);
+    args.d_x = view<Real>(plan, from.d_x);
+    set_states(args.initial, from.h0, from.c0);
+    set_states(args.d_last, from.d_h_n, from.d_c_n);
+    set_states(args.d_all, from.d_h_all, from.d_c_all);
+    set_states(args.d_initial, from.d_h0, from.d_c0);
     args.weights = all_weights.data();
     args.d_weights = all_d_weights.data();
     args.masks = all_masks.data();
-    args.saved = at<const char>(saved);
+    args.saved = at<const char>(from.saved);
     const Scratch scratch(plan.backward_bytes);
     args.workspace = scratch.data();
     backward(plan, args);

@@ -21,24 +21,23 @@ T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
-template <class Function>
-void with_dtype(DType dtype, Function function) {
-  if (dtype == DType::kFloat32) {
-    function(float());
-  } else {
-    function(double());
-  }
-}
+// Where a call's tensors lie; api.h says what each is. Weights are in torch's flat
+// order, the peepholes of a direction after its others.
+struct ForwardAddresses {
+  Strided x{}, y{};
+  Address h0 = 0, c0 = 0, h_n = 0, c_n = 0, h_all = 0, c_all = 0;
+  Addresses weights, masks;
+  Address saved = 0;
+};
+struct BackwardAddresses {
+  Strided x{}, d_y{}, d_x{};
+  Address h0 = 0, c0 = 0, d_h_n = 0, d_c_n = 0, d_h_all = 0, d_c_all = 0, d_h0 = 0, d_c0 = 0;
+  Addresses weights, d_weights, masks;
+  Address saved = 0;
+};
 
-// Weights and masks in torch's flat order. Releases the GIL. Raises ValueError if their number is
-// wrong.
-void run_forward(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0,
-                 Address h_n, Address c_n, Address h_all, Address c_all,
-                 const Addresses& flat_weights, const Addresses& masks, Address saved);
-void run_backward(const Plan& plan, const Strided& x, Address h0, Address c0,
-                  const Addresses& flat_weights, const Addresses& masks, const Strided& d_y,
-                  Address d_h_n, Address d_c_n, Address d_h_all, Address d_c_all,
-                  const Strided& d_x, Address d_h0, Address d_c0, const Addresses& d_flat_weights,
-                  Address saved);
+// Release the GIL. Raise ValueError if there are not as many weights or masks as the plan has.
+void run_forward(const Plan& plan, const ForwardAddresses& from);
+void run_backward(const Plan& plan, const BackwardAddresses& from);
 
 }  // namespace fastrnn

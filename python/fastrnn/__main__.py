@@ -1,4 +1,4 @@
-"""``python -m fastrnn info [--json]``."""
+"""``python -m fastrnn info``, what runs here, and ``explain``, how a call would run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m fastrnn", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     info = commands.add_parser("info", help="say what this build can do on this machine")
-    info.add_argument("--json", action="store_true", help="print JSON")
+    explain = commands.add_parser("explain", help="say how a call would run here, and why")
+    explain.add_argument("cell", help="LSTM, GRU or RNN")
+    explain.add_argument(
+        "options",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="T, B, I, H; layers, bidirectional, proj, dtype, threads, training, isa",
+    )
+    for command in (info, explain):
+        command.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
 
-    from . import _info
+    from . import _explain, _info
 
-    facts = _info.collect()
-    print(json.dumps(facts, indent=2) if options.json else _info.as_text(facts))
+    if options.command == "info":
+        facts = _info.collect()
+        text = _info.as_text(facts)
+    else:
+        try:
+            call = _explain.parse(options.cell, options.options)
+        except (ValueError, RuntimeError) as problem:
+            explain.exit(2, f"{explain.prog}: {problem}\n")
+        facts = _explain.collect(call)
+        text = _explain.as_text(facts)
+    print(json.dumps(facts, indent=2) if options.json else text)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ of the input, the hidden state and the projection (0 without one).
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, overload
 
 class Cell(Enum):
     lstm = ...
@@ -43,6 +43,7 @@ class Squash:
 class Variant:
     """How a layer differs from torch's; only the variant cells read more than ``reverse``."""
 
+    @overload
     def __init__(
         self,
         gates: Squash,
@@ -56,6 +57,10 @@ class Variant:
     ) -> None:
         """``clip``: 0 for none. ``peephole``: letters of "ifgo", in the order of w_ch's blocks."""
 
+    @overload
+    def __init__(self) -> None:
+        """As torch's layers are."""
+
 class Plan:
     """The geometry of one call: sizes, active rows, how much memory it needs, threads.
 
@@ -64,27 +69,27 @@ class Plan:
 
     def __init__(
         self,
+        *,
         cell: Cell,
         dtype: DType,
         T: int,
         B: int,
         I: int,
         H: int,
-        P: int,
-        layers: int,
-        directions: int,
-        bias: bool,
-        variant: Variant,
-        save: bool,
-        dropout: bool,
-        states: bool,
+        P: int = 0,
+        layers: int = 1,
+        directions: int = 1,
+        bias: bool = True,
+        variant: Variant = ...,
+        save: bool = False,
+        dropout: bool = False,
+        states: bool = False,
         threads: int,
-        packed: bool,
-        batch_sizes: int,
-        row_index: int,
-        resets: int,
+        packed: bool = False,
+        batch_sizes: int = 0,
+        row_index: int = 0,
+        resets: int = 0,
         isa: str,
-        /,
     ) -> None:
         """``isa``: one of `isa_built`; it computes only where that is among `isa_available`.
 
@@ -97,6 +102,7 @@ class Plan:
         ``resets``: [T, B] bool by batch entry, where no state passes from the step before; 0 for
         none. Not copied: it has to live as long as the plan.
         ``states``: `forward` writes those after every step too.
+        ``threads``: offered; a call uses no more than it is worth.
         """
 
     @property
@@ -105,12 +111,17 @@ class Plan:
     def saved_bytes(self) -> int:
         """What forward keeps for backward; 0 without ``save``."""
 
-    @property
-    def threads(self) -> int:
-        """Threads that the call is worth, at the most those offered."""
+    def explain(self) -> dict[str, Any]:
+        """What is decided for a team of all its threads; see csrc/engine/schedule/decide.h.
+
+        ``threads`` that the call is worth, ``cycles`` of forward on one, ``weights_once``,
+        ``weights_in_place``, sizes in bytes, ``panels``, and a list of layers each for ``forward``
+        and ``backward``.
+        """
 
     def forward(
         self,
+        *,
         x: tuple[int, int, int],
         y: tuple[int, int, int],
         h0: int,
@@ -122,7 +133,6 @@ class Plan:
         weights: Sequence[int],
         masks: Sequence[int],
         saved: int,
-        /,
     ) -> None:
         """Strided tensors are (address, stride of steps, stride of rows); states contiguous.
 
@@ -132,6 +142,7 @@ class Plan:
 
     def backward(
         self,
+        *,
         x: tuple[int, int, int],
         h0: int,
         c0: int,
@@ -147,7 +158,6 @@ class Plan:
         d_c0: int,
         d_weights: Sequence[int],
         saved: int,
-        /,
     ) -> None:
         """A gradient that comes in as 0 is zero; one that goes out as 0 is not computed."""
 

@@ -22,7 +22,7 @@ def collect() -> dict[str, Any]:
         time, None for all of it; usable: as many as a call will use threads at the most), ``torch``
         (its version, None if not installed) and ``cuda`` (built, architectures, compiler, reason).
     """
-    torch_version, threads = _torch()
+    torch_version, threads = offered_threads()
     from . import _core  # after torch, whose thread pool it then shares
 
     build = _core.build_info()
@@ -62,10 +62,10 @@ def as_text(info: dict[str, Any]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
 
 
-def _torch() -> tuple[str | None, int | None]:
-    """torch's version, and how many threads it offers a call."""
+def offered_threads() -> tuple[str | None, int]:
+    """torch's version, None without it, and how many threads it offers a call."""
     if find_spec("torch") is None:
-        return None, os.cpu_count()
+        return None, os.cpu_count() or 1
     import torch
 
     return torch.__version__, torch.get_num_threads()

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/schedule/decide.h"
 #include "products.h"
 #include "recurrence.h"
 
@@ -20,13 +21,16 @@ class Backward {
         products_(pass_),
         seats_(plan.threads, plan.shape.layers) {}
 
+  void prepare(int size) { decision_ = decide_backward(pass_.plan, size); }
+
   void operator()(int id, int size) {
     const Crew team = seats_.team(id, size);
     for (int64_t layer = shape_.layers - 1; layer >= pass_.lowest; --layer) {
+      const LayerDecision& decision = decision_.layer(layer);
       const Sides sides =
-          seats_.sides(layer, id, size, static_cast<int>(shape_.directions), crews(size));
+          seats_.sides(layer, id, size, static_cast<int>(shape_.directions), decision.crews());
       for (int64_t d = sides.begin; d < sides.end; ++d)
-        run_direction(Job(pass_, layer, d, sides, id));
+        run_direction(Job(pass_, layer, d, sides, id), decision.of(d));
       team.wait();
       if (pass_.wants_input_gradient(layer) &&
           (shape_.directions == 2 || (layer > 0 && pass_.plan.dropout))) {
@@ -42,27 +46,15 @@ class Backward {
   using Job = typename BackwardPass<Real>::Job;
   using Block = typename BackwardPass<Real>::Block;
 
-  Schedule schedule(int crews, int threads) const {
-    return schedule_step(panels_.backward_work(pass_.plan, crews), threads);
-  }
-
-  // One that takes both directions in turn, or two side by side
-  int crews(int size) const {
-    if (shape_.directions < 2 || size < 2) return 1;
-    if (pass_.in_place) return 2;
-    return better_in_turn(schedule(1, size), schedule(2, size / 2)) ? 1 : 2;
-  }
-
-  void run_direction(Job job) {
+  void run_direction(Job job, const CrewDecision& decision) {
     pack_weights(job);
     start_states(job);
     job.crew.wait_evenly();
-    const Schedule steps = schedule(job.crews, job.crew.size);
-    job.split = steps.split;
-    const int number = job.crew.id / job.split.units;
-    Crew group = job.crew.group(number, job.split.units, steps.cycles);
-    bool recurs = job.crew.id < job.split.threads();
-    job.rows = {number, job.split.rows};
+    const Split split = decision.split;
+    const int number = job.crew.id / split.units;
+    Crew group = job.crew.group(number, split.units, decision.cycles);
+    bool recurs = job.crew.id < split.threads();
+    job.rows = {number, split.rows};
     pass_.take_part(job, group);
     const std::vector<int64_t>& first = pass_.workspace.blocks;
     const int64_t blocks = static_cast<int64_t>(first.size()) - 1;
@@ -167,6 +159,7 @@ class Backward {
   const BackwardRecurrence<Real> recur_;
   const BackwardProducts<Real> products_;
   Seats seats_;
+  PassDecision decision_;
 };
 
 }  // namespace

@@ -20,7 +20,7 @@ struct BackwardPass {
         workspace(plan, arena),
         saved_arena(const_cast<char*>(args.saved)),
         saved(plan, saved_arena),
-        in_place(panels.reads_weights_in_place(plan)),
+        in_place(plan.weights_in_place),
         lowest(lowest_layer()) {
     std::fill_n(workspace.zeros, std::max(shape.out(), panels.units), Real{0});
   }
@@ -44,7 +44,6 @@ struct BackwardPass {
           reverse(pass.shape.reversed(d)),
           index(layer * pass.shape.directions + d),
           in_features(pass.shape.in(layer)),
-          crews(sides.crews),
           crew(sides.crew_of(d)),
           dir(pass.workspace.directions[d]),
           saved(pass.saved.directions[index]),
@@ -71,7 +70,6 @@ struct BackwardPass {
     bool reverse;
     int64_t index;
     int64_t in_features;
-    int crews;
     Crew crew;
     const typename BackwardWorkspace<Real>::Direction& dir;
     const typename Saved<Real>::Direction& saved;
@@ -82,7 +80,6 @@ struct BackwardPass {
     View<const Real> states[kMostStates], d_all[kMostStates];  // after every step
     View<Real> d_x;
 
-    Split split;
     Rows rows{};  // of the batch, in the recurrence
     Range gates{},
         columns{};  // gate panels and column panels of the same units (of H, and of the output)

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/call/plan.h"
+#include "engine/schedule/machine.h"
 
 namespace fastrnn {
 
@@ -39,12 +40,12 @@ struct BackwardWorkspace {
   BackwardWorkspace(const Plan& plan, Arena& arena) {
     const Panels<Real> panels(plan);
     const Shape& shape = plan.shape;
-    const int64_t in = std::max(shape.in(0), shape.layers > 1 ? shape.in(1) : 0);
+    const int64_t in = shape.widest_in();
     const int64_t B = plan.batch.B(), P = shape.P;
     const int64_t out_padded = panels.padded(shape.out()), in_padded = panels.padded(in),
                   H_padded = panels.padded(shape.H);
     const CellKernels<Real>& cell = panels.cell;
-    const bool in_place = panels.reads_weights_in_place(plan);
+    const bool in_place = plan.weights_in_place;
     const int64_t gate_rows = cell.gates * shape.H;
     blocks = plan.batch.blocks(kBackwardBlockRows);
     block_rows = std::min(plan.batch.rows(), std::max(kBackwardBlockRows, B));

@@ -83,6 +83,7 @@ struct Shape {
   int64_t state_width(int state) const { return state == kHidden ? out() : H; }
   int64_t operand_width(int stage) const { return stage == 0 ? out() : H; }
   int64_t in(int64_t layer) const { return layer == 0 ? I : directions * out(); }
+  int64_t widest_in() const { return layers > 1 && in(1) > I ? in(1) : I; }
   bool reversed(int64_t direction) const { return direction == 1 || variant.reverse; }
 };
 

@@ -5,30 +5,14 @@
 
 #include "engine/backward/backward.h"
 #include "engine/forward/forward.h"
-#include "engine/team/processors.h"
+#include "engine/schedule/decide.h"
 
 namespace fastrnn {
 
 namespace {
 
-// What one thread would need for the forward pass, roughly
 template <class Real>
-double forward_cycles(const Plan& plan) {
-  const Panels<Real> panels(plan);
-  const Shape& shape = plan.shape;
-  double cycles = 0;
-  for (int64_t layer = 0; layer < shape.layers; ++layer) {
-    const int64_t K = shape.in(layer) + shape.out();
-    const double weights = static_cast<double>(panels.gates * panels.gate_width * K);
-    cycles +=
-        weights / 4 + plan.batch.T() * schedule_step(panels.forward_work(plan, K, 1), 1).cycles;
-  }
-  return cycles * shape.directions;
-}
-
-template <class Real>
-void measure(Plan& plan, int threads) {
-  plan.threads = threads_worth(forward_cycles<Real>(plan), std::min(threads, usable_processors()));
+void measure(Plan& plan) {
   Arena saved(nullptr);
   Saved<Real> layout(plan, saved);
   plan.saved_bytes = plan.save ? saved.bytes() : 0;
@@ -38,20 +22,15 @@ void measure(Plan& plan, int threads) {
 
 }  // namespace
 
-Plan::Plan(const Shape& shape, Batch batch, bool save, bool dropout, bool states, int threads,
-           const KernelTable& kernels)
+Plan::Plan(const Shape& shape, Batch batch, const PlanOptions& options, const KernelTable& kernels)
     : shape(shape),
       batch(std::move(batch)),
-      save(save),
-      dropout(dropout),
-      states(states),
-      threads(threads),
+      save(options.save),
+      dropout(options.dropout),
+      states(options.states),
       kernels(&kernels) {
-  if (shape.dtype == DType::kFloat32) {
-    measure<float>(*this, threads);
-  } else {
-    measure<double>(*this, threads);
-  }
+  decide_layout(*this, options.threads);
+  with_dtype(shape.dtype, [&](auto zero) { measure<decltype(zero)>(*this); });
 }
 
 template <class Real>
@@ -80,36 +59,6 @@ void Panels<Real>::pack_peepholes(const Shape& shape, const Real* w_ch, Range mi
       std::fill(to + count, to + unit, Real{0});
     }
   }
-}
-
-template <class Real>
-StepWork Panels<Real>::forward_work(const Plan& plan, int64_t K, int crews) const {
-  const int64_t lanes = column / 4;
-  const bool deals = true;
-  return {plan.batch.mean_active(),
-          gates,
-          static_cast<int>(gate_width / lanes),
-          cell.tallest,
-          K,
-          K * gate_width * int64_t{sizeof(Real)},
-          60.0,
-          deals,
-          crews};
-}
-
-template <class Real>
-StepWork Panels<Real>::backward_work(const Plan& plan, int crews) const {
-  const int64_t out = plan.shape.out(), K = cell.gates * plan.shape.H;
-  const bool deals = false;
-  return {plan.batch.mean_active(),
-          columns(out),
-          4,
-          kernels.tallest,
-          K,
-          K * column * int64_t{sizeof(Real)},
-          160.0,
-          deals,
-          crews};
 }
 
 template <class Real>

@@ -1,5 +1,6 @@
-// The geometry of one call, worked out once: which rows are active when, how large each buffer is,
-// how the work is split.
+// The geometry of one call, worked out once: which rows are active when, how large each buffer is.
+// How its threads share the work is decided when it is known how many there are
+// (schedule/decide.h).
 #pragma once
 
 #include <algorithm>
@@ -10,31 +11,47 @@
 #include "arena.h"
 #include "batch.h"
 #include "engine/kernels/kernels.h"
-#include "engine/schedule/schedule.h"
 #include "engine/team/team.h"
 
 namespace fastrnn {
 
+struct PlanOptions {
+  bool save = false;     // keep what backward needs
+  bool dropout = false;  // masks between the layers
+  bool states = false;   // those after every step are wanted
+  int threads = 1;       // offered
+};
+
 struct Plan {
   // kernels: of an instruction set that this processor has, unless sizes are all that is asked for
-  Plan(const Shape& shape, Batch batch, bool save, bool dropout, bool states, int threads,
-       const KernelTable& kernels);
-
-  // That may run side by side, a direction each
-  int most_crews() const { return threads > 1 ? static_cast<int>(shape.directions) : 1; }
+  Plan(const Shape& shape, Batch batch, const PlanOptions& options, const KernelTable& kernels);
 
   Shape shape;
   Batch batch;
-  bool save;     // keep what backward needs
-  bool dropout;  // masks between the layers
-  bool states;   // those after every step are wanted
-  int threads;   // that the call is worth, at the most those offered
+  bool save, dropout, states;
   const KernelTable* kernels;
+
+  // What memory depends on, and so is decided with the plan
+  int threads = 1;                // that the call is worth, at the most those offered
+  double forward_cycles = 0;      // on one thread, by the cost model; 0: it was not asked
+  bool weights_once = false;      // forward packs a panel of weights, uses and forgets it
+  bool weights_in_place = false;  // backward reads weights where they lie
+  int64_t block_rows = 0;         // room for those of projected input, of all row groups together
 
   int64_t saved_bytes = 0;
   int64_t forward_bytes = 0;
   int64_t backward_bytes = 0;
 };
+
+// Calls function(zero), a zero of the type that stands for dtype.
+template <class Function>
+void with_dtype(DType dtype, Function function) {
+  if (dtype == DType::kFloat32) {
+    function(float());
+  } else {
+    function(double());
+  }
+}
 
 template <class Real>
 const Kernels<Real>& kernels_in(const KernelTable& table) {
@@ -97,41 +114,8 @@ struct Panels {
 
   int64_t units_of(int64_t panel) const { return panel + 1 < gates ? unit : last; }
 
-  // With one step alone forward uses each weight once, and packs a panel, uses and forgets it.
-  // Backward reads weights where they lie if only a few tiles of rows, of all steps together, meet
-  // them. Cells of several stages do neither.
-  bool reads_weights_once(const Plan& plan) const {
-    return plan.batch.T() == 1 && plan.shape.I > 0 && cell.stages == 1;
-  }
-
-  bool reads_weights_in_place(const Plan& plan) const {
-    constexpr int64_t kFewTiles = 3;
-    const int64_t tiles_of_a_step = (plan.batch.B() + kernels.tallest - 1) / kernels.tallest;
-    return plan.batch.T() * tiles_of_a_step <= kFewTiles && cell.stages == 1;
-  }
-
   // Peepholes into panels like those of the bias, zero where there are none
   void pack_peepholes(const Shape& shape, const Real* w_ch, Range mine, Real* to) const;
-
-  // A step of one direction, run by one of `crews`, for the cost model; K is the length of the
-  // forward product
-  StepWork forward_work(const Plan& plan, int64_t K, int crews) const;
-  StepWork backward_work(const Plan& plan, int crews) const;
-
-  // The cheapest way to run the steps of a direction of so many input features
-  Schedule schedule(const Plan& plan, int64_t in, int crews, int threads) const {
-    return schedule_forward(forward_work(plan, plan.shape.out(), crews), in,
-                            gate_width * int64_t{sizeof(Real)}, threads);
-  }
-
-  // Rows of a forward time block there, of all row groups together
-  int64_t block_rows(const Plan& plan, int64_t in, int crews) const {
-    const int64_t row_bytes = pre * int64_t{sizeof(Real)};
-    const int64_t wanted =
-        forward_block_rows(row_bytes, row_bytes * (in + plan.shape.out()) * crews);
-    return std::min(plan.batch.rows() + plan.batch.T() * plan.threads,
-                    std::max(wanted, plan.batch.B() + plan.threads));
-  }
 };
 
 // What forward keeps for backward.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/schedule/decide.h"
 #include "packing.h"
 #include "recurrence.h"
 
@@ -20,13 +21,16 @@ class Forward {
         recurrence_(pass_, packing_),
         seats_(plan.threads, plan.shape.layers) {}
 
+  void prepare(int size) { decision_ = decide_forward(pass_.plan, size); }
+
   void operator()(int id, int size) {
     const Crew team = seats_.team(id, size);
     for (int64_t layer = 0; layer < shape_.layers; ++layer) {
-      const Sides sides = seats_.sides(layer, id, size, static_cast<int>(shape_.directions),
-                                       crews(shape_.in(layer), size));
+      const LayerDecision& decision = decision_.layer(layer);
+      const Sides sides =
+          seats_.sides(layer, id, size, static_cast<int>(shape_.directions), decision.crews());
       for (int64_t d = sides.begin; d < sides.end; ++d)
-        run_direction(Job(pass_, layer, d, sides, id));
+        run_direction(Job(pass_, layer, d, decision.of(d), sides, id));
       team.wait();
       if (pass_.plan.states) {
         deliver_states(layer, id, size);
@@ -45,34 +49,17 @@ class Forward {
  private:
   using Job = typename ForwardPass<Real>::Job;
 
-  // One that takes both directions in turn, or two side by side
-  int crews(int64_t in, int size) const {
-    const Plan& plan = pass_.plan;
-    if (shape_.directions < 2 || size < 2) return 1;
-    if (panels_.reads_weights_once(plan)) return 2;
-    const Schedule in_turn = panels_.schedule(plan, in, 1, size);
-    return better_in_turn(in_turn, panels_.schedule(plan, in, 2, size / 2)) ? 1 : 2;
-  }
-
   void run_direction(Job job) {
-    const bool once = panels_.reads_weights_once(pass_.plan);
-    const int threads = job.crew.size;
-    const Schedule schedule =
-        once && threads == 1 ? Schedule{{}, 0, true}
-                             : panels_.schedule(pass_.plan, job.in_features, job.crews, threads);
-    job.fused = once || schedule.fused;
-    job.split = once ? Split{1, threads} : schedule.split;
+    const bool once = pass_.plan.weights_once;
     if (!once) packing_.pack_weights(job);
     packing_.pack_small(job);
     job.crew.wait_evenly();
-    job.block_rows = panels_.block_rows(pass_.plan, job.in_features, job.crews) / job.split.rows;
     const bool recurs = job.crew.id < job.split.threads();
-    const bool helped =
-        !job.fused && job.split.threads() < threads && 2 * pass_.most_rows(job) <= job.block_rows;
+    const bool helped = job.decision.helped_steps > 0;
     if (!recurs && !helped) return;
     if (recurs) pass_.take_part(job, job.crew.id);
     const Crew members =
-        job.crew.group(job.crew.id / job.split.units, job.split.units, schedule.cycles);
+        job.crew.group(job.crew.id / job.split.units, job.split.units, job.decision.cycles);
     if (once) {
       recurrence_.take_single_step(job, members);
     } else if (helped) {
@@ -138,6 +125,7 @@ class Forward {
   const ForwardPacking<Real> packing_;
   const ForwardRecurrence<Real> recurrence_;
   Seats seats_;
+  PassDecision decision_;
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/schedule/decide.h"
 #include "workspace.h"
 
 namespace fastrnn {
@@ -43,12 +44,14 @@ struct ForwardPass {
 
   // One thread's part in one direction of one layer.
   struct Job {
-    Job(ForwardPass& pass, int64_t layer, int64_t d, const Sides& sides, int thread)
-        : layer(layer),
+    Job(ForwardPass& pass, int64_t layer, int64_t d, const CrewDecision& decision,
+        const Sides& sides, int thread)
+        : decision(decision),
+          split(decision.split),
+          layer(layer),
           reverse(pass.shape.reversed(d)),
           index(layer * pass.shape.directions + d),
           in_features(pass.shape.in(layer)),
-          crews(sides.crews),
           crew(sides.crew_of(d)),
           dir(pass.workspace.directions[d]),
           saved(pass.plan.save ? pass.saved.directions[index] : typename Saved<Real>::Direction{}),
@@ -58,11 +61,12 @@ struct ForwardPass {
           x(pass.input(layer)) {
       for (int s = 0; s < pass.panels.cell.states; ++s) states[s] = pass.state(layer, d, s);
     }
+    const CrewDecision& decision;
+    Split split;  // the decision's, but for threads that leave
     int64_t layer;
     bool reverse;
     int64_t index;  // of the (layer, direction)
     int64_t in_features;
-    int crews;
     Crew crew;
     const typename ForwardWorkspace<Real>::Direction& dir;
     typename Saved<Real>::Direction saved;
@@ -72,12 +76,9 @@ struct ForwardPass {
     View<const Real> x;
     View<Real> states[kMostStates];  // after every step, or the running ones
 
-    bool fused = false;
-    Split split;
     Rows rows{};      // of the batch
     Part own, dealt;  // panels for all of the rows, panels that the group shares by rows
     Range columns{};  // column panels of projected features
-    int64_t block_rows = 0;
     Real* projected = nullptr;
   };
 
@@ -89,16 +90,13 @@ struct ForwardPass {
     job.own = {share(even, part, job.split.units)};
     job.dealt = {{even, panels.gates}, part, job.split.units};
     job.columns = share(panels.columns(shape.P), part, job.split.units);
-    job.projected = job.dir.projected + group * job.block_rows * panels.pre;
+    job.projected = job.dir.projected + group * job.decision.block_rows * panels.pre;
   }
   // The same rows and more units, where others of the thread's group have left it
   void share_with_fewer(Job& job, const Crew& group) const {
     job.split.units = group.size;
     take_part(job, static_cast<int>(job.rows.first) * group.size + group.id);
   }
-  // How many rows any thread has at any step
-  int64_t most_rows(const Job& job) const { return Rows{0, job.split.rows}.count(batch.B()); }
-
   // When a direction takes its s-th step
   int64_t time_of(const Job& job, int64_t s) const { return job.reverse ? batch.T() - 1 - s : s; }
 
@@ -140,7 +138,9 @@ struct ForwardPass {
   Real* w_hr_panel(const Job& job, int64_t panel) const {
     return job.dir.w_hr + panel * shape.H * panels.column;
   }
-  int64_t projected_panel(const Job& job) const { return job.block_rows * panels.gate_width; }
+  int64_t projected_panel(const Job& job) const {
+    return job.decision.block_rows * panels.gate_width;
+  }
   Real* projected(const Job& job, int64_t slot) const {
     return job.projected + slot * panels.gate_width;
   }

@@ -41,8 +41,9 @@ class ForwardRecurrence {
 
   void take_steps(Job job, Crew group) const {
     for (int64_t s = 0; s < batch_.T();) {
-      const int64_t end = job.fused ? batch_.T() : block_end(job, s);
-      if (!job.fused) project(job, s, end, 0);
+      const bool fused = job.decision.fused.yes;
+      const int64_t end = fused ? batch_.T() : block_end(job, s);
+      if (!fused) project(job, s, end, 0);
       for (int64_t slot = 0; s < end; ++s) {
         if (!take_step(job, group, pass_.time_of(job, s), slot)) return;
       }
@@ -51,14 +52,11 @@ class ForwardRecurrence {
 
   // Where the recurrence has parts for some threads only, the others project the input of the next
   // block meanwhile, and those join them when they are done with the present one. Blocks take the
-  // two halves of the room and the two rolls of tickets by turns. They are short, since the first
-  // has nothing to hide behind, but worth a barrier; a piece of them is worth its pass over the
-  // weights.
+  // two halves of the room and the two rolls of tickets by turns.
   void take_steps_with_helpers(const Job& job, Crew group, bool recurs) const {
     Job own = job;  // may grow when others leave the group
-    const int64_t T = batch_.T(), room = job.block_rows / 2, rows = pass_.most_rows(job);
-    const int64_t length = std::min(std::max<int64_t>(T / 4, 64), room / rows);
-    const int64_t piece = std::max<int64_t>(1, 4 * panels_.cell.tallest / rows);
+    const int64_t T = batch_.T(), room = job.decision.block_rows / 2;
+    const int64_t length = job.decision.helped_steps, piece = job.decision.piece_steps;
     for (int64_t begin = -length, block = 1; begin < T; begin += length, block = 1 - block) {
       const int64_t next = begin + length, end = std::min(T, next);
       if (recurs) {
@@ -115,7 +113,7 @@ class ForwardRecurrence {
     int64_t count = 0, s = begin;
     for (; s < batch_.T(); ++s) {
       count += job.rows.count(batch_.active(pass_.time_of(job, s)));
-      if (s > begin && count > job.block_rows) break;
+      if (s > begin && count > job.decision.block_rows) break;
     }
     return s;
   }
@@ -159,7 +157,7 @@ class ForwardRecurrence {
     const int64_t active = batch_.active(t);
     for (int64_t r = job.rows.first; r < active; r += job.rows.stride, ++row, ++slot) {
       const int64_t before = batch_.previous(job.reverse, t, r);
-      row->x = job.fused ? job.x.at(t, r) : pass_.projected(job, slot);
+      row->x = job.decision.fused.yes ? job.x.at(t, r) : pass_.projected(job, slot);
       for (int s = 0; s < panels_.cell.states; ++s) {
         row->before[s] = pass_.state_of(job, s, before, r);
         row->after[s] = s == kHidden && shape_.P ? pass_.raw(job, t, r) : job.states[s].at(t, r);
@@ -184,7 +182,7 @@ class ForwardRecurrence {
             rows.end - rows.begin,
             shape_.H,
             hidden_length(job, t),
-            job.fused ? job.in_features : 0,
+            job.decision.fused.yes ? job.in_features : 0,
             pass_.projected_panel(job),
             job.dir.bias,
             w_ih,

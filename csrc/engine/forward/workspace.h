@@ -38,23 +38,22 @@ struct ForwardWorkspace {
   ForwardWorkspace(const Plan& plan, Arena& arena) {
     const Panels<Real> panels(plan);
     const Shape& shape = plan.shape;
-    const int64_t in = std::max(shape.in(0), shape.layers > 1 ? shape.in(1) : 0);
+    const int64_t in = shape.widest_in();
     const int64_t B = plan.batch.B();
-    const bool single_step = panels.reads_weights_once(plan);
+    const bool once = plan.weights_once;
     const int stages = panels.cell.stages;
-    block_rows = panels.block_rows(plan, in, plan.most_crews());
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
-      dir.w_ih = arena.take<Real>(single_step ? 0 : panels.pre * in);
+      dir.w_ih = arena.take<Real>(once ? 0 : panels.pre * in);
       for (int i = 0; i < stages; ++i) {
         const int64_t columns = panels.gates * panels.stage_width(i);
-        dir.w_hh[i] = arena.take<Real>(single_step ? 0 : columns * shape.operand_width(i));
+        dir.w_hh[i] = arena.take<Real>(once ? 0 : columns * shape.operand_width(i));
       }
       dir.w_hr = shape.P ? arena.take<Real>(panels.padded(shape.P) * shape.H) : nullptr;
       dir.bias = arena.take<Real>(panels.gates * panels.width);
       dir.peepholes =
           shape.variant.peepholes ? arena.take<Real>(panels.gates * panels.width) : nullptr;
-      dir.projected = arena.take<Real>(single_step ? 0 : block_rows * panels.pre);
+      dir.projected = arena.take<Real>(plan.block_rows * panels.pre);
       for (int s = 1; s < panels.cell.states; ++s) {
         dir.initial[s] = arena.take<Real>(B * panels.units);
         if (plan.states && !plan.save)
@@ -72,10 +71,10 @@ struct ForwardWorkspace {
     }
     zeros = arena.take<Real>(std::max(shape.out(), panels.units));
     for (int i = 0; i < plan.threads; ++i) {
-      const int64_t pointers = std::max(block_rows, B);
+      const int64_t pointers = std::max(plan.block_rows, B);
       Thread thread;
-      thread.w_ih = arena.take<Real>(single_step ? in * panels.gate_width : 0);
-      thread.w_hh = arena.take<Real>(single_step ? shape.out() * panels.gate_width : 0);
+      thread.w_ih = arena.take<Real>(once ? in * panels.gate_width : 0);
+      thread.w_hh = arena.take<Real>(once ? shape.out() * panels.gate_width : 0);
       thread.a = arena.take<const Real*>(pointers);
       thread.c = arena.take<Real*>(pointers);
       thread.rows = arena.take<ForwardRow<Real>>(B);
@@ -83,7 +82,6 @@ struct ForwardWorkspace {
     }
   }
 
-  int64_t block_rows;  // of all row groups together
   Direction directions[2];
   Real* outputs[2] = {};  // of the layer below and of this one, by turns
   Real* zeros;            // a state of zeros

@@ -1,6 +1,6 @@
 // What the drivers ask of an instruction set: a table of functions and the arguments of each. The
 // only door between the code that is compiled once (drivers) and the code that is compiled per ISA
-// (cpu/isa).
+// (kernels/isa).
 #pragma once
 
 #include "engine/call/api.h"

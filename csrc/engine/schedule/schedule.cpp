@@ -2,38 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
+
+#include "machine.h"
 
 namespace fastrnn {
 namespace {
-
-// Properties of current x86 and Arm server cores, in cycles and bytes. Rough on purpose: the
-// choices they decide are wide apart except near the borders, where either choice is good.
-constexpr double kFmaPerCycle = 2;
-constexpr double kFmaLatency = 4;
-constexpr double kNearBytesPerCycle = 40;    // second-level cache
-constexpr double kFarBytesPerCycle = 24;     // third-level cache
-constexpr double kMemoryBytesPerCycle = 12;  // beyond it
-constexpr double kTileCycles = 60;           // starting and emptying a tile
-constexpr double kBarrierCycles = 600;
-constexpr double kTeamCycles = 40000;  // waking the threads of a call, and the risk of waiting
-
-// What Linux says of the first core's cache, in KiB there, or a usual size. (sysconf counts the
-// third level of a whole socket on some processors, not what a core reaches of it.)
-int64_t cache_bytes(const char* path, int64_t usual) {
-  int64_t size = 0;
-  std::ifstream(path) >> size;
-  return size > 0 ? size << 10 : usual;
-}
-
-const int64_t kSecondLevelBytes =
-    cache_bytes("/sys/devices/system/cpu/cpu0/cache/index2/size", int64_t{1} << 20);
-const int64_t kThirdLevelBytes =
-    cache_bytes("/sys/devices/system/cpu/cpu0/cache/index3/size", int64_t{32} << 20);
-
-// As much of a cache as weights may take
-const int64_t kNearBytes = kSecondLevelBytes * 3 / 4;
-const int64_t kFarBytes = kThirdLevelBytes * 2 / 3;
 
 // Until the weights of a panel have come, on average, if each thread reads `panels` of them to and
 // fro and so finds the last few in its second-level cache still. Groups of rows read the same ones
@@ -41,8 +14,8 @@ const int64_t kFarBytes = kThirdLevelBytes * 2 / 3;
 // each.
 double arrival_cycles(const StepWork& work, int64_t panels, Split split) {
   const int64_t each = work.panel_bytes * panels;
-  const double near = std::min(1.0, static_cast<double>(kNearBytes) / each);
-  const bool far = each * split.threads() * work.crews <= kFarBytes;
+  const double near = std::min(1.0, static_cast<double>(caches().near()) / each);
+  const bool far = each * split.threads() * work.crews <= caches().far();
   const double rate = (far ? kFarBytesPerCycle : kMemoryBytesPerCycle) / split.rows;
   return work.panel_bytes * (near / kNearBytesPerCycle + (1 - near) / rate);
 }
@@ -96,23 +69,24 @@ Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_
       static_cast<double>(forward_block_rows(hidden.panels * panel_row_bytes, weight_bytes));
   block.K = input_features;
   block.panel_bytes = input_features * panel_row_bytes;
-  // What is projected is fetched, written and read again.
-  block.row_cycles =
-      3 * panel_row_bytes / (weight_bytes <= kFarBytes ? kNearBytesPerCycle : kFarBytesPerCycle);
+  block.row_cycles = kTimesProjectedMoves * panel_row_bytes /
+                     (weight_bytes <= caches().far() ? kNearBytesPerCycle : kFarBytesPerCycle);
   ahead.cycles += schedule_step(block, threads).cycles * hidden.rows / block.rows;
+  fused.instead = ahead.cycles;
+  ahead.instead = fused.cycles;
   return fused.cycles <= ahead.cycles ? fused : ahead;
 }
 
 bool better_in_turn(const Schedule& in_turn, const Schedule& side_by_side) {
-  const double doubt = in_turn.split.units > 1 ? 3 * kBarrierCycles : 0;
+  const double doubt = in_turn.split.units > 1 ? kDearestBarriers * kBarrierCycles : 0;
   return 2 * (in_turn.cycles + doubt) < side_by_side.cycles;
 }
 
 int64_t forward_block_rows(int64_t projected_row_bytes, int64_t weight_bytes) {
-  const int64_t short_room = kSecondLevelBytes / 2;
+  const int64_t short_room = caches().second_level / 2;
   const int64_t room =
-      weight_bytes <= kFarBytes ? short_room : std::max(short_room, kThirdLevelBytes / 4);
-  return std::clamp<int64_t>(room / projected_row_bytes, 64, 512);
+      weight_bytes <= caches().far() ? short_room : std::max(short_room, caches().third_level / 4);
+  return std::clamp(room / projected_row_bytes, kLeastBlockRows, kMostBlockRows);
 }
 
 int threads_worth(double cycles, int threads) {

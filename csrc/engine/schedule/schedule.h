@@ -1,6 +1,5 @@
-// Who does what: how a recurrence is cut over threads, whether the input is projected ahead, how
-// long a time block is. A cost model in cycles from sizes, threads and cache; it changes speed
-// only, never a result.
+// The cost model: cycles of a step from its sizes, the threads and the machine (machine.h). It
+// changes speed only, never a result.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +33,7 @@ struct Schedule {
   Split split;
   double cycles;       // of one step
   bool fused = false;  // the input is projected within the step, not ahead for a time block
+  double instead = 0;  // cycles if it were the other way; 0: there is none
 };
 
 Schedule schedule_step(const StepWork& work, int threads);
@@ -51,7 +51,6 @@ bool better_in_turn(const Schedule& in_turn, const Schedule& side_by_side);
 // Rows of a time block: enough to use a panel often while it is in cache, few enough that what is
 // computed ahead stays there; many where a step's weights outgrow every cache.
 int64_t forward_block_rows(int64_t projected_row_bytes, int64_t weight_bytes);
-constexpr int64_t kBackwardBlockRows = 1024;
 
 // Threads worth waking for a call of so many cycles on one thread.
 int threads_worth(double cycles, int threads);

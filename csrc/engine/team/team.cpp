@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "crowd.h"
+#include "engine/schedule/machine.h"
 #include "parking.h"
 #include "processors.h"
 
@@ -22,9 +23,8 @@ constexpr int kFirstSpins = 64;
 constexpr int kSpins = 32;
 
 // How long a wait for the others' step is no reason to sleep: a few steps, and what a short delay
-// of the system takes. In nanoseconds, for processors of about 2.5 GHz.
+// of the system takes. In nanoseconds.
 constexpr double kStepsWorthSpinning = 3;
-constexpr double kNanosecondsOfCycle = 0.4;
 constexpr int64_t kLeastPatience = 20000, kMostPatience = 500000;
 
 void relax() {
@@ -115,16 +115,24 @@ bool built_with_openmp() {
 #endif
 }
 
-void run_team(int threads, void (*body)(void* context, int id, int size), void* context) {
-#ifdef _OPENMP
+void run_team(int threads, void (*prepare)(void* context, int size),
+              void (*body)(void* context, int id, int size), void* context) {
   threads = usable_threads(threads);
+  prepare(context, threads);
+#ifdef _OPENMP
   if (threads > 1) {
 #pragma omp parallel num_threads(threads)
-    body(context, omp_get_thread_num(), omp_get_num_threads());
+    {
+      const int size = omp_get_num_threads();
+      if (size != threads) {
+#pragma omp single
+        prepare(context, size);
+      }
+      body(context, omp_get_thread_num(), size);
+    }
     return;
   }
 #endif
-  (void)threads;
   body(context, 0, 1);
 }
 

@@ -96,7 +96,6 @@ class Crew {
 // The directions of a layer that one crew takes: the whole team both in turn, or two crews one each
 // side by side.
 struct Sides {
-  int crews;
   Crew crew;
   int begin, end;
   Seat* group_seats;
@@ -120,11 +119,11 @@ class Seats {
   Sides sides(int64_t layer, int id, int size, int directions, int crews) const {
     Seat* const seats = all_.get() + threads_ * (1 + 4 * layer);
     Seat* const group_seats = seats + 2 * threads_;
-    if (crews < 2) return {crews, Crew(id, size, seats), 0, directions, group_seats, threads_};
+    if (crews < 2) return {Crew(id, size, seats), 0, directions, group_seats, threads_};
     const int first = (size + 1) / 2;
-    if (id < first) return {crews, Crew(id, first, seats), 0, 1, group_seats, threads_};
+    if (id < first) return {Crew(id, first, seats), 0, 1, group_seats, threads_};
     const Crew second(id - first, size - first, seats + threads_);
-    return {crews, second, 1, 2, group_seats, threads_};
+    return {second, 1, 2, group_seats, threads_};
   }
 
  private:
@@ -132,16 +131,19 @@ class Seats {
   int threads_;
 };
 
-// Runs body(context, id, size) on `threads` threads, or on fewer: as many as the process may use
-// processors (processors.h), or not even those on a crowded machine (crowd.h); on one inside a
-// parallel region of the caller's and in a forked child.
-void run_team(int threads, void (*body)(void* context, int id, int size), void* context);
+// Calls prepare(context, size) on one thread and then body(context, id, size) on `threads` threads,
+// or on fewer: as many as the process may use processors (processors.h), or not even those on a
+// crowded machine (crowd.h); on one inside a parallel region of the caller's and in a forked child.
+// Where the system has not even so many threads, prepare is called again with what it has.
+void run_team(int threads, void (*prepare)(void* context, int size),
+              void (*body)(void* context, int id, int size), void* context);
 
+// The same with body.prepare(size) and body(id, size)
 template <class Body>
 void run_team(int threads, Body& body) {
   run_team(
-      threads, [](void* context, int id, int size) { (*static_cast<Body*>(context))(id, size); },
-      &body);
+      threads, [](void* context, int size) { static_cast<Body*>(context)->prepare(size); },
+      [](void* context, int id, int size) { (*static_cast<Body*>(context))(id, size); }, &body);
 }
 
 bool built_with_openmp();

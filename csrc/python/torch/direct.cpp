@@ -17,15 +17,12 @@ struct Direct::Inputs {
   Shape shape;
 
   py::object h = py::none(), c = py::none();
-  Strided at{};  // x
-  Address at_h = 0, at_c = 0;
-  Addresses at_weights{};
+  ForwardAddresses at{};  // and of the outputs
   bool differentiable = false;
 };
 
 struct Direct::Outputs {
   py::object y, h_n, c_n;
-  Address at_y = 0, at_h_n = 0, at_c_n = 0;
 };
 
 Direct::Direct(const Shape& shape, bool one_step, Tensors tensors, py::function record)
@@ -52,7 +49,7 @@ bool Direct::read_input(Inputs& in) const {
   const int time = in.form.batch_first ? 1 : 0;
   in.shape.T = one_step_ ? 1 : x.shape[time];
   in.shape.B = one_step_ ? x.shape[0] : x.shape[1 - time];
-  in.at = in.form.strided(x);
+  in.at.x = in.form.strided(x);
   in.differentiable = in.grad_enabled && requires_grad(in.x);
   return in.shape.T > 0 && in.shape.B > 0;
 }
@@ -62,53 +59,56 @@ bool Direct::read_states(Inputs& in) const {
   const Sizes of_h = in.form.state(in.shape, in.shape.out());
   if (!cell().has_cell_state()) {
     in.h = py::reinterpret_borrow<py::object>(in.hx);
-    return read(in.h, of_h, in, in.at_h);
+    return read(in.h, of_h, in, in.at.h0);
   }
   if (!PyTuple_CheckExact(in.hx.ptr()) || PyTuple_GET_SIZE(in.hx.ptr()) != 2) return false;
   in.h = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(in.hx.ptr(), 0));
   in.c = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(in.hx.ptr(), 1));
-  return read(in.h, of_h, in, in.at_h) &&
-         read(in.c, in.form.state(in.shape, in.shape.H), in, in.at_c);
+  return read(in.h, of_h, in, in.at.h0) &&
+         read(in.c, in.form.state(in.shape, in.shape.H), in, in.at.c0);
 }
 
 bool Direct::read_weights(Inputs& in) const {
   const size_t count = in.weights.size();
-  in.at_weights.reserve(count);
+  Addresses& weights = in.at.weights;
+  weights.reserve(count);
   const bool all = for_each_weight(in.shape, cell().gates, [&](Sizes sizes) {
-    if (in.at_weights.size() == count) return false;
-    const py::object weight = in.weights[in.at_weights.size()];
-    in.at_weights.push_back(0);
-    return read(weight, sizes, in, in.at_weights.back());
+    if (weights.size() == count) return false;
+    const py::object weight = in.weights[weights.size()];
+    weights.push_back(0);
+    return read(weight, sizes, in, weights.back());
   });
-  return all && in.at_weights.size() == count;
+  return all && weights.size() == count;
 }
 
-bool Direct::make_outputs(const Inputs& in, Outputs& out) const {
+bool Direct::make_outputs(Inputs& in, Outputs& out) const {
   const Shape& shape = in.shape;
   const bool has_cell_state = cell().has_cell_state();
-  out.y = tensors_.new_empty(shape.dtype, in.form.sequence(shape, shape.directions * shape.out()),
-                             out.at_y);
+  const int64_t width = shape.directions * shape.out();
+  Address y = 0;
+  out.y = tensors_.new_empty(shape.dtype, in.form.sequence(shape, width), y);
+  in.at.y = in.form.contiguous(shape, width, y);
   if (one_step_) {
     out.h_n = out.y;
-    out.at_h_n = out.at_y;
+    in.at.h_n = y;
   } else {
-    out.h_n = tensors_.new_empty(shape.dtype, in.form.state(shape, shape.out()), out.at_h_n);
+    out.h_n = tensors_.new_empty(shape.dtype, in.form.state(shape, shape.out()), in.at.h_n);
   }
   if (has_cell_state)
-    out.c_n = tensors_.new_empty(shape.dtype, in.form.state(shape, shape.H), out.at_c_n);
-  return out.at_y && out.at_h_n && (out.at_c_n || !has_cell_state);
+    out.c_n = tensors_.new_empty(shape.dtype, in.form.state(shape, shape.H), in.at.c_n);
+  return y && in.at.h_n && (in.at.c_n || !has_cell_state);
 }
 
 py::object Direct::record(const Inputs& in, Plan plan, py::object kept,
                           const py::tuple& outputs) const {
   std::vector<Recorded::Origin> origins;
-  origins.reserve(3 + in.at_weights.size());
-  origins.push_back({in.x.ptr(), std::get<0>(in.at), {}});
-  for (const auto& [state, address] : {std::pair(in.h, in.at_h), std::pair(in.c, in.at_c)})
+  origins.reserve(3 + in.at.weights.size());
+  origins.push_back({in.x.ptr(), std::get<0>(in.at.x), {}});
+  for (const auto& [state, address] : {std::pair(in.h, in.at.h0), std::pair(in.c, in.at.c0)})
     origins.push_back({state.is_none() ? nullptr : state.ptr(), address, {}});
-  for (size_t i = 0; i < in.at_weights.size(); ++i) {
+  for (size_t i = 0; i < in.at.weights.size(); ++i) {
     const py::object weight = in.weights[i];
-    origins.push_back({weight.ptr(), in.at_weights[i], tensors_.storage_of_parameter(weight)});
+    origins.push_back({weight.ptr(), in.at.weights[i], tensors_.storage_of_parameter(weight)});
   }
   Recorded recorded(std::move(plan), in.form, tensors_, std::move(origins));
   return record_(std::move(recorded), outputs, in.x, in.h, in.c, *in.weights, std::move(kept));
@@ -128,16 +128,16 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
   if (!read_input(in) || !read_states(in) || !read_weights(in) || !make_outputs(in, out))
     return py::none();
   const Shape& shape = in.shape;
-  Plan plan(shape, Batch(shape.T, shape.B, {}, {}, false, nullptr), in.differentiable, false, false,
-            threads, active_kernels());
+  PlanOptions options;
+  options.save = in.differentiable;
+  options.threads = threads;
+  Plan plan(shape, Batch(shape.T, shape.B, {}, {}, false, nullptr), options, active_kernels());
   py::object kept;
-  Address at_kept = 0;
   if (in.differentiable) {
-    kept = tensors_.new_empty(shape.dtype, {kept_elements(plan)}, at_kept);
-    if (!at_kept) return py::none();
+    kept = tensors_.new_empty(shape.dtype, {kept_elements(plan)}, in.at.saved);
+    if (!in.at.saved) return py::none();
   }
-  run_forward(plan, in.at, in.form.contiguous(shape, shape.directions * shape.out(), out.at_y),
-              in.at_h, in.at_c, out.at_h_n, out.at_c_n, 0, 0, in.at_weights, {}, at_kept);
+  run_forward(plan, in.at);
 
   py::list outputs;
   outputs.append(out.y);

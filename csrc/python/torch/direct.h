@@ -30,7 +30,7 @@ class Direct {
   bool read_states(Inputs& in) const;
   bool read_weights(Inputs& in) const;
   bool read(pybind11::handle tensor, Sizes sizes, Inputs& in, Address& address) const;
-  bool make_outputs(const Inputs& in, Outputs& out) const;
+  bool make_outputs(Inputs& in, Outputs& out) const;
   pybind11::object record(const Inputs& in, Plan plan, pybind11::object kept,
                           const pybind11::tuple& outputs) const;
   pybind11::object as_returned(const pybind11::tuple& outputs) const;

@@ -34,19 +34,11 @@ int64_t kept_elements(const Plan& plan) {
   return (plan.saved_bytes + size - 1) / size;
 }
 
-struct Recorded::Incoming {
+struct Recorded::Pullback {
+  explicit Pullback(size_t count) : gradients(count) {}
   std::vector<py::object> alive;
-  Strided x{}, d_y{};
-  Address h0 = 0, c0 = 0, d_h_n = 0, d_c_n = 0, kept = 0;
-  Addresses weights;
-};
-
-struct Recorded::Outgoing {
-  explicit Outgoing(size_t count) : gradients(count) {}
   py::tuple gradients;
-  Strided d_x{};
-  Address d_h0 = 0, d_c0 = 0;
-  Addresses d_weights;
+  BackwardAddresses at;
 };
 
 const CellKernels<float>& Recorded::cell() const {
@@ -80,84 +72,83 @@ bool Recorded::is_where_it_was(size_t place, py::handle tensor, Address address)
   return origins_[place].address == address;
 }
 
-bool Recorded::read_saved(const py::tuple& saved, Incoming& in) const {
+bool Recorded::read_saved(const py::tuple& saved, Pullback& call) const {
   const Shape& shape = plan.shape;
   size_t next = 0;
   const auto read = [&](Sizes sizes, Address& address) {
     const py::object tensor = saved[next];
-    in.alive.push_back(tensor);
-    return tensors_.copy_contiguous(in.alive.back(), shape.dtype, sizes, address) &&
+    call.alive.push_back(tensor);
+    return tensors_.copy_contiguous(call.alive.back(), shape.dtype, sizes, address) &&
            is_where_it_was(next++, tensor, address);
   };
   if (const py::object tensor = saved[next]; !tensor.is_none()) {
     dlpack::Tensor x;
-    in.alive.push_back(tensor);
-    if (!tensors_.read_rows(in.alive.back(), shape.dtype, form.sequence(shape, shape.I), x) ||
+    call.alive.push_back(tensor);
+    if (!tensors_.read_rows(call.alive.back(), shape.dtype, form.sequence(shape, shape.I), x) ||
         !is_where_it_was(next, tensor, address_of(x)))
       return false;
-    in.x = form.strided(x);
+    call.at.x = form.strided(x);
   }
   ++next;
-  if (!read(form.state(shape, shape.out()), in.h0) || !read(form.state(shape, shape.H), in.c0))
+  if (!read(form.state(shape, shape.out()), call.at.h0) ||
+      !read(form.state(shape, shape.H), call.at.c0))
     return false;
   const bool weights_read = for_each_weight(shape, cell().gates, [&](Sizes sizes) {
-    in.weights.push_back(0);
-    return read(sizes, in.weights.back());
+    call.at.weights.push_back(0);
+    return read(sizes, call.at.weights.back());
   });
-  return weights_read && read({kept_elements(plan)}, in.kept) && in.kept != 0;
+  return weights_read && read({kept_elements(plan)}, call.at.saved) && call.at.saved != 0;
 }
 
-bool Recorded::read_gradients(const py::tuple& d_outputs, Incoming& in) const {
+bool Recorded::read_gradients(const py::tuple& d_outputs, Pullback& call) const {
   const Shape& shape = plan.shape;
   size_t next = 0;
   if (const py::object of_y = d_outputs[next++]; !of_y.is_none()) {
     dlpack::Tensor d_y;
-    in.alive.push_back(of_y);
-    if (!tensors_.read_rows(in.alive.back(), shape.dtype,
+    call.alive.push_back(of_y);
+    if (!tensors_.read_rows(call.alive.back(), shape.dtype,
                             form.sequence(shape, shape.directions * shape.out()), d_y))
       return false;
-    in.d_y = form.strided(d_y);
+    call.at.d_y = form.strided(d_y);
   }
   const auto read_state = [&](int64_t features, Address& address) {
-    in.alive.push_back(d_outputs[next++]);
-    return tensors_.copy_contiguous(in.alive.back(), shape.dtype, form.state(shape, features),
+    call.alive.push_back(d_outputs[next++]);
+    return tensors_.copy_contiguous(call.alive.back(), shape.dtype, form.state(shape, features),
                                     address);
   };
-  if (!form.one_step && !read_state(shape.out(), in.d_h_n)) return false;
-  return !cell().has_cell_state() || read_state(shape.H, in.d_c_n);
+  if (!form.one_step && !read_state(shape.out(), call.at.d_h_n)) return false;
+  return !cell().has_cell_state() || read_state(shape.H, call.at.d_c_n);
 }
 
-bool Recorded::make_gradients(const py::sequence& needed, Outgoing& out) const {
+bool Recorded::make_gradients(const py::sequence& needed, Pullback& call) const {
   const Shape& shape = plan.shape;
   size_t next = 0;
   const auto make = [&](Sizes sizes, Address& address) {
     const size_t place = next++;
     const bool wanted = needed[place].ptr() == Py_True;
-    out.gradients[place] = wanted ? tensors_.new_empty(shape.dtype, sizes, address) : py::none();
+    call.gradients[place] = wanted ? tensors_.new_empty(shape.dtype, sizes, address) : py::none();
     return !wanted || address != 0;
   };
   Address d_x = 0;
   if (!make(form.sequence(shape, shape.I), d_x) ||
-      !make(form.state(shape, shape.out()), out.d_h0) ||
-      !make(form.state(shape, shape.H), out.d_c0))
+      !make(form.state(shape, shape.out()), call.at.d_h0) ||
+      !make(form.state(shape, shape.H), call.at.d_c0))
     return false;
-  out.d_x = form.contiguous(shape, shape.I, d_x);
+  call.at.d_x = form.contiguous(shape, shape.I, d_x);
   return for_each_weight(shape, cell().gates, [&](Sizes sizes) {
-    out.d_weights.push_back(0);
-    return make(sizes, out.d_weights.back());
+    call.at.d_weights.push_back(0);
+    return make(sizes, call.at.d_weights.back());
   });
 }
 
 py::object Recorded::backward(const py::tuple& saved, const py::tuple& d_outputs,
                               const py::sequence& needed) const {
-  Incoming in;
-  Outgoing out(saved.size() - 1);
-  in.alive.reserve(saved.size() + d_outputs.size());
-  if (!read_saved(saved, in) || !read_gradients(d_outputs, in) || !make_gradients(needed, out))
+  Pullback call(saved.size() - 1);
+  call.alive.reserve(saved.size() + d_outputs.size());
+  if (!read_saved(saved, call) || !read_gradients(d_outputs, call) || !make_gradients(needed, call))
     return py::none();
-  run_backward(plan, in.x, in.h0, in.c0, in.weights, {}, in.d_y, in.d_h_n, in.d_c_n, 0, 0, out.d_x,
-               out.d_h0, out.d_c0, out.d_weights, in.kept);
-  return out.gradients;
+  run_backward(plan, call.at);
+  return call.gradients;
 }
 
 }  // namespace fastrnn

@@ -73,12 +73,11 @@ class Recorded {
   Form form;
 
  private:
-  struct Incoming;
-  struct Outgoing;
+  struct Pullback;
   bool is_where_it_was(size_t place, pybind11::handle tensor, Address address) const;
-  bool read_saved(const pybind11::tuple& saved, Incoming& in) const;
-  bool read_gradients(const pybind11::tuple& d_outputs, Incoming& in) const;
-  bool make_gradients(const pybind11::sequence& needed, Outgoing& out) const;
+  bool read_saved(const pybind11::tuple& saved, Pullback& call) const;
+  bool read_gradients(const pybind11::tuple& d_outputs, Pullback& call) const;
+  bool make_gradients(const pybind11::sequence& needed, Pullback& call) const;
   const CellKernels<float>& cell() const;  // its constants are the same for every dtype
 
   Tensors tensors_;

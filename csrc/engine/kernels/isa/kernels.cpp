@@ -1,4 +1,4 @@
-// The spine of one instruction set: everything of cpu/isa and cells/, compiled under this ISA's
+// The spine of one instruction set: everything of kernels/isa and cells/, compiled under this ISA's
 // flags into a namespace of its own. No C++ library header may come in here: a weak inline function
 // compiled for AVX-512 could be the copy that the linker keeps for everyone.
 #include <stdint.h>

@@ -1,5 +1,6 @@
-// The micro-kernel: a tile of M rows by N vectors held in registers while k runs. All arithmetic of
-// every product on packed weights, forward and backward, happens here.
+// The micro-kernel: a tile of M rows by N vectors held in registers while k runs. Products with
+// packed panels are computed here, forward and backward. Weights that are read where they lie, and
+// weight gradients of a few rows, have loops of their own (gemm-inl.h, step-inl.h).
 
 // Rows of a tile that is N vectors wide. The M * N accumulators should be many (a weight load
 // serves M rows, and two FMA units of 4 cycles latency want 8 chains in flight) and leave room for

@@ -1,0 +1,190 @@
+#include "decide.h"
+
+#include <algorithm>
+
+#include "engine/team/processors.h"
+#include "machine.h"
+
+namespace fastrnn {
+namespace {
+
+// The steps of one direction as the cost model sees them; `crews` do the like side by side.
+template <class Real>
+class Model {
+ public:
+  explicit Model(const Plan& plan) : panels(plan), plan_(plan), shape_(plan.shape) {}
+
+  const Panels<Real> panels;
+
+  // What one thread would need for forward, roughly
+  double forward_cycles() const {
+    double cycles = 0;
+    for (int64_t layer = 0; layer < shape_.layers; ++layer) {
+      const int64_t K = shape_.in(layer) + shape_.out();
+      const double weights = static_cast<double>(panels.pre * K);
+      cycles += weights / kPackingPerCycle +
+                plan_.batch.T() * schedule_step(forward_work(K, 1), 1).cycles;
+    }
+    return cycles * shape_.directions;
+  }
+
+  Schedule forward(int64_t in, int crews, int threads) const {
+    return schedule_forward(forward_work(shape_.out(), crews), in,
+                            panels.gate_width * int64_t{sizeof(Real)}, threads);
+  }
+
+  Schedule backward(int crews, int threads) const {
+    const bool deals = false;
+    const int64_t K = panels.cell.gates * shape_.H;
+    return schedule_step(
+        {plan_.batch.mean_active(), panels.columns(shape_.out()), 4, panels.kernels.tallest, K,
+         K * panels.column * int64_t{sizeof(Real)}, kBackwardRowCycles, deals, crews},
+        threads);
+  }
+
+  // Rows of a forward time block, of all row groups together
+  int64_t block_rows(int64_t in, int crews) const {
+    const int64_t row_bytes = panels.pre * int64_t{sizeof(Real)};
+    const int64_t wanted = forward_block_rows(row_bytes, row_bytes * (in + shape_.out()) * crews);
+    const Batch& batch = plan_.batch;
+    return std::min(batch.rows() + batch.T() * plan_.threads,
+                    std::max(wanted, batch.B() + plan_.threads));
+  }
+
+  // Tiles of rows that meet the weights backward
+  int64_t tiles_of_step() const {
+    return (plan_.batch.B() + panels.kernels.tallest - 1) / panels.kernels.tallest;
+  }
+
+ private:
+  StepWork forward_work(int64_t K, int crews) const {
+    const int64_t lanes = panels.column / 4;
+    const bool deals = true;
+    return {plan_.batch.mean_active(),
+            panels.gates,
+            static_cast<int>(panels.gate_width / lanes),
+            panels.cell.tallest,
+            K,
+            K * panels.gate_width * int64_t{sizeof(Real)},
+            kForwardRowCycles,
+            deals,
+            crews};
+  }
+
+  const Plan& plan_;
+  const Shape& shape_;
+};
+
+template <class Real>
+CrewDecision decide_forward_crew(const Plan& plan, int64_t in, int crews, int threads) {
+  CrewDecision crew;
+  crew.threads = threads;
+  if (plan.weights_once) {
+    crew.fused = {true, Reason::kWeightsOnce};
+    if (threads == 1) return crew;
+  }
+  const Model<Real> model(plan);
+  const Schedule schedule = model.forward(in, crews, threads);
+  crew.cycles = schedule.cycles;
+  if (plan.weights_once) {
+    crew.split = {1, threads};
+    return crew;
+  }
+  crew.split = schedule.split;
+  const Reason reason = in > 0 ? Reason::kCycles : Reason::kNoChoice;
+  crew.fused = {schedule.fused, reason, schedule.cycles, schedule.instead};
+  if (schedule.fused) return crew;
+  crew.block_rows = model.block_rows(in, crews) / crew.split.rows;
+  const int64_t rows = Rows{0, crew.split.rows}.count(plan.batch.B());
+  if (crew.split.threads() == threads || 2 * rows > crew.block_rows) return crew;
+  crew.helped_steps = std::min(std::max(plan.batch.T() / kHelpedBlocks, kLeastHelpedSteps),
+                               crew.block_rows / 2 / rows);
+  crew.piece_steps = std::max<int64_t>(1, kTilesOfPiece * model.panels.cell.tallest / rows);
+  return crew;
+}
+
+template <class Real>
+CrewDecision decide_backward_crew(const Plan& plan, int crews, int threads) {
+  CrewDecision crew;
+  crew.threads = threads;
+  if (threads == 1 && (crews == 1 || plan.weights_in_place)) return crew;
+  const Schedule schedule = Model<Real>(plan).backward(crews, threads);
+  crew.split = schedule.split;
+  crew.cycles = schedule.cycles;
+  return crew;
+}
+
+// decide_crew(crews, threads): what each of them does.
+template <class DecideCrew>
+LayerDecision decide_layer(const Plan& plan, int size, bool weights_once, DecideCrew decide_crew) {
+  LayerDecision layer;
+  if (plan.shape.directions < 2 || size < 2) {
+    layer.crew[0] = decide_crew(1, size);
+    return layer;
+  }
+  layer.side_by_side = {true, Reason::kWeightsOnce};
+  layer.crew[1] = decide_crew(2, size / 2);
+  if (!weights_once) {
+    const CrewDecision in_turn = decide_crew(1, size), &side = layer.crew[1];
+    const double turns = 2 * in_turn.cycles;
+    layer.side_by_side = {true, Reason::kCycles, side.cycles, turns};
+    if (better_in_turn({in_turn.split, in_turn.cycles}, {side.split, side.cycles})) {
+      layer.side_by_side = {false, Reason::kCycles, turns, side.cycles};
+      layer.crew[0] = in_turn;
+      return layer;
+    }
+  }
+  layer.crew[0] = size % 2 ? decide_crew(2, size / 2 + 1) : layer.crew[1];
+  return layer;
+}
+
+template <class Real>
+LayerDecision decide_forward_layer(const Plan& plan, int64_t layer, int size) {
+  const int64_t in = plan.shape.in(layer);
+  return decide_layer(plan, size, plan.weights_once, [&](int crews, int threads) {
+    return decide_forward_crew<Real>(plan, in, crews, threads);
+  });
+}
+
+}  // namespace
+
+PassDecision decide_forward(const Plan& plan, int size) {
+  PassDecision pass;
+  with_dtype(plan.shape.dtype, [&](auto zero) {
+    using Real = decltype(zero);
+    pass.first = decide_forward_layer<Real>(plan, 0, size);
+    if (plan.shape.layers > 1) pass.above = decide_forward_layer<Real>(plan, 1, size);
+  });
+  return pass;
+}
+
+PassDecision decide_backward(const Plan& plan, int size) {
+  PassDecision pass;
+  with_dtype(plan.shape.dtype, [&](auto zero) {
+    pass.first = decide_layer(plan, size, plan.weights_in_place, [&](int crews, int threads) {
+      return decide_backward_crew<decltype(zero)>(plan, crews, threads);
+    });
+  });
+  pass.above = pass.first;
+  return pass;
+}
+
+void decide_layout(Plan& plan, int offered) {
+  const Shape& shape = plan.shape;
+  with_dtype(shape.dtype, [&](auto zero) {
+    using Real = decltype(zero);
+    const Model<Real> model(plan);
+    plan.threads = std::min(offered, usable_processors());
+    if (plan.threads > 1) {
+      plan.forward_cycles = model.forward_cycles();
+      plan.threads = threads_worth(plan.forward_cycles, plan.threads);
+    }
+    const bool one_stage = model.panels.cell.stages == 1;
+    plan.weights_once = plan.batch.T() == 1 && shape.I > 0 && one_stage;
+    plan.weights_in_place = plan.batch.T() * model.tiles_of_step() <= kFewTiles && one_stage;
+    const int crews = plan.threads > 1 ? static_cast<int>(shape.directions) : 1;
+    if (!plan.weights_once) plan.block_rows = model.block_rows(shape.widest_in(), crews);
+  });
+}
+
+}  // namespace fastrnn
