@@ -98,3 +98,18 @@ def test_a_parametrized_layer_is_copied_and_saved_as_torch_s_is() -> None:
         with pytest.raises(RuntimeError, match="only supported through state_dict"):
             pickle.dumps(layer)
     assert list(fast.state_dict()) == list(plain.state_dict())
+
+
+def test_pickles_name_the_package_and_earlier_ones_load() -> None:
+    layer = fastrnn.LSTM(3, 4, peephole="ifo")
+    pickled = pickle.dumps(layer, protocol=0)
+    assert b"cfastrnn\nLSTM\n" in pickled
+    assert b"cfastrnn.variants\nVariant\n" in pickled
+    assert b"cfastrnn._" not in pickled
+    earlier = pickled.replace(b"cfastrnn\nLSTM\n", b"cfastrnn.modules\nLSTM\n")
+    earlier = earlier.replace(b"cfastrnn.variants\nVariant\n", b"cfastrnn.spec\nVariant\n")
+    again = pickle.loads(earlier)
+    assert type(again) is fastrnn.LSTM
+    assert again.variant == layer.variant
+    x = torch.randn(5, 2, 3)
+    assert torch.equal(again(x)[0], layer(x)[0])
