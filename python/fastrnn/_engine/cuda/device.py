@@ -11,6 +11,7 @@ from .. import cuda
 __all__ = ["why_not"]
 
 
+@torch.compiler.assume_constant_result  # a compiler has nothing to see in a driver
 def why_not(device: torch.device) -> str | None:
     """Why no kernel can run on a CUDA device, as a sentence; None if they can.
 
