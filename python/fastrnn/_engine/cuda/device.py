@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -10,8 +11,12 @@ from .. import cuda
 
 __all__ = ["why_not"]
 
+_Asks = Callable[[torch.device], str | None]
+_as_it_is: Callable[[_Asks], _Asks] = torch.compiler.assume_constant_result
+"""For a function that a compiler is not to look into: there is nothing to see in a driver."""
 
-@torch.compiler.assume_constant_result  # a compiler has nothing to see in a driver
+
+@_as_it_is
 def why_not(device: torch.device) -> str | None:
     """Why no kernel can run on a CUDA device, as a sentence; None if they can.
 
