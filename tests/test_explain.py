@@ -48,6 +48,16 @@ def test_two_directions_of_a_single_step_run_side_by_side() -> None:
     assert [crew["unit_groups"] for crew in forward["crews"]] == [2, 1]
 
 
+def test_steps_whose_few_rows_read_weights_in_place_do_not_claim_to_read_them_once() -> None:
+    facts = explained("GRU T=3 B=2 I=600 H=600 bidirectional=1 training=1")
+    assert facts["weights_in_place"]
+    assert not facts["weights_once"]
+    (backward,) = facts["backward"]
+    assert crews(backward) == [1, 1]
+    assert backward["side_by_side"]["reason"] == "few rows"
+    assert "a direction each: few rows meet the weights" in _explain.as_text(facts)
+
+
 def test_two_directions_that_outgrow_the_caches_take_turns() -> None:
     (layer,) = explained("LSTM T=9 B=6 I=3000 H=3000 bidirectional=1")["forward"]
     choice = layer["side_by_side"]
