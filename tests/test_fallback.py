@@ -11,6 +11,7 @@ import pytest
 import torch
 from cases import CELLS, LAYERS, Called, Case, assert_same, input_of, like, run, twins
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils.parametrizations import weight_norm
 
 import fastrnn
 from fastrnn import functional
@@ -68,6 +69,20 @@ def test_layers_and_cells_compute_as_torchs_do_bit_for_bit(kind: str) -> None:
     assert computed == ["torch"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_so_do_parametrized_ones(kind: str) -> None:
+    fast, plain = twins(kind)
+    name = "weight_hh_l0" if kind in LAYERS else "weight_hh"
+    for module in (fast, plain):
+        weight_norm(module, name)
+    x = input_of(kind)
+    with without_kernels() as computed:
+        got = run(fast, like(x, x.dtype), None)
+    for ours, theirs in zip(got, run(plain, like(x, x.dtype), None), strict=True):
+        assert all(map(torch.equal, ours, theirs))
+    assert computed == ["torch"]
+
+
 @pytest.mark.parametrize("form", ["packed", "unsorted", "unbatched"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_every_form_of_a_batch_and_dropout_stay_torchs(kind: str, form: str) -> None:
@@ -114,6 +129,17 @@ def test_a_function_without_a_module_is_computed_by_the_equations() -> None:
         got = functional.gru(x, None, weights)
     assert_same(got, [each.detach() for each in expected], case)
     assert computed == ["equations"]
+
+
+def test_an_operator_has_zeros_for_weights_that_nothing_asked_for_was_made_of() -> None:
+    """As from the engine: c after one step is not projected, and no peephole of o has seen it."""
+    layer = fastrnn.LSTM(3, 4, proj_size=2, peephole="o")
+    unused = layer.weight_hr_l0, layer.weight_ch_l0
+    with without_kernels(), mock.patch.object(fork.operators, "is_watched", return_value=True):
+        _, (_, c) = layer(torch.randn(1, 2, 3))
+        used, *zeros = torch.autograd.grad(c.sum(), [layer.weight_ih_l0, *unused])
+    assert used.any()
+    assert all(map(torch.equal, zeros, map(torch.zeros_like, unused)))
 
 
 def test_autocast_is_torchs_own_there() -> None:
