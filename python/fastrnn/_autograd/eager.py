@@ -57,8 +57,9 @@ def run(
         states=states,
     )
     computes = backends.backend_of(data, spec)
-    batch.masks_by_entry = computes.masks_by_entry
-    masks = dropout.draw(spec, batch.rows_of_masks, data) if spec.dropout else []
+    masks: list[Tensor] = []
+    if spec.dropout:
+        masks = dropout.draw(spec, batch.rows_of_masks(computes.masks_by_entry), data)
     inputs = (data, hx, cx, *weights)
     given = [tensor for tensor in inputs if tensor is not None]
     if not all(map(is_plain, given)):  # torch's own operations know what to do with such tensors

@@ -134,8 +134,8 @@ def _masks_of_rows(batch: Batch, arguments: Arguments) -> Sequence[Tensor]:
     lengths, masks = batch.lengths, arguments.masks
     if lengths is None or not masks:
         return masks
-    if not batch.masks_by_entry:
+    if masks[0].dim() == 2:
         return [mask[: batch.rows] for mask in masks]
     lengths, order = torch.sort(lengths, descending=True)
     active = torch.arange(batch.T, device=lengths.device)[:, None] < lengths
-    return [mask.view(batch.T, batch.B, -1)[:, order][active] for mask in masks]
+    return [mask[:, order][active] for mask in masks]
