@@ -34,9 +34,6 @@ from .._call.arguments import (
     is_single_step,
     present,
     rows_of,
-    save,
-    save_present,
-    saved_by,
     steps_of,
     taken_apart,
 )
@@ -45,6 +42,7 @@ from .._call.spec import FLAT, Outputs, Spec
 from .._engine import backend, backends
 from . import flops, vmap
 from .derivatives import by_equations, pulled_back_twice
+from .saved import save_all, save_present, saved_by
 from .wrapped import pulled_back
 
 __all__ = ["decompositions", "is_watched", "run"]
@@ -288,7 +286,7 @@ def _recurrence_transformed(*of_operator: Any) -> list[Tensor]:
 
 def _keep_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     layout, arguments = taken_apart(inputs)
-    save(ctx, layout, arguments.flat, output[-1])
+    save_all(ctx, layout, arguments.flat, output[-1])
 
 
 def _gradients(ctx: Any, *d_outputs: Tensor | None) -> tuple[Any, ...]:

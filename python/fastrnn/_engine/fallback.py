@@ -6,9 +6,6 @@ import os
 
 from torch import Tensor
 
-from .._call.spec import Spec
-from .backends import refusal
-
 __all__ = ["CHOICES", "VARIABLE", "check", "chosen", "set_fallback"]
 
 CHOICES = ("torch", "error")
@@ -56,8 +53,7 @@ def chosen() -> str:
     return to
 
 
-def check(data: Tensor, spec: Spec) -> None:
-    """NotImplementedError where nobody else is to compute what this build has no kernels for."""
-    reason = refusal(data, spec)
-    if reason is not None and chosen() == "error":
-        raise NotImplementedError(f"input: got a Tensor on {data.device}, but {reason}")
+def check(data: Tensor, refusal: str) -> None:
+    """NotImplementedError, with the `backends.refusal`, where nobody else is to compute a call."""
+    if chosen() == "error":
+        raise NotImplementedError(f"input: got a Tensor on {data.device}, but {refusal}")
