@@ -197,12 +197,13 @@ def _compute(layout: Layout, arguments: Arguments, keep: bool) -> tuple[Tensor, 
     batch, arguments = _checked(layout, arguments)
     data = arguments.data
     computes = backends.backend_of(data, layout.spec)
-    room = _room(computes, layout, arguments) if keep else None
-    outputs, kept = backend.forward(computes, batch, arguments, keep=keep, room=room)
-    filled = _filled(data, outputs)
     if not keep:
-        return tuple(filled)
-    return *filled, data.new_empty(0, dtype=torch.uint8) if kept is None else kept.block
+        outputs, _ = backend.forward(computes, batch, arguments)
+        return tuple(_filled(data, outputs))
+    room = _room(computes, layout, arguments)
+    outputs, kept = backend.forward(computes, batch, arguments, keep=True, room=room)
+    block = data.new_empty(room, dtype=torch.uint8) if kept is None else kept.block
+    return *_filled(data, outputs), block
 
 
 def _room(computes: backend.Backend, layout: Layout, arguments: Arguments) -> int:
@@ -227,7 +228,7 @@ def _recurrence_forward(*of_operator: Any) -> tuple[Tensor, ...]:
 def _recurrence_backward(*of_operator: Any) -> list[Tensor]:
     block, *d_outputs, needed = of_operator[:_BEFORE]
     batch, arguments = _checked(*taken_apart(of_operator[_BEFORE:]))
-    kept = Kept(block) if block.numel() else None
+    kept = Kept(block) if batch.B else None
     computes, d = backends.backend_of(arguments.data, batch.spec), Outputs(*d_outputs)
     gradients = backend.backward(computes, batch, arguments, kept, d, needed)
     return [gradient for gradient in gradients if gradient is not None]
