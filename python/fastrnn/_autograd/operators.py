@@ -129,7 +129,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     """The equations of the layers in torch's own operators, for programs that run without Python.
 
     The operators of this package are Python's: a package of AOTInductor's finds them wherever
-    `fastrnn._autograd.operators` has been imported, and a program in C++ does not. For that::
+    `fastrnn.functional` has been imported, and a program in C++ does not. For that::
 
         exported = torch.export.export(model.eval(), (x,))
         exported = exported.run_decompositions(fastrnn.decompositions())
