@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import json
 import os
@@ -21,36 +20,28 @@ import torch
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
 
+import stand_ins
 from rich.console import Console
+from stand_ins import STAND_IN, TINY, TORCH, be_brief
 
 from benchmarks import cli, machine, report, timing, yardstick
 from benchmarks.companions import Companion, await_line, companion
 from benchmarks.contenders.jax_scan import JaxLayers
-from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.plot import save_plot
 from benchmarks.results import Point, Report, summarise_situations
 from benchmarks.situations import Situation, busy_processes, cores, situations_of
-from benchmarks.timing import Effort
-from benchmarks.workloads import GRIDS, Phase, Workload
+from benchmarks.workloads import GRIDS, Phase
 
 ROOT = Path(__file__).parent.parent
-BRIEF = Effort(block_s=1e-4, min_rounds=2, max_rounds=2, budget_s=0.0, precision=0.0)
-TINY = Workload("lstm", 3, 2, 4, 5)
 QUIET, BESIDE, CROWDED = Situation(0, 2), Situation(2, 2), Situation(0, 8)
-LAYERS = (TorchLayers("fastrnn", "torch.nn"), TorchLayers("torch", "torch.nn"))
+LAYERS = (STAND_IN, TORCH)
 DEADLINE_S = 60.0
 
 
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the method, take the waiting out of it, and leave this process as it is."""
-    monkeypatch.setattr(timing, "PAUSE_S", 0.0)
-    monkeypatch.setattr(gc, "collect", lambda: 0)
-    monkeypatch.setattr(yardstick, "SIZE", 32)
-    monkeypatch.setattr(yardstick, "_PROBE", BRIEF)
+    be_brief(monkeypatch)
     monkeypatch.setattr(yardstick.in_cache, "active_isa", lambda: None)
-    monkeypatch.setattr(cli, "QUICK", BRIEF)
-    monkeypatch.setattr(cli, "steady_process", lambda: None)
     monkeypatch.setitem(GRIDS, "busy", (TINY,))
 
 
@@ -61,13 +52,7 @@ def run_cli(file: Path, *arguments: str) -> Report:
 
 
 def point(ratio: float, situation: Situation, phase: Phase = "inference") -> Point:
-    return Point(
-        TINY,
-        phase,
-        times_ms={"fastrnn": 1.0, "torch": ratio},
-        rounds_ms={"fastrnn": [1.0, 1.0], "torch": [ratio, ratio]},
-        situation=situation,
-    )
+    return replace(stand_ins.point(ratio, phase=phase), situation=situation)
 
 
 def described(*situations: Situation) -> dict[str, object]:

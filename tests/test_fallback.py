@@ -11,10 +11,10 @@ import pytest
 import torch
 from cases import CELLS, LAYERS, Called, Case, assert_same, input_of, like, run, twins
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils.parametrizations import weight_norm
 
 import fastrnn
 from fastrnn import functional
-from fastrnn._call.spec import PLAIN
 from fastrnn._engine import backends, cuda, fallback
 from fastrnn._layers import overrides
 from fastrnn._layers import run as fork
@@ -69,6 +69,20 @@ def test_layers_and_cells_compute_as_torchs_do_bit_for_bit(kind: str) -> None:
     assert computed == ["torch"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_so_do_parametrized_ones(kind: str) -> None:
+    fast, plain = twins(kind)
+    name = "weight_hh_l0" if kind in LAYERS else "weight_hh"
+    for module in (fast, plain):
+        weight_norm(module, name)
+    x = input_of(kind)
+    with without_kernels() as computed:
+        got = run(fast, like(x, x.dtype), None)
+    for ours, theirs in zip(got, run(plain, like(x, x.dtype), None), strict=True):
+        assert all(map(torch.equal, ours, theirs))
+    assert computed == ["torch"]
+
+
 @pytest.mark.parametrize("form", ["packed", "unsorted", "unbatched"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_every_form_of_a_batch_and_dropout_stay_torchs(kind: str, form: str) -> None:
@@ -115,6 +129,17 @@ def test_a_function_without_a_module_is_computed_by_the_equations() -> None:
         got = functional.gru(x, None, weights)
     assert_same(got, [each.detach() for each in expected], case)
     assert computed == ["equations"]
+
+
+def test_an_operator_has_zeros_for_weights_that_nothing_asked_for_was_made_of() -> None:
+    """As from the engine: c after one step is not projected, and no peephole of o has seen it."""
+    layer = fastrnn.LSTM(3, 4, proj_size=2, peephole="o")
+    unused = layer.weight_hr_l0, layer.weight_ch_l0
+    with without_kernels(), mock.patch.object(fork.operators, "is_watched", return_value=True):
+        _, (_, c) = layer(torch.randn(1, 2, 3))
+        used, *zeros = torch.autograd.grad(c.sum(), [layer.weight_ih_l0, *unused])
+    assert used.any()
+    assert all(map(torch.equal, zeros, map(torch.zeros_like, unused)))
 
 
 def test_autocast_is_torchs_own_there() -> None:
@@ -172,14 +197,15 @@ def test_a_gpu_that_cannot_run_the_kernels_is_named_once() -> None:
     fallback._warn_once.cache_clear()
     with FakeTensorMode():
         x = torch.empty(5, 2, 3, device="cuda:0")
-    spec = fork.spec_of_cell("gru", 3, 4, bias=True, variant=PLAIN)
+    reason = "this GPU is too old"
     with (
         mock.patch.object(cuda, "is_built", return_value=True),
-        mock.patch.object(fallback, "refusal", return_value="this GPU is too old"),
+        mock.patch.object(fallback, "why_not", return_value=reason),
     ):
         with pytest.warns(UserWarning, match="in the place of fastrnn's: this GPU is too old"):
-            fallback.check(x, spec)
-        fallback.check(x, spec)  # a second warning would be an error here
+            fallback.check(x, reason)
+        fallback.check(x, reason)  # a second warning would be an error here
+        fallback.check(x, "the kernels have no such variant")  # and so would this
 
 
 def test_another_choice_is_refused() -> None:

@@ -93,6 +93,16 @@ def test_operators_pass_what_torch_checks(cell: str, batch: str) -> None:
     torch.library.opcheck(library.recurrence_backward.default, backward)
 
 
+def test_what_is_kept_of_no_sequence_has_the_size_that_a_compiler_is_told() -> None:
+    given = list(arguments("gru", {}))
+    given[0], given[1], given[9] = randn(T, 0, 16), randn(1, 0, 32), 0
+    forward = torch.ops.fastrnn.recurrence_forward.default
+    torch.library.opcheck(forward, tuple(given), test_utils="test_faketensor")
+    y, *_ = torch.ops.fastrnn.recurrence(*given)
+    gradients = torch.autograd.grad(y.sum(), [given[0], *given[7]])
+    assert not any(gradient.any() for gradient in gradients)
+
+
 def test_an_operator_checks_the_values_that_a_graph_could_not_know() -> None:
     given = list(arguments("gru", BATCHES["lengths and more"]))
     given[5] = torch.tensor([3, 9])

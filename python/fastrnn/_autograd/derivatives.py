@@ -26,9 +26,8 @@ def by_equations(layout: Layout, arguments: Arguments) -> Outputs:
     ragged = arguments.batch_sizes, arguments.lengths
     if not all(each is None or _torch.has_values(each) for each in ragged):
         return padded.run(layout, arguments)
-    batch = Batch.of(layout, arguments)
-    batch.masks_by_entry = backends.backend_of(arguments.data, layout.spec).masks_by_entry
-    outputs, _ = backends.named("reference").forward(batch, arguments, False, None)
+    equations = backends.named("reference")
+    outputs, _ = equations.forward(Batch.of(layout, arguments), arguments, False, None)
     return outputs
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import _core, _torch
-from .._call.arguments import Arguments, Kept, saved_by
+from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch
 from .._call.spec import Outputs, Spec
 from .._engine import cpu, native
@@ -79,7 +79,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        tensors = saved_by(ctx)
+        tensors = saved.saved_by(ctx)
         needed = ctx.needs_input_grad[3:-1]
         gradients = None
         if not (torch.is_grad_enabled() or _torch.is_transformed()):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import _torch
 from .._call import dropout
-from .._call.arguments import Arguments, Kept, saved_by
+from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch
 from .._call.spec import Outputs, Spec
 from .._engine import backend, backends
@@ -57,8 +57,9 @@ def run(
         states=states,
     )
     computes = backends.backend_of(data, spec)
-    batch.masks_by_entry = computes.masks_by_entry
-    masks = dropout.draw(spec, batch.rows_of_masks, data) if spec.dropout else []
+    masks: list[Tensor] = []
+    if spec.dropout:
+        masks = dropout.draw(spec, batch.rows_of_masks(computes.masks_by_entry), data)
     inputs = (data, hx, cx, *weights)
     given = [tensor for tensor in inputs if tensor is not None]
     if not all(map(is_plain, given)):  # torch's own operations know what to do with such tensors
@@ -113,7 +114,7 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         batch: Batch = ctx.batch
         needed = ctx.needs_input_grad[1:]
-        tensors = saved_by(ctx)
+        tensors = saved.saved_by(ctx)
         count = len(needed)
         anew = _torch.any_wrapped(d_outputs)
         inputs = saved.recall(ctx, batch, tensors[:count], ctx.origins, anew)

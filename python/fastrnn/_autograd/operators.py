@@ -34,9 +34,6 @@ from .._call.arguments import (
     is_single_step,
     present,
     rows_of,
-    save,
-    save_present,
-    saved_by,
     steps_of,
     taken_apart,
 )
@@ -45,6 +42,7 @@ from .._call.spec import FLAT, Outputs, Spec
 from .._engine import backend, backends
 from . import flops, vmap
 from .derivatives import by_equations, pulled_back_twice
+from .saved import save_all, save_present, saved_by
 from .wrapped import pulled_back
 
 __all__ = ["decompositions", "is_watched", "run"]
@@ -118,8 +116,11 @@ def _draw_masks(
 
     How many rows there are is a value then, and the engine reads the first so many of the mask.
     """
+    if not spec.dropout:
+        return []
+    by_entry = lengths is None or backends.backend_of(data, spec).masks_by_entry
     rows: tuple[int, ...] = (rows_of(data),)
-    if batch_sizes is None and lengths is None:
+    if batch_sizes is None and by_entry:
         rows = (steps_of(data, batch_first, None), data.shape[0 if batch_first else 1])
     return dropout.draw(spec, rows, data)
 
@@ -128,7 +129,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     """The equations of the layers in torch's own operators, for programs that run without Python.
 
     The operators of this package are Python's: a package of AOTInductor's finds them wherever
-    `fastrnn._autograd.operators` has been imported, and a program in C++ does not. For that::
+    `fastrnn.functional` has been imported, and a program in C++ does not. For that::
 
         exported = torch.export.export(model.eval(), (x,))
         exported = exported.run_decompositions(fastrnn.decompositions())
@@ -196,12 +197,13 @@ def _compute(layout: Layout, arguments: Arguments, keep: bool) -> tuple[Tensor, 
     batch, arguments = _checked(layout, arguments)
     data = arguments.data
     computes = backends.backend_of(data, layout.spec)
-    room = _room(computes, layout, arguments) if keep else None
-    outputs, kept = backend.forward(computes, batch, arguments, keep=keep, room=room)
-    filled = _filled(data, outputs)
     if not keep:
-        return tuple(filled)
-    return *filled, data.new_empty(0, dtype=torch.uint8) if kept is None else kept.block
+        outputs, _ = backend.forward(computes, batch, arguments)
+        return tuple(_filled(data, outputs))
+    room = _room(computes, layout, arguments)
+    outputs, kept = backend.forward(computes, batch, arguments, keep=True, room=room)
+    block = data.new_empty(room, dtype=torch.uint8) if kept is None else kept.block
+    return *_filled(data, outputs), block
 
 
 def _room(computes: backend.Backend, layout: Layout, arguments: Arguments) -> int:
@@ -226,7 +228,7 @@ def _recurrence_forward(*of_operator: Any) -> tuple[Tensor, ...]:
 def _recurrence_backward(*of_operator: Any) -> list[Tensor]:
     block, *d_outputs, needed = of_operator[:_BEFORE]
     batch, arguments = _checked(*taken_apart(of_operator[_BEFORE:]))
-    kept = Kept(block) if block.numel() else None
+    kept = Kept(block) if batch.B else None
     computes, d = backends.backend_of(arguments.data, batch.spec), Outputs(*d_outputs)
     gradients = backend.backward(computes, batch, arguments, kept, d, needed)
     return [gradient for gradient in gradients if gradient is not None]
@@ -285,7 +287,7 @@ def _recurrence_transformed(*of_operator: Any) -> list[Tensor]:
 
 def _keep_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     layout, arguments = taken_apart(inputs)
-    save(ctx, layout, arguments.flat, output[-1])
+    save_all(ctx, layout, arguments.flat, output[-1])
 
 
 def _gradients(ctx: Any, *d_outputs: Tensor | None) -> tuple[Any, ...]:

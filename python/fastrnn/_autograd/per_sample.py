@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._call.arguments import Arguments, Layout, joined
+from .._call.arguments import Arguments, Layout
 from .._call.precision import full_precision
 from .._call.spec import Spec
 from .._call.weights import Weights, each_direction, flat
 from .walk import Walk
 
-__all__ = ["Samples", "gradients"]
+__all__ = ["Samples", "gradients", "joined"]
 
 
 @dataclass(frozen=True)
@@ -175,3 +175,8 @@ class _Direction:
         if d_h_n is not None:
             d_h = d_h + self.walk.at_last_step(d_h_n[self.number])
         return self.walk.zero_past_ends(d_h)
+
+
+def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """One after the other; no copy of one that is alone."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from .. import _torch
-from .._call.arguments import save_present
+from .._call.arguments import Layout
 from .._call.batch import Batch
 from .._call.spec import Spec
 from .._call.weights import weights_of
 from .._engine.addresses import is_plain
 
-__all__ = ["Origin", "origins_of", "recall", "save"]
+__all__ = ["Origin", "origins_of", "recall", "save", "save_all", "save_present", "saved_by"]
 
 
 class Origin(NamedTuple):
@@ -74,6 +74,33 @@ def save(
             saved[place] = None
     ctx.held = held
     save_present(ctx, [*saved, *others])
+
+
+def save_all(ctx: Any, layout: Layout, tensors: Sequence[Any], kept: Tensor) -> None:
+    """Everything that backward will need."""
+    ctx.layout = layout
+    ctx.set_materialize_grads(False)
+    save_present(ctx, (kept, *tensors))
+
+
+def save_present(ctx: Any, tensors: Sequence[Tensor | None]) -> None:
+    """Save for backward what is there, and where: `saved_by` has the rest as None again.
+
+    Whoever draws a graph, as torchviz does, takes a node's ``saved_tensors`` to be tensors.
+    """
+    given = [tensor for tensor in tensors if tensor is not None]
+    everything = len(given) == len(tensors)
+    ctx.is_present = None if everything else [tensor is not None for tensor in tensors]
+    ctx.save_for_backward(*given)
+
+
+def saved_by(ctx: Any) -> tuple[Any, ...]:
+    """What `save_present` was given."""
+    saved: tuple[Any, ...] = ctx.saved_tensors  # unpacked at every access
+    if ctx.is_present is None:
+        return saved
+    present = iter(saved)
+    return tuple([next(present) if there else None for there in ctx.is_present])
 
 
 def recall(

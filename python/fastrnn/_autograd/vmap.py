@@ -14,19 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._call.arguments import (
-    SINGLE,
-    Arguments,
-    Layout,
-    joined,
-    present,
-    save,
-    save_present,
-    saved_by,
-)
+from .._call.arguments import SINGLE, Arguments, Layout, present
 from .derivatives import pulled_back_twice
 from .forms import Form
-from .per_sample import Samples, gradients
+from .per_sample import Samples, gradients, joined
+from .saved import save_all, save_present, saved_by
 
 __all__ = ["run"]
 
@@ -65,7 +57,7 @@ class _Recurrence(torch.autograd.Function):
         layout, *tensors = inputs
         *_, h_all, c_all, kept = output
         ctx.mark_non_differentiable(kept)
-        save(ctx, layout, [h_all, c_all, *tensors], kept)
+        save_all(ctx, layout, [h_all, c_all, *tensors], kept)
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -39,7 +39,7 @@ def gradients(
 ) -> list[Tensor | None]:
     """Those of data, hx, cx and the weights, whatever ``d_outputs`` are wrapped in."""
     if _torch.any_wrapped(d_outputs):
-        found = iter(_anew(computes, batch, arguments, d_outputs, needed))
+        found = iter(_anew(batch, arguments, d_outputs, needed))
         return [next(found) if need else None for need in needed]
     if torch.is_grad_enabled():
         return differentiable_gradients(batch, arguments, d_outputs, needed)
@@ -47,16 +47,13 @@ def gradients(
 
 
 def _anew(
-    computes: Backend,
-    batch: Batch,
-    arguments: Arguments,
-    d_outputs: Outputs,
-    needed: Sequence[bool],
+    batch: Batch, arguments: Arguments, d_outputs: Outputs, needed: Sequence[bool]
 ) -> Sequence[Tensor]:
-    if batch.lengths is not None and not computes.masks_by_entry:
+    masks = arguments.masks
+    if batch.lengths is not None and masks and masks[0].dim() == 2:
         # The operator's are for every row that there might be.
         missing = batch.T * batch.B - batch.rows
-        masks = [pad(mask, (0, 0, 0, missing)) for mask in arguments.masks]
+        masks = [pad(mask, (0, 0, 0, missing)) for mask in masks]
         arguments = arguments._replace(masks=masks)
     return pulled_back(replace(batch.layout, needed=tuple(needed)), arguments, d_outputs)
 

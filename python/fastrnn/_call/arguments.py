@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from .spec import Outputs, Spec, from_flat, to_flat
@@ -25,12 +24,8 @@ __all__ = [
     "as_returned",
     "batch_of",
     "is_single_step",
-    "joined",
     "present",
     "rows_of",
-    "save",
-    "save_present",
-    "saved_by",
     "steps_of",
     "taken_apart",
 ]
@@ -158,11 +153,6 @@ def as_returned(
     return y, final, h_all if c_all is None else (h_all, c_all)
 
 
-def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """One after the other; no copy of one that is alone."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
-
-
 def is_single_step(data: Tensor, batch_sizes: Tensor | None) -> bool:
     return batch_sizes is None and data.dim() == 2
 
@@ -193,30 +183,3 @@ def batch_of(
 def rows_of(data: Tensor) -> int:
     """How many rows there are at the most; with lengths they are a value and not a shape."""
     return data.shape[0] if data.dim() == 2 else data.shape[0] * data.shape[1]
-
-
-def save(ctx: Any, layout: Layout, tensors: Sequence[Any], kept: Tensor) -> None:
-    """Everything that backward will need."""
-    ctx.layout = layout
-    ctx.set_materialize_grads(False)
-    save_present(ctx, (kept, *tensors))
-
-
-def save_present(ctx: Any, tensors: Sequence[Tensor | None]) -> None:
-    """Save for backward what is there, and where: `saved_by` has the rest as None again.
-
-    Whoever draws a graph, as torchviz does, takes a node's ``saved_tensors`` to be tensors.
-    """
-    present = [tensor for tensor in tensors if tensor is not None]
-    everything = len(present) == len(tensors)
-    ctx.is_present = None if everything else [tensor is not None for tensor in tensors]
-    ctx.save_for_backward(*present)
-
-
-def saved_by(ctx: Any) -> tuple[Any, ...]:
-    """What `save_present` was given."""
-    saved: tuple[Any, ...] = ctx.saved_tensors  # unpacked at every access
-    if ctx.is_present is None:
-        return saved
-    present = iter(saved)
-    return tuple([next(present) if there else None for there in ctx.is_present])

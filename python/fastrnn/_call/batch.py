@@ -63,9 +63,6 @@ class Batch:
             self.B = int(batch_sizes[0]) if entries is None else entries
         else:
             self.B = data.shape[0 if self.single_step or batch_first else 1]
-        self.masks_by_entry = False
-        """Whether masks of a batch with lengths are drawn by step and entry, not for rows alone."""
-        self._ordered: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def of(cls, layout: Layout, arguments: Arguments) -> Batch:
@@ -88,7 +85,6 @@ class Batch:
         count = len(shapes_of_weights(self.spec))
         return Layout(self.spec, self.B, self.batch_first, self.states, count)
 
-    @property
     def in_falling_order(self) -> tuple[Tensor | None, Tensor | None]:
         """``batch_sizes`` [T] and ``row_index`` [B], of ``lengths`` as torch packs such a batch.
 
@@ -96,11 +92,9 @@ class Batch:
         """
         if self.lengths is None:
             return self.batch_sizes, self.row_index
-        if self._ordered is None:
-            _, row_index = torch.sort(self.lengths, descending=True)
-            ended = torch.bincount(self.lengths, minlength=self.T + 1)[: self.T].cumsum(0)
-            self._ordered = len(self.lengths) - ended, row_index
-        return self._ordered
+        _, row_index = torch.sort(self.lengths, descending=True)
+        ended = torch.bincount(self.lengths, minlength=self.T + 1)[: self.T].cumsum(0)
+        return len(self.lengths) - ended, row_index
 
     @property
     def rows(self) -> int:
@@ -109,10 +103,12 @@ class Batch:
             return int(self.lengths.sum())
         return int(self.data_shape[0]) if self.packed else self.T * self.B
 
-    @property
-    def rows_of_masks(self) -> tuple[int, ...]:
-        """What a dropout mask is drawn for: by step and entry, or rows in order of time."""
-        if self.packed or (self.lengths is not None and not self.masks_by_entry):
+    def rows_of_masks(self, by_entry: bool) -> tuple[int, ...]:
+        """What a dropout mask is drawn for: rows in order of time, or steps and entries.
+
+        ``by_entry``: the latter even for a batch with lengths.
+        """
+        if self.packed or (self.lengths is not None and not by_entry):
             return (self.rows,)
         return self.T, self.B
 

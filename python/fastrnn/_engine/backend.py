@@ -25,7 +25,10 @@ class Backend(Protocol):
     is_differentiable: bool
     """Whether torch's autograd sees what it does, so that nobody has to record it."""
     masks_by_entry: bool
-    """Whether dropout masks of a batch with lengths are drawn by step and entry, [T, B, ...]."""
+    """Whether dropout masks of a batch with lengths are drawn by step and entry, [T, B, D*K].
+
+    Else for its rows in order of time, [N, D*K]. So a mask's dimensions say which it is.
+    """
 
     def refuses(self, spec: Spec) -> str | None:
         """Why it cannot compute such a layer, as the end of a sentence; None if it can."""

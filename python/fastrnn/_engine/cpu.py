@@ -114,7 +114,7 @@ def make_plan(batch: Batch, save: bool, dropout: bool, isa: str | None = None) -
     """The engine's plan, for the instruction set that is active or for another."""
     spec = batch.spec
     cell, variant = native.cell_and_variant(spec)
-    batch_sizes, row_index = batch.in_falling_order
+    batch_sizes, row_index = batch.in_falling_order()
     sizes = place("batch_sizes", batch_sizes, (batch.T,), _INTEGERS)
     order = place("sorted_indices", row_index, (batch.B,), _INTEGERS)
     resets = place("resets", batch.resets, (batch.T, batch.B), _FLAGS)

@@ -18,7 +18,7 @@ from .._call.batch import Batch
 from .._call.precision import full_precision
 from .._call.spec import Outputs, Spec
 
-__all__ = ["BACKEND"]
+__all__ = ["BACKEND", "differentiable_gradients"]
 
 _MARK = 255
 """The last byte of what is kept, in the place of an instruction set."""
@@ -45,8 +45,10 @@ class Equations:
     def forward(
         self, batch: Batch, arguments: Arguments, keep: bool, room: int | None
     ) -> tuple[Outputs, Kept | None]:
-        block = arguments.data.new_full((room or 1,), _MARK, dtype=torch.uint8) if keep else None
-        return _outputs(batch, arguments), None if block is None else Kept(block)
+        outputs = _outputs(batch, arguments)
+        if not keep:
+            return outputs, None
+        return outputs, Kept(arguments.data.new_full((room or 1,), _MARK, dtype=torch.uint8))
 
     @full_precision()
     def backward(
@@ -97,7 +99,7 @@ def _pulled_back(
             [tensor for tensor, need in zip(inputs, needed, strict=True) if need],
             [d_output for _, d_output in reached],
             create_graph=create_graph,
-            allow_unused=True,
+            materialize_grads=True,
         )
     )
     return [next(found) if need else None for need in needed]
@@ -132,8 +134,8 @@ def _masks_of_rows(batch: Batch, arguments: Arguments) -> Sequence[Tensor]:
     lengths, masks = batch.lengths, arguments.masks
     if lengths is None or not masks:
         return masks
-    if not batch.masks_by_entry:
+    if masks[0].dim() == 2:
         return [mask[: batch.rows] for mask in masks]
     lengths, order = torch.sort(lengths, descending=True)
     active = torch.arange(batch.T, device=lengths.device)[:, None] < lengths
-    return [mask.view(batch.T, batch.B, -1)[:, order][active] for mask in masks]
+    return [mask[:, order][active] for mask in masks]

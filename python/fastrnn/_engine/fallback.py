@@ -8,9 +8,8 @@ from functools import cache
 
 from torch import Tensor
 
-from .._call.spec import Spec
-from .backends import refusal
-from .native import why_not_on_cuda
+from . import cuda
+from .cuda.device import why_not
 
 __all__ = ["CHOICES", "VARIABLE", "check", "chosen", "set_fallback"]
 
@@ -59,17 +58,17 @@ def chosen() -> str:
     return to
 
 
-def check(data: Tensor, spec: Spec) -> None:
-    """NotImplementedError where nobody else is to compute what this build has no kernels for."""
-    reason = refusal(data, spec)
-    if reason is None:
-        return
+def check(data: Tensor, refusal: str) -> None:
+    """NotImplementedError, with the `backends.refusal`, where nobody else is to compute a call.
+
+    A GPU that could have run the kernels, but for itself or its driver, is named in a warning.
+    """
     if chosen() == "error":
-        raise NotImplementedError(f"input: got a Tensor on {data.device}, but {reason}")
-    if data.is_cuda and why_not_on_cuda(spec) is None:  # there are kernels, and this GPU lacks them
-        _warn_once(reason)
+        raise NotImplementedError(f"input: got a Tensor on {data.device}, but {refusal}")
+    if data.is_cuda and cuda.is_built() and refusal == why_not(data.device):
+        _warn_once(refusal)
 
 
 @cache
-def _warn_once(reason: str) -> None:
-    warnings.warn(f"torch's layers compute in the place of fastrnn's: {reason}", stacklevel=2)
+def _warn_once(refusal: str) -> None:
+    warnings.warn(f"torch's layers compute in the place of fastrnn's: {refusal}", stacklevel=2)

@@ -60,9 +60,9 @@ def _asked_about_torch(module: Any, given: Sequence[Any], input: Any, hx: Any) -
 
 def by_torch(module: Any, input: Any, hx: Any) -> Any:
     """What the class of torch's that the module's derives from makes of its parameters."""
-    own: Any = next(
-        base for base in type(module).__mro__ if base.__module__.startswith("torch.nn.")
-    )
+    # Not any class of torch's: that of a parametrized layer derives from ours.
+    home = torch.nn.RNNBase.__module__
+    own: Any = next(base for base in type(module).__mro__ if base.__module__ == home)
     return own.forward(module, input, hx)
 
 

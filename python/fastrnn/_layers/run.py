@@ -96,9 +96,10 @@ def _by_torch(
     data = input.data if isinstance(input, PackedSequence) else input
     if not isinstance(data, Tensor) or backends.chosen is not None:
         return None
-    if backends.refusal(data, spec) is None:
+    refusal = backends.refusal(data, spec)
+    if refusal is None:
         return None
-    fallback.check(data, spec)
+    fallback.check(data, refusal)
     if module is None or has_more or spec.variant != PLAIN:
         return None
     return overrides.by_torch(module, input, hx)

@@ -90,7 +90,7 @@ class Placement:
             return y
         mask = masks[layer]
         if self.batch.batch_first:
-            mask = mask.view(self.T, self.B, self.out).transpose(0, 1)
+            mask = mask.transpose(0, 1)
         return (y.view(mask.shape) * mask).view(y.shape)
 
     def _packed_places(self, device: torch.device) -> Tensor:
