@@ -40,6 +40,7 @@ pybind11_add_module(
   _cuda
   csrc/cuda/bindings.cpp
   csrc/cuda/layer.cpp
+  csrc/cuda/nvidia/device.cu
   csrc/cuda/precisions/bfloat16.cu
   csrc/cuda/precisions/float16.cu
   csrc/cuda/precisions/float32.cu

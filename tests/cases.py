@@ -241,7 +241,7 @@ def run(layer: Any, x: Any, hx: Any) -> tuple[list[Tensor], list[Tensor]]:
     outputs = flat(layer(x, hx))
     own = torch.Generator().manual_seed(2)  # not shared with other threads
     factors = [torch.randn(y.shape, generator=own, dtype=torch.float64) for y in outputs]
-    loss = sum((y * f.to(y.dtype)).sum() for y, f in zip(outputs, factors, strict=True))
+    loss = sum((y * f.to(y)).sum() for y, f in zip(outputs, factors, strict=True))
     wanted = [t for t in [*flat(x, hx), *layer.parameters()] if t.requires_grad]
     return outputs, list(torch.autograd.grad(loss, wanted))  # type: ignore[arg-type]
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from fastrnn import __main__, _core, _explain, isa
+
+ISAS = (Path(__file__).parent.parent / "cmake" / "isa.cmake").read_text()
+VECTOR_BYTES = {name: int(size) for name, size in re.findall(r"add_isa\((\w+) (\d+)", ISAS)}
 
 
 def explained(words: str) -> dict[str, Any]:
@@ -41,6 +46,16 @@ def test_two_directions_of_a_single_step_run_side_by_side() -> None:
     assert forward["side_by_side"]["reason"] == "weights once"
     assert crews(forward) == [2, 1]
     assert [crew["unit_groups"] for crew in forward["crews"]] == [2, 1]
+
+
+def test_steps_whose_few_rows_read_weights_in_place_do_not_claim_to_read_them_once() -> None:
+    facts = explained("GRU T=3 B=2 I=600 H=600 bidirectional=1 training=1")
+    assert facts["weights_in_place"]
+    assert not facts["weights_once"]
+    (backward,) = facts["backward"]
+    assert crews(backward) == [1, 1]
+    assert backward["side_by_side"]["reason"] == "few rows"
+    assert "a direction each: few rows meet the weights" in _explain.as_text(facts)
 
 
 def test_two_directions_that_outgrow_the_caches_take_turns() -> None:
@@ -99,9 +114,8 @@ def test_layers_above_the_first_have_their_own_panels_and_decisions() -> None:
 @pytest.mark.parametrize("name", isa.built())
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_panels_are_as_wide_as_the_vectors_of_the_instruction_set(name: str, dtype: str) -> None:
-    vector_bytes = {"avx2": 32, "avx512": 64}.get(name, 16)
     panels = explained(f"LSTM T=9 B=4 I=7 H=33 dtype={dtype} isa={name}")["panels"]
-    assert panels["units"] == vector_bytes // (4 if dtype == "float32" else 8)
+    assert panels["units"] == VECTOR_BYTES[name] // (4 if dtype == "float32" else 8)
     assert panels["count"] == -(-33 // panels["units"])
     assert panels["columns"] == 4 * panels["units"]
 

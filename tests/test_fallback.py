@@ -15,7 +15,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import fastrnn
 from fastrnn import functional
-from fastrnn._engine import backends, fallback
+from fastrnn._call.spec import PLAIN
+from fastrnn._engine import backends, cuda, fallback
 from fastrnn._layers import overrides
 from fastrnn._layers import run as fork
 
@@ -191,6 +192,20 @@ def test_the_environment_says_it_for_a_process(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv(fallback.VARIABLE, "tensorflow")
     with without_kernels(), pytest.raises(ValueError, match=r"FASTRNN_FALLBACK.*'tensorflow'"):
         layer(input_of("GRU"))
+
+
+def test_a_gpu_that_cannot_run_the_kernels_is_named_once() -> None:
+    fallback._warn_once.cache_clear()
+    with FakeTensorMode():
+        x = torch.empty(5, 2, 3, device="cuda:0")
+    spec = fork.spec_of_cell("gru", 3, 4, bias=True, variant=PLAIN)
+    with (
+        mock.patch.object(cuda, "is_built", return_value=True),
+        mock.patch.object(fallback, "refusal", return_value="this GPU is too old"),
+    ):
+        with pytest.warns(UserWarning, match="in the place of fastrnn's: this GPU is too old"):
+            fallback.check(x, spec)
+        fallback.check(x, spec)  # a second warning would be an error here
 
 
 def test_another_choice_is_refused() -> None:

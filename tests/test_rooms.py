@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -93,6 +94,20 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
             if between in others:
                 others |= reached[between]
     assert not {module for module, others in reached.items() if module in others}
+
+
+def test_the_engine_includes_nothing_that_knows_python_torch_or_a_gpu() -> None:
+    may_include = {"engine": {"engine"}, "cuda": {"engine", "cuda"}, "python": {"engine", "python"}}
+    outside = {
+        (from_root(file), included)
+        for room, rooms in may_include.items()
+        for file in files_in(f"csrc/{room}", endings=(".cpp", ".h", ".cu"))
+        for included in re.findall(r'#include ["<]([^">]+)', file.read_text())
+        if included.startswith("..")
+        or included.split("/")[0] in {"engine", "cuda", "python", "testing"} - rooms
+        or (room == "engine" and re.match("pybind11|Python|torch|ATen|c10|cuda", included))
+    }
+    assert not outside
 
 
 def undocumented_of_torch(file: Path) -> Iterator[str]:

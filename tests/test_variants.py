@@ -127,6 +127,17 @@ def test_an_option_alone_is_what_the_equations_say(kind, options):
     assert_computes_the_equations(case.build(**options), case)
 
 
+@pytest.mark.usefixtures("each_road")
+@one_of_each
+def test_a_frozen_layer_has_the_gradient_of_the_equations_for_its_input_alone(kind, options):
+    case = Case(kind, dtype=F64)
+    layer, hx = case.build(**options).requires_grad_(False), case.state()
+    x = like(case.input(), F64)
+    _, got = run(layer, x, hx)
+    _, expected = run(OnReference(layer), x, hx)
+    assert_same(got, expected, case)
+
+
 @one_of_each
 def test_gradients_are_those_of_finite_differences(kind, options):
     case = Case(kind, hidden_size=3, dtype=F64, lengths=(3, 3))

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cells.h"
+#include "device.h"
 #include "layer.h"
 
 namespace py = pybind11;
@@ -158,6 +159,11 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m) {
   bind_directions(m);
 
   m.def("cell_layout", &cell_layout);
+  m.def("versions", [] {
+    const Versions found = versions();
+    return std::make_tuple(found.driver, found.runtime);
+  });
+  m.def("load_error", &load_error);
   m.def("forward", [](Precision precision, const Sequence& sequence, const LayerShape& shape,
                       bool save, const std::vector<Forward>& directions, Stream stream) {
     ForwardLayer layer = layer_of<ForwardLayer>(shape, directions);

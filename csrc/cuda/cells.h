@@ -1,4 +1,4 @@
-// The cells, with one number as a lane: the spine that csrc/engine/cells/*-inl.h are included in. Their
+// The cells, with one number as a lane: the spine that engine/cells/*-inl.h are included in. Their
 // functions are called from here alone.
 #pragma once
 

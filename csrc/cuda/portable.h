@@ -7,10 +7,8 @@
 #define FASTRNN_DEVICE __device__ __forceinline__
 #define FASTRNN_ANYWHERE __host__ __device__
 #define FASTRNN_UNROLL _Pragma("unroll")
-#define FASTRNN_UNROLL_FEW _Pragma("unroll 2")
 #else
 #define FASTRNN_DEVICE inline
 #define FASTRNN_ANYWHERE
 #define FASTRNN_UNROLL
-#define FASTRNN_UNROLL_FEW
 #endif

@@ -8,11 +8,26 @@
 
 namespace fastrnn::cuda {
 
+// What is loaded at a time
 template <class T>
 struct alignas(16) Vector {
   static constexpr int kSize = 16 / static_cast<int>(sizeof(T));
   T v[kSize];
+  FASTRNN_DEVICE void set(int i, T value) { v[i] = value; }
 };
+
+// Of 16 bits: in the words that tensor cores take. Were they numbers of their own, the compiler
+// would take words apart, and wait for them, before the next ones are on their way.
+template <class T>
+struct alignas(16) Pairs {
+  static constexpr int kSize = 8;
+  uint32_t word[kSize / 2];
+  FASTRNN_DEVICE void set(int i, T value) { word[i / 2] |= uint32_t{value.bits} << 16 * (i % 2); }
+};
+template <>
+struct Vector<Half> : Pairs<Half> {};
+template <>
+struct Vector<BFloat16> : Pairs<BFloat16> {};
 
 // Elements k .. k + kSize of a row of K; zeros beyond its end, and where there is no row.
 // `aligned`: rows begin at multiples of 16 bytes.
@@ -24,8 +39,17 @@ FASTRNN_DEVICE Vector<T> load(const T* row, int64_t k, int64_t K, bool aligned) 
   if (!row) return loaded;
   FASTRNN_UNROLL
   for (int i = 0; i < size; ++i) {
-    if (k + i < K) loaded.v[i] = row[k + i];
+    if (k + i < K) loaded.set(i, row[k + i]);
   }
+  return loaded;
+}
+
+// The same where vectors are whole or not there at all: without a branch, so that loads do not wait
+// for one another. `aligned` rows of a K that is a multiple of kSize.
+template <class T>
+FASTRNN_DEVICE Vector<T> load_whole(const T* row, int64_t k, int64_t K) {
+  Vector<T> loaded = {};
+  if (row && k < K) loaded = *reinterpret_cast<const Vector<T>*>(row + k);
   return loaded;
 }
 
@@ -79,7 +103,7 @@ struct TensorCores {
   }
   template <class Sixteen>
   FASTRNN_DEVICE static uint32_t word(const Vector<Sixteen>& from, int i) {
-    return uint32_t{from.v[2 * i].bits} | uint32_t{from.v[2 * i + 1].bits} << 16;
+    return from.word[i];
   }
 };
 
@@ -105,13 +129,24 @@ struct ProductSize {
   int64_t tiles() const { return tiles_of(rows, units); }
 };
 
+// What a lane has loaded of one chunk
+template <class P, int kGroups>
+struct Loaded {
+  Vector<typename P::T> a[kLaneRows];
+  Vector<typename P::T> w[kGroups][P::kLoadedUnits];
+};
+
+// How many chunks a thread loads before it multiplies the first: a trip to the second-level cache
+// takes longer than a chunk's multiplications, so that many are to be on their way at once.
+template <class P, int kGroups>
+constexpr int kStages = kLaneRows + kGroups * P::kLoadedUnits <= 4 ? 4 : 2;
+
 // What one thread holds while the product is computed
 template <class P, int kGroups>
 struct Registers {
   Sum<typename P::T> sum[kGroups][kTileSums];
   const typename P::T* row[kLaneRows];
-  Vector<typename P::T> a[kLaneRows];
-  Vector<typename P::T> w[kGroups][P::kLoadedUnits];
+  Loaded<P, kGroups> in[kStages<P, kGroups>];
 };
 
 // The part that each thread of a block has in the product of its tile
@@ -136,20 +171,39 @@ struct TileProduct {
     }
   }
 
-  FASTRNN_DEVICE void load_chunk(int thread, int64_t round, Mine& mine) const {
+  // Is every vector of the product whole? All threads of a launch agree.
+  FASTRNN_DEVICE bool is_whole() const {
+    return a_aligned && w.aligned && size.K % P::ChunkOf::kVector == 0;
+  }
+
+  template <bool kWhole>
+  FASTRNN_DEVICE Vector<T> loaded(const T* row, int64_t k, bool aligned) const {
+    if constexpr (kWhole) return load_whole(row, k, size.K);
+    return load(row, k, size.K, aligned);
+  }
+
+  template <bool kWhole>
+  FASTRNN_DEVICE void load_chunk(int thread, int64_t round, const Mine& mine,
+                                 Loaded<P, kGroups>& in) const {
     const int lane = lane_of(thread);
     const int64_t k = P::ChunkOf::first(round + warp_of(thread), lane);
     FASTRNN_UNROLL
-    for (int i = 0; i < kLaneRows; ++i) mine.a[i] = load(mine.row[i], k, size.K, a_aligned);
+    for (int i = 0; i < kLaneRows; ++i) in.a[i] = loaded<kWhole>(mine.row[i], k, a_aligned);
     FASTRNN_UNROLL
     for (int i = 0; i < P::kLoadedUnits; ++i) {
-      const int64_t unit = tile.unit + P::loaded_unit(lane, i);
+      const int64_t unit = unit_loaded(lane, i);
       FASTRNN_UNROLL
       for (int g = 0; g < kGroups; ++g) {
-        const T* from = unit < size.units ? w.base + (g * size.units + unit) * w.row : nullptr;
-        mine.w[g][i] = load(from, k, size.K, w.aligned);
+        const T* from = w.base + (g * size.units + unit) * w.row;
+        in.w[g][i] = loaded<kWhole>(from, k, w.aligned);
       }
     }
+  }
+
+  // Of a tile that ends beyond the last unit the last one again: nobody reads the sums there.
+  FASTRNN_DEVICE int64_t unit_loaded(int lane, int i) const {
+    const int64_t unit = tile.unit + P::loaded_unit(lane, i), last = size.units - 1;
+    return unit < last ? unit : last;
   }
 
   FASTRNN_DEVICE void leave_sums(int thread, const Mine& mine, Sum<T>* partials) const {
@@ -164,18 +218,33 @@ struct TileProduct {
   }
 };
 
+template <class P, int kGroups, bool kWhole, class Block, class Product>
+FASTRNN_DEVICE void multiply_chunks(Block& block, const Product& product) {
+  constexpr int kAhead = kWhole ? kStages<P, kGroups> : 1;
+  const int64_t chunks = P::ChunkOf::count(product.size.K);
+  for (int64_t round = 0; round < chunks; round += kAhead * kWarps) {
+    block.each_thread([&](int thread, auto& mine) {
+      FASTRNN_UNROLL
+      for (int s = 0; s < kAhead; ++s)
+        product.template load_chunk<kWhole>(thread, round + s * kWarps, mine, mine.in[s]);
+    });
+    block.have_loaded();
+    FASTRNN_UNROLL
+    for (int s = 0; s < kAhead; ++s) block.multiply(s);
+  }
+}
+
 // Leaves the partial sums of the block's tile in its shared memory.
 template <class P, int kGroups, class Block, class RowOf>
 FASTRNN_DEVICE void multiply_tile(Block& block, const ProductSize& size, RowOf row_of,
                                   bool a_aligned, const Matrix<typename P::T>& w) {
   using Mine = Registers<P, kGroups>;
   const TileProduct<P, kGroups> product = {tile_of(block.index(), size.units), size, a_aligned, w};
-  const int64_t chunks = P::ChunkOf::count(size.K);
   block.each_thread([&](int thread, Mine& mine) { product.begin(thread, row_of, mine); });
-  FASTRNN_UNROLL_FEW
-  for (int64_t round = 0; round < chunks; round += kWarps) {
-    block.each_thread([&](int thread, Mine& mine) { product.load_chunk(thread, round, mine); });
-    block.multiply();
+  if (product.is_whole()) {
+    multiply_chunks<P, kGroups, true>(block, product);
+  } else {
+    multiply_chunks<P, kGroups, false>(block, product);
   }
   block.each_thread(
       [&](int thread, Mine& mine) { product.leave_sums(thread, mine, block.partials()); });

@@ -8,13 +8,12 @@
 #include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
-#include "calls.h"
 #include "engine/kernels/dispatch.h"
 #include "engine/schedule/schedule.h"
 #include "engine/team/crowd.h"
 #include "engine/team/processors.h"
+#include "engine/team/team.h"
 #include "hooks.h"
 #include "plans.h"
 #include "python/torch/direct.h"

@@ -21,8 +21,8 @@ T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
-// Where a call's tensors lie; api.h says what each is. Weights are in torch's flat
-// order, the peepholes of a direction after its others.
+// Where a call's tensors lie; api.h says what each is. Weights are in torch's flat order, the
+// peepholes of a direction after its others.
 struct ForwardAddresses {
   Strided x{}, y{};
   Address h0 = 0, c0 = 0, h_n = 0, c_n = 0, h_all = 0, c_all = 0;

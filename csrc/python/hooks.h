@@ -26,6 +26,7 @@ struct Hooks {
 };
 
 constexpr char kHooksName[] = "fastrnn._core.hooks";
-constexpr int64_t kHooksBytes = sizeof(Hooks) + sizeof(KernelTable);
+constexpr int64_t kHooksBytes =
+    sizeof(Hooks) + sizeof(KernelTable) + sizeof(StepWork) + sizeof(Schedule);
 
 }  // namespace fastrnn

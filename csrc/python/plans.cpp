@@ -85,6 +85,8 @@ const char* name_of(Reason reason) {
       return "no choice";
     case Reason::kWeightsOnce:
       return "weights once";
+    case Reason::kFewRows:
+      return "few rows";
     case Reason::kCycles:
       return "cycles";
   }

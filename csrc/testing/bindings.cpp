@@ -2,7 +2,7 @@
 // another one: for the tests. No wheel has it.
 #include <pybind11/pybind11.h>
 
-#include <functional>
+#include <cstdint>
 #include <string>
 #include <tuple>
 
@@ -16,13 +16,13 @@ namespace fastrnn {
 namespace {
 
 const Hooks& engine() {
-  static const Hooks& lent = [] {
+  static const Hooks& lent = []() -> const Hooks& {
     const py::object capsule = py::module_::import("fastrnn._core").attr("hooks");
     const auto* hooks = static_cast<const Hooks*>(PyCapsule_GetPointer(capsule.ptr(), kHooksName));
     if (!hooks) throw py::error_already_set();
     if (hooks->bytes != kHooksBytes)
       throw py::import_error("fastrnn._core was built from other sources: install it again");
-    return std::ref(*hooks);
+    return *hooks;
   }();
   return lent;
 }

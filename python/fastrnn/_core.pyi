@@ -194,7 +194,7 @@ class Recorded:
 
     @property
     def origins(self) -> list[tuple[int, int, object, None] | None]:
-        """Where forward has found x, h_0, c_0 and the weights: `_autograd.saved.Origin`."""
+        """Where forward has found x, h_0, c_0 and the weights, for `_autograd.saved.Origin`."""
 
     def forget_origins(self) -> None:
         """What comes back for backward will lie elsewhere."""

@@ -87,6 +87,12 @@ class Backward:
     d_projected: Addresses
     h_prev: Addresses
 
+def versions() -> tuple[int, int]:
+    """The newest version of CUDA that the driver knows, and that of the kernels; 13000 is 13.0."""
+
+def load_error(device: int) -> str:
+    """Why the device loads no kernels; empty if it does."""
+
 def cell_layout(cell: Cell) -> CellLayout: ...
 def forward(
     precision: Precision,

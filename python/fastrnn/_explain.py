@@ -253,6 +253,8 @@ def _crews_text(layer: dict[str, Any], facts: dict[str, Any]) -> str:
     )
     if choice["reason"] == "weights once":
         return f"{what}: each weight is used once"
+    if choice["reason"] == "few rows":
+        return f"{what}: few rows meet the weights"
     if choice["reason"] == "no choice":
         one = "direction" if not facts["call"]["bidirectional"] else "thread"
         return f"{what}: there is one {one}"

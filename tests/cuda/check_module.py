@@ -1,18 +1,23 @@
 """Check a built CUDA module from outside: what it is compiled for, and what it needs to load.
 
 ``python tests/cuda/check_module.py`` prints what it found, and fails if machine code for an
-architecture or PTX is missing, if a kernel is or spills, or if the module wants a library at run
-time that a machine with nothing but a driver lacks. Needs binutils, and NVIDIA's cuobjdump (part of
-the CUDA toolkit, or ``pip install nvidia-cuda-cuobjdump``).
+architecture or PTX is missing, if a kernel is or spills, if one waits for memory more than once
+before it multiplies, or if the module wants a library at run time that a machine with nothing but a
+driver lacks. Needs binutils, and NVIDIA's cuobjdump and nvdisasm (parts of the CUDA toolkit, or
+``pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm``).
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
+
+from machine_code import waits
 
 from fastrnn._engine import cuda
 
@@ -29,6 +34,7 @@ def main() -> None:
     assert spec.origin is not None
     asked = cuda.extension().architectures.split()
     check_architectures(cuobjdump, spec.origin, asked)
+    check_loads(cuobjdump, spec.origin)
     check_kernels(cuobjdump, spec.origin, sum(name.endswith("-real") for name in asked))
     check_libraries(spec.origin)
 
@@ -62,6 +68,17 @@ def check_kernels(cuobjdump: str, module: str, architectures: int) -> None:
     assert not spilling, f"registers spill to memory in {spilling}"
 
 
+def check_loads(cuobjdump: str, module: str) -> None:
+    folder = Path(cuobjdump).parent  # where nvdisasm is as well
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    found = waits(run(cuobjdump, "-sass", module, env={**os.environ, "PATH": path}))
+    counts = {name: count for name, count in found.items() if "run_step" in name}
+    print("times that a kernel waits for its loads:", *sorted(set(counts.values())))
+    # float64, which is not here for its speed, begins to multiply before its last loads.
+    slow = [name for name, n in counts.items() if not 1 <= n <= (2 if "FmaIdE" in name else 1)]
+    assert not slow, f"loads wait for one another in {slow}"
+
+
 def check_libraries(module: str) -> None:
     needed = re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", module))
     print("libraries:", *needed)
@@ -71,8 +88,8 @@ def check_libraries(module: str) -> None:
     assert "PyInit__cuda" in exported
 
 
-def run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def run(*command: str, env: dict[str, str] | None = None) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
 
 
 if __name__ == "__main__":

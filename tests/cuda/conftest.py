@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
+from typing import Any
 from unittest import mock
 
 import emulated
 import pytest
 from devices import products, why_no_gpu
+from pretended import Pretended, pretended
 
 from fastrnn._engine import backends, cuda
 from fastrnn._engine.cuda import passes
@@ -35,16 +37,42 @@ def emulation() -> Iterator[str]:
         yield "cpu"
 
 
-@pytest.fixture(params=["cuda", pytest.param("emulation", marks=pytest.mark.slow)])
+@pytest.fixture
+def pretence() -> Iterator[Pretended]:
+    """A device "cuda" that is memory of the CPU, with the kernels emulated."""
+    reason = emulated.missing()
+    if reason:
+        pytest.skip(reason)
+    with pretended(_emulation()) as mode:
+        yield mode
+
+
+def _slow(*names: str) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.fixture(params=["cuda", *_slow("emulation", "pretence")])
 def device(request: pytest.FixtureRequest) -> str:
-    """Where the tensors of a test go: a GPU, or the CPU with the kernels emulated."""
+    """Where the tensors of a test go.
+
+    A GPU; the CPU, with the kernels emulated; or the same CPU, as a device "cuda" of its own.
+    """
     if request.param == "emulation":
         name: str = request.getfixturevalue("emulation")
         return name
+    if request.param == "pretence":
+        request.getfixturevalue("pretence")
+        return "cuda"
     reason = why_no_gpu()
     if reason:
         pytest.skip(reason)
     return "cuda"
+
+
+@pytest.fixture(params=["cuda", *_slow("emulation")])
+def device_to_compile_for(request: pytest.FixtureRequest) -> str:
+    """The same for torch's compiler, which does not look into a mode that pretends."""
+    return device.__wrapped__(request)
 
 
 @pytest.fixture

@@ -39,5 +39,6 @@ def missing() -> str | None:
 
 def load() -> ModuleType:
     """The module, built if it is not there yet."""
-    sources = [*sorted(CUDA.glob("precisions/*.cu")), *sorted(CUDA.glob("*.cpp"))]
+    folders = (CUDA / "precisions", CUDA, EMULATION)
+    sources = [source for folder in folders for source in sorted(folder.glob("*.c[up]*"))]
     return extension(NAME, sources, FLAGS, (EMULATION,))

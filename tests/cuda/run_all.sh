@@ -1,65 +1,104 @@
 #!/usr/bin/env bash
-# What a GPU has to say about the CUDA path, within ten minutes: build from source, tests, compute-sanitizer on a few of
-# them, benchmarks. Everything goes into a folder; the exit status is 1 if anything failed.
+# What a GPU has to say about the CUDA path, in less than four minutes, the most telling first: whether the kernels are
+# right, how fast they are, the tests, compute-sanitizer, a profile. Every line is printed and saved at once, in at most
+# eight files, so a run that is cut off has told what it knew. The exit status is 1 if anything was wrong.
 #
-#   tests/cuda/run_all.sh [FOLDER]      default: cuda-results
+#   tests/cuda/run_all.sh [--dry-run] [FOLDER]      default: cuda-results
 #
-# For a machine with an NVIDIA GPU, nvcc, a C++17 compiler, and a Python (PYTHON=..., default python3) that has torch with
-# CUDA. What else is needed goes into a temporary folder. pip needs an index, or PIP_NO_INDEX=1 and
-# PIP_FIND_LINKS=<folder of wheels> with scikit-build-core, pybind11, cmake, ninja, pytest, hypothesis and rich.
-# FASTRNN_CUDA_ARCHITECTURES=native compiles for the GPU at hand alone.
+# For a machine with an NVIDIA GPU and a Python (PYTHON=..., default python3) that has torch with CUDA. Where fastrnn with
+# its CUDA module cannot be imported (SITE=<folder> says where it lies), it is built, by nvcc, for the GPU at hand; what
+# that needs is installed if it cannot be imported. --dry-run: on a machine without a GPU, on the CPU, without building.
 set -uo pipefail
+dry=
+if [[ ${1:-} == --dry-run ]]; then dry=1 && shift; fi
 python=${PYTHON:-python3}
+device=cuda smoke_seconds=35
+[[ $dry ]] && device=cpu smoke_seconds=5
 root=$(cd "$(dirname "$0")/../.." && pwd)
-results=${1:-cuda-results}
-mkdir -p "$results"
-results=$(cd "$results" && pwd)
+mkdir -p "${1:-cuda-results}"
+out=$(cd "${1:-cuda-results}" && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$root" || exit 1
 failed=()
+export PYTHONUNBUFFERED=1 PYTHONPATH="${SITE:-$scratch/site}${PYTHONPATH:+:$PYTHONPATH}"
+cuda="import torch; from fastrnn._engine.cuda import device; assert device.why_not(torch.device('cuda:0')) is None"
 
-part() { # name, seconds that it may take, command ...: its output goes to FOLDER/name.log
-  local name=$1 limit=$2 left=$((590 - SECONDS))
+part() { # name, seconds that it may take, command ...: shows what it says and saves it in FOLDER/name.txt
+  local name=$1 limit=$2 left=$((235 - SECONDS))
   shift 2
   limit=$((limit < left ? limit : left))
-  printf '%4d s  %s\n' "$SECONDS" "$name"
-  if ! timeout "$limit" "$@" >"$results/$name.log" 2>&1; then
-    failed+=("$name")
-    tail -n 20 "$results/$name.log"
-    return 1
-  fi
+  if ((limit < 1)); then failed+=("$name: no time is left") && return; fi
+  printf '== %3d s  %s\n' "$SECONDS" "$name"
+  timeout "$limit" "$@" 2>&1 | tee "$out/$name.txt" || failed+=("$name")
 }
 
-sanitized() { # tool: a few tests of every kind of kernel; the emulation needs none
-  part "sanitizer-$1" 90 compute-sanitizer --tool "$1" --error-exitcode 1 --target-processes all \
-    "$python" -m pytest -p no:cacheprovider -q -x tests/cuda/test_parity.py tests/cuda/test_sequences.py \
-    -k "not emulation and (stacked or precision and (24 or 40)) and not batch"
+sanitized() { # tool: torch's pool of memory would hide where ours ends
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout 90 compute-sanitizer --tool "$1" --kernel-name kns=run_step \
+    --target-processes application-only --error-exitcode 3 \
+    "$python" tests/cuda/first_light.py smoke --seconds 75 >"$out/6-$1.txt" 2>&1
 }
 
-nvidia-smi >"$results/gpu.txt" 2>&1
-nvcc --version >>"$results/gpu.txt" 2>&1
+machine() {
+  nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,memory.used --format=csv,noheader
+  nvcc --version | tail -n 2
+  "$python" -c 'import sys, torch; print("Python", sys.version.split()[0], "torch", torch.__version__, torch.version.cuda)'
+}
 
-export PYTHONPATH="$scratch/site" CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) FASTRNN_CUDA=ON
-needed=(scikit-build-core pybind11 cmake ninja pytest hypothesis rich)
-"$python" -c 'import torch; print("torch", torch.__version__, torch.version.cuda)' >>"$results/gpu.txt" || exit 1
-"$python" -c 'import numpy' 2>/dev/null || needed+=(numpy)
-part packages 120 "$python" -m pip install --target "$scratch/site" "${needed[@]}" || exit 1
-part build 240 "$python" -m pip install --target "$scratch/site" --no-build-isolation --no-deps . || exit 1
-"$python" -m fastrnn info --json >"$results/info.json"
-cat "$results/info.json" >>"$results/gpu.txt"
-
-part tests 240 "$python" -m pytest -p no:cacheprovider -q -k "not emulation" tests/cuda --junitxml "$results/tests.xml"
-if command -v compute-sanitizer >/dev/null; then
-  for tool in memcheck racecheck; do
-    sanitized "$tool"
+install() { # modules: those that cannot be imported
+  local module missing=()
+  for module in "$@"; do
+    "$python" -c "import $module" 2>/dev/null || missing+=("${module//_/-}")
   done
-else
-  failed+=("sanitizer (compute-sanitizer is not installed)")
-fi
-part benchmarks 240 "$python" -m benchmarks --device cuda --grid cudnn-quick --quick --json "$results/benchmarks.json"
+  if ((${#missing[@]})); then "$python" -m pip install -q --target "$scratch/site" "${missing[@]}"; fi
+}
 
-printf '%4d s  done; results in %s\n' "$SECONDS" "$results"
+build() {
+  install scikit_build_core pybind11 cmake ninja
+  CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) FASTRNN_CUDA=ON \
+    FASTRNN_CUDA_ARCHITECTURES=${FASTRNN_CUDA_ARCHITECTURES:-native} \
+    "$python" -m pip install -q --target "$scratch/site" --no-build-isolation --no-deps .
+  "$python" -c "$cuda"
+}
+
+tests() {
+  local many=()
+  install pytest hypothesis
+  "$python" -c 'import xdist' 2>/dev/null && many=(-n 4)
+  "$python" -m pytest -p no:cacheprovider -q "${many[@]}" --tb=line -rfE \
+    -k "not emulation and not preten and not more_steps" tests/cuda
+}
+
+part 0-machine 10 bash -c "$(declare -f machine); python='$python' machine"
+if [[ ! $dry ]] && ! "$python" -c "$cuda" 2>/dev/null; then
+  part 1-build 150 bash -c "$(declare -f install build); python='$python' scratch='$scratch' cuda=\"$cuda\" build"
+fi
+part 2-smoke 40 "$python" tests/cuda/first_light.py smoke --seconds "$smoke_seconds" --device "$device"
+wrong=$(grep -cE ' (WRONG$|FAILED )' "$out/2-smoke.txt")
+((wrong)) && failed+=("2-smoke: $wrong cases")
+if [[ $dry ]]; then
+  echo "== no GPU: the rest is speed, tests, sanitizers, profile"
+else
+  part 3-speed 60 "$python" tests/cuda/first_light.py speed --seconds 50
+  sanitizers=()
+  if command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck; do
+      sanitized "$tool" &
+      sanitizers+=("$!:$tool")
+    done
+  fi
+  part 5-tests 90 bash -c "$(declare -f install tests); python='$python' scratch='$scratch' tests"
+  for one in "${sanitizers[@]}"; do
+    wait "${one%%:*}" || failed+=("6-${one#*:}")
+    tail -n 4 "$out/6-${one#*:}.txt"
+  done
+  if command -v ncu >/dev/null; then
+    part 7-profile 30 ncu --clock-control none -k regex:run_step -s 40 -c 4 --metrics \
+      gpu__time_duration.sum,smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio,lts__t_bytes.sum \
+      "$python" tests/cuda/first_light.py speed --seconds 6
+  fi
+fi
+printf '== %3d s  done; results in %s\n' "$SECONDS" "$out"
 if ((${#failed[@]})); then
   printf 'FAILED: %s\n' "${failed[@]}"
   exit 1

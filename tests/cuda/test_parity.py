@@ -52,8 +52,20 @@ def test_every_option_of_projections_in_float64(device, options):
     assert error_of(case, device) < TOLERANCE[F64]
 
 
-# Around the sizes of a tile, of a chunk of K and of a round of all warps; 16-byte rows and others
-SIZES = [(1, 1), (8, 3), (17, 16), (24, 17), (33, 4), (40, 33), (72, 2), (136, 5)]
+# Around the sizes of a tile, of a chunk of K, of a round of all warps and of what is loaded at
+# once; 16-byte rows and others
+SIZES = [
+    (1, 1),
+    (8, 3),
+    (17, 16),
+    (24, 17),
+    (33, 4),
+    (40, 33),
+    (72, 2),
+    (136, 5),
+    (256, 3),
+    (520, 2),
+]
 
 
 @pytest.mark.parametrize(("hidden", "batch"), SIZES)

@@ -1,6 +1,7 @@
 #include "backward.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "engine/schedule/decide.h"
 #include "products.h"

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/team/team.h"
 #include "workspace.h"
 
 namespace fastrnn {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "engine/schedule/decide.h"
+#include "engine/team/team.h"
 #include "workspace.h"
 
 namespace fastrnn {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/team/processors.h"
+#include "engine/team/team.h"
 #include "machine.h"
 
 namespace fastrnn {
@@ -114,22 +115,23 @@ CrewDecision decide_backward_crew(const Plan& plan, int crews, int threads) {
   return crew;
 }
 
+// reason: why two crews are better in any case; kCycles: the model is asked.
 // decide_crew(crews, threads): what each of them does.
 template <class DecideCrew>
-LayerDecision decide_layer(const Plan& plan, int size, bool weights_once, DecideCrew decide_crew) {
+LayerDecision decide_layer(const Plan& plan, int size, Reason reason, DecideCrew decide_crew) {
   LayerDecision layer;
   if (plan.shape.directions < 2 || size < 2) {
     layer.crew[0] = decide_crew(1, size);
     return layer;
   }
-  layer.side_by_side = {true, Reason::kWeightsOnce};
+  layer.side_by_side = {true, reason};
   layer.crew[1] = decide_crew(2, size / 2);
-  if (!weights_once) {
+  if (reason == Reason::kCycles) {
     const CrewDecision in_turn = decide_crew(1, size), &side = layer.crew[1];
     const double turns = 2 * in_turn.cycles;
-    layer.side_by_side = {true, Reason::kCycles, side.cycles, turns};
+    layer.side_by_side = {true, reason, side.cycles, turns};
     if (better_in_turn({in_turn.split, in_turn.cycles}, {side.split, side.cycles})) {
-      layer.side_by_side = {false, Reason::kCycles, turns, side.cycles};
+      layer.side_by_side = {false, reason, turns, side.cycles};
       layer.crew[0] = in_turn;
       return layer;
     }
@@ -141,7 +143,8 @@ LayerDecision decide_layer(const Plan& plan, int size, bool weights_once, Decide
 template <class Real>
 LayerDecision decide_forward_layer(const Plan& plan, int64_t layer, int size) {
   const int64_t in = plan.shape.in(layer);
-  return decide_layer(plan, size, plan.weights_once, [&](int crews, int threads) {
+  const Reason reason = plan.weights_once ? Reason::kWeightsOnce : Reason::kCycles;
+  return decide_layer(plan, size, reason, [&](int crews, int threads) {
     return decide_forward_crew<Real>(plan, in, crews, threads);
   });
 }
@@ -160,8 +163,9 @@ PassDecision decide_forward(const Plan& plan, int size) {
 
 PassDecision decide_backward(const Plan& plan, int size) {
   PassDecision pass;
+  const Reason reason = plan.weights_in_place ? Reason::kFewRows : Reason::kCycles;
   with_dtype(plan.shape.dtype, [&](auto zero) {
-    pass.first = decide_layer(plan, size, plan.weights_in_place, [&](int crews, int threads) {
+    pass.first = decide_layer(plan, size, reason, [&](int crews, int threads) {
       return decide_backward_crew<decltype(zero)>(plan, crews, threads);
     });
   });

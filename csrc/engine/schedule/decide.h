@@ -10,6 +10,7 @@ namespace fastrnn {
 enum class Reason {
   kNoChoice,     // there is one way only
   kWeightsOnce,  // each weight is used once, so nothing is gained by keeping it in a cache
+  kFewRows,      // nor is it with the few rows, of all steps together, that meet the weights
   kCycles,       // the cost model found the other way more expensive
 };
 

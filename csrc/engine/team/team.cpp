@@ -61,7 +61,6 @@ Crew Crew::group(int g, int members, double step_cycles) const {
 }
 
 void Crew::meet(bool evenly) const {
-  if (size == 1) return;
   Seat& own = seats_[id];
   const int wanted = 2 * ++own.waits;
   for (int round = 0, distance = 1; distance < size; ++round, distance *= 2) {
@@ -96,9 +95,8 @@ void Crew::halve_after(int wait) const {
   seats_[0].halved_after[halvings_].compare_exchange_strong(unset, wait);
 }
 
-bool Crew::wait_for_step() {
+bool Crew::meet_after_step() {
   meet(true);
-  if (size == 1) return false;
   int after = seats_[0].halved_after[halvings_].load(std::memory_order_acquire);
   if (after == 0) after = pretended_waits() * (halvings_ + 1);
   if (after <= 0 || after > seats_[id].waits) return false;

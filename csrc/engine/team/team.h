@@ -57,16 +57,20 @@ class Crew {
   // twice as far away as in the round before: for two threads that is a single line of memory each
   // way. Spins for a while, then sleeps: with other work on the machine a spinning thread would
   // keep the very core that the awaited one needs.
-  void wait() const { meet(false); }
+  void wait() const {
+    if (size > 1) meet(false);
+  }
 
   // The same after work that was shared evenly, so that a long wait tells of a crowded machine
   // (crowd.h)
-  void wait_evenly() const { meet(true); }
+  void wait_evenly() const {
+    if (size > 1) meet(true);
+  }
 
   // The same at the end of a step. True if the crew has been crowded and has half its members from
   // now on: those whose id is not below `size` then have left it. All members find out after the
   // same wait.
-  bool wait_for_step();
+  bool wait_for_step() { return size > 1 && meet_after_step(); }
 
   // The g-th group of `members` consecutive members, as one of them sees it. They share steps of so
   // many cycles, which are to take all of them the same time.
@@ -84,6 +88,7 @@ class Crew {
 
  private:
   void meet(bool evenly) const;
+  bool meet_after_step();
   void await(std::atomic<int>& signal, int wanted, bool evenly) const;
   void halve_after(int wait) const;
 

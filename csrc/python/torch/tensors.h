@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "dlpack.h"
 #include "engine/call/api.h"
 #include "python/calls.h"
-#include "dlpack.h"
 
 namespace fastrnn {
 

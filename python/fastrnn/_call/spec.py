@@ -41,13 +41,15 @@ class Cell(NamedTuple):
     """A letter for each state, in the order of ``hx``."""
     activation: str
     """Of the candidate: g of the LSTM, n of the GRU, h of the RNN."""
+    reads_hidden: bool
+    """Whether the step before's h enters beside its product with W_hh, too, as z * h in the GRU."""
 
 
 CELLS = {
-    "lstm": Cell("LSTM", "ifgo", "hc", "tanh"),
-    "gru": Cell("GRU", "rzn", "h", "tanh"),
-    "rnn_tanh": Cell("RNN", "h", "h", "tanh"),
-    "rnn_relu": Cell("RNN", "h", "h", "relu"),
+    "lstm": Cell("LSTM", "ifgo", "hc", "tanh", False),
+    "gru": Cell("GRU", "rzn", "h", "tanh", True),
+    "rnn_tanh": Cell("RNN", "h", "h", "tanh", False),
+    "rnn_relu": Cell("RNN", "h", "h", "relu", False),
 }
 """Every cell by the name that it has in a `Spec`, in capitals torch's ``mode``."""
 

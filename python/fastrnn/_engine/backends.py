@@ -48,7 +48,12 @@ def refusal(data: Tensor, spec: Spec) -> str | None:
     """Why this build has no kernels for such a call, as the end of a sentence; None if it has."""
     if not (data.is_cpu or data.is_cuda or data.is_meta):
         return "fastrnn computes on the CPU and on CUDA devices"
-    return _of_device(data).refuses(spec)
+    reason = _of_device(data).refuses(spec)
+    if reason is None and data.is_cuda:
+        from .cuda.device import why_not
+
+        return why_not(data.device)
+    return reason
 
 
 def _of_device(data: Tensor) -> Backend:

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import _core
 from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch, Memory
-from .._call.spec import Outputs, Spec
+from .._call.spec import CELLS, Outputs, Spec
 from .._call.weights import Weights, by_direction
 from . import native
 from .addresses import block_of, place, place_inputs, place_masks, place_outputs
@@ -178,7 +178,11 @@ def unread(spec: Spec, single_step: bool, needed: tuple[bool, ...]) -> tuple[int
     needs_data, needs_hx, _, *needs_weights = needed
     of_layers = by_direction(spec, needs_weights)
     of_w_hh = [own.w_hh for layer in of_layers for own in layer]
-    reads = [any(own.w_ih for own in of_layers[0]), spec.cell == "gru" or any(of_w_hh), True]
+    reads = [
+        any(own.w_ih for own in of_layers[0]),
+        CELLS[spec.cell].reads_hidden or any(of_w_hh),
+        True,
+    ]
     reads_w_hh = needs_hx or not single_step or not spec.variant.reset_after
     for number, layer in enumerate(of_layers):
         of_weights = Weights(needs_data or number > 0, reads_w_hh, False, False, True, True)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
+from functools import cache
 
 from torch import Tensor
+
+from .._call.spec import Spec
+from .backends import refusal
+from .native import why_not_on_cuda
 
 __all__ = ["CHOICES", "VARIABLE", "check", "chosen", "set_fallback"]
 
@@ -53,7 +59,17 @@ def chosen() -> str:
     return to
 
 
-def check(data: Tensor, refusal: str) -> None:
-    """NotImplementedError, with the `backends.refusal`, where nobody else is to compute a call."""
+def check(data: Tensor, spec: Spec) -> None:
+    """NotImplementedError where nobody else is to compute what this build has no kernels for."""
+    reason = refusal(data, spec)
+    if reason is None:
+        return
     if chosen() == "error":
-        raise NotImplementedError(f"input: got a Tensor on {data.device}, but {refusal}")
+        raise NotImplementedError(f"input: got a Tensor on {data.device}, but {reason}")
+    if data.is_cuda and why_not_on_cuda(spec) is None:  # there are kernels, and this GPU lacks them
+        _warn_once(reason)
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    warnings.warn(f"torch's layers compute in the place of fastrnn's: {reason}", stacklevel=2)

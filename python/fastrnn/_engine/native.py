@@ -8,9 +8,10 @@ from functools import lru_cache
 import torch
 
 from .. import _core, variants
-from .._call.spec import PLAIN, Spec, Variant
+from .._call.spec import CELLS, PLAIN, Spec, Variant
+from . import cuda
 
-__all__ = ["DTYPES", "cell_and_variant", "cell_name"]
+__all__ = ["DTYPES", "cell_and_variant", "cell_name", "why_not_on_cuda"]
 
 DTYPES = {torch.float32: _core.DType.float32, torch.float64: _core.DType.float64}
 _CELLS = {
@@ -59,15 +60,26 @@ def _native(cell: str, variant: Variant) -> tuple[_core.Cell, _core.Variant]:
     return _native_cell(cell, variant), native
 
 
+def cell_name(spec: Spec) -> str:
+    """The engine's name for the cell of a spec: one of torch's wherever that computes the same."""
+    return _native_cell(spec.cell, spec.variant).name
+
+
+def why_not_on_cuda(spec: Spec) -> str | None:
+    """Why the CUDA kernels cannot compute such a layer; None if they can."""
+    if not cuda.is_built():
+        return f"this build of fastrnn computes on the CPU; {cuda.HOW_TO_BUILD}"
+    if cell_name(spec) not in CELLS:
+        return (
+            f"the CUDA kernels have torch's own cells and reverse=True, not {spec.variant}; "
+            f"this layer computes on the CPU"
+        )
+    return None
+
+
 _PLAIN_CELLS = {cell: _native(cell, PLAIN) for cell in _CELLS}
 
 
 def cell_and_variant(spec: Spec) -> tuple[_core.Cell, _core.Variant]:
     """The engine's names for the cell of a spec and for how it differs from torch's."""
     return _PLAIN_CELLS[spec.cell] if spec.variant is PLAIN else _native(spec.cell, spec.variant)
-
-
-def cell_name(spec: Spec) -> str:
-    """The engine's name for the cell of a spec: one of torch's wherever that computes the same."""
-    plain = spec.variant is PLAIN
-    return spec.cell if plain else _native_cell(spec.cell, spec.variant).name

@@ -96,10 +96,9 @@ def _by_torch(
     data = input.data if isinstance(input, PackedSequence) else input
     if not isinstance(data, Tensor) or backends.chosen is not None:
         return None
-    refusal = backends.refusal(data, spec)
-    if refusal is None:
+    if backends.refusal(data, spec) is None:
         return None
-    fallback.check(data, refusal)
+    fallback.check(data, spec)
     if module is None or has_more or spec.variant != PLAIN:
         return None
     return overrides.by_torch(module, input, hx)

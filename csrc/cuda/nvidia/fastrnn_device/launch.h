@@ -61,16 +61,25 @@ class Block {
   // All threads have left what they were told to do, and see it.
   FASTRNN_DEVICE void meet() { __syncthreads(); }
 
-  // Each warp multiplies what its lanes hold.
-  FASTRNN_DEVICE void multiply() {
+  // All loads so far are on their way; without this the compiler moves them behind multiplications
+  // that wait for others. And mma.sync is for all lanes at once, which those of a branch need not
+  // be.
+  FASTRNN_DEVICE void have_loaded() {
+    __threadfence_block();
+    __syncwarp();
+  }
+
+  // Each warp multiplies what its lanes have loaded of a chunk.
+  FASTRNN_DEVICE void multiply(int stage) {
+    const auto& in = mine_.in[stage];
     FASTRNN_UNROLL
     for (int g = 0; g < kGroups; ++g) {
       if constexpr (P::kTensorCores) {
         FASTRNN_UNROLL
         for (int turn = 0; turn < P::kMultiplies; ++turn)
-          Mma<typename P::T>::multiply(P::operands(mine_.a, mine_.w[g], turn), mine_.sum[g]);
+          Mma<typename P::T>::multiply(P::operands(in.a, in.w[g], turn), mine_.sum[g]);
       } else {
-        P::multiply(mine_.a, mine_.w[g], mine_.sum[g]);
+        P::multiply(in.a, in.w[g], mine_.sum[g]);
       }
     }
   }
@@ -94,6 +103,12 @@ __global__ void __launch_bounds__(kThreads)
   steps.of[blockIdx.y](block);
 }
 
+inline void expect(cudaError_t error, const char* what = "") {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // else the next launch, a good one, would be blamed for it
+  throw std::runtime_error(std::string(what) + cudaGetErrorString(error));
+}
+
 // Enqueue the steps of all directions, which make_step(direction) describes, as one launch.
 template <class MakeStep>
 void launch(Stream stream, int directions, MakeStep make_step) {
@@ -102,9 +117,7 @@ void launch(Stream stream, int directions, MakeStep make_step) {
   for (int d = 0; d < directions; ++d) steps.of[d] = make_step(d);
   const dim3 grid(static_cast<unsigned>(steps.of[0].size.tiles()), directions);
   run_step<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream.handle)>>>(steps);
-  const cudaError_t error = cudaGetLastError();
-  if (error != cudaSuccess)
-    throw std::runtime_error(std::string("a CUDA launch failed: ") + cudaGetErrorString(error));
+  expect(cudaGetLastError(), "a CUDA launch failed: ");
 }
 
 // The calling thread's device for as long as this lives
@@ -119,9 +132,6 @@ class OnDevice {
   OnDevice& operator=(const OnDevice&) = delete;
 
  private:
-  static void expect(cudaError_t error) {
-    if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
-  }
   int before_ = 0;
 };
 

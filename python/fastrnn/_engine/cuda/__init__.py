@@ -7,7 +7,8 @@ know of a batch (lengths, resets) it reads there; so a call can be captured in a
 
 - ``backend.py``: what the rest of the package sees. ``placement.py``: where a batch lies.
 - ``forward.py``, ``backward.py``: the two passes, layer by layer. ``passes.py``: what they share.
-- ``engine.py``: the extension in torch's terms: precisions, streams, cells.
+- ``engine.py``: the extension in torch's terms: precisions, streams, cells. ``device.py``: whether
+  a GPU can run it.
 
 Tensors of all steps are laid out as the caller's input is: [T, B, ...], [B, T, ...], or packed
 [N, ...]. "Rows" are the same, flat: [rows, ...].

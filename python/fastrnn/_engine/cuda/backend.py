@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..._call.arguments import Arguments, Kept
 from ..._call.batch import Batch
-from ..._call.spec import CELLS, Outputs, Spec
-from .. import cuda, native
+from ..._call.spec import Outputs, Spec
+from .. import native
 from ..addresses import check_inputs
 from .backward import BackwardPass
 from .forward import ForwardPass
@@ -29,14 +29,7 @@ class Cuda:
     masks_by_entry = True
 
     def refuses(self, spec: Spec) -> str | None:
-        if not cuda.is_built():
-            return f"this build of fastrnn computes on the CPU; {cuda.HOW_TO_BUILD}"
-        if native.cell_name(spec) not in CELLS:
-            return (
-                f"the CUDA kernels have torch's own cells and reverse=True, not {spec.variant}; "
-                f"this layer computes on the CPU"
-            )
-        return None
+        return native.why_not_on_cuda(spec)
 
     def kept_bytes(self, spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
         sixteen = Pieces(spec, dtype, Pieces.ROWS).bytes

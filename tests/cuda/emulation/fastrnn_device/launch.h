@@ -73,23 +73,25 @@ class Block {
     for (int thread = kThreads - 1; thread >= 0; --thread) work(thread, threads_[thread]);
   }
   void meet() {}
+  void have_loaded() {}
 
-  void multiply() {
+  void multiply(int stage) {
     for (int first = 0; first < kThreads; first += kLanes) {
-      for (int g = 0; g < kGroups; ++g) multiply_group(&threads_[first], g);
+      for (int g = 0; g < kGroups; ++g) multiply_group(&threads_[first], stage, g);
     }
   }
 
  private:
-  void multiply_group(Registers<P, kGroups>* lanes, int g) {
+  void multiply_group(Registers<P, kGroups>* lanes, int stage, int g) {
+    const auto in_of = [&](int lane) -> auto& { return lanes[lane].in[stage]; };
     if constexpr (P::kTensorCores) {
       for (int turn = 0; turn < P::kMultiplies; ++turn) {
         Operands in[kLanes];
-        for (int l = 0; l < kLanes; ++l) in[l] = P::operands(lanes[l].a, lanes[l].w[g], turn);
+        for (int l = 0; l < kLanes; ++l) in[l] = P::operands(in_of(l).a, in_of(l).w[g], turn);
         multiply_on_tensor_cores<typename P::T>(in, [&](int l) { return lanes[l].sum[g]; });
       }
     } else {
-      for (int l = 0; l < kLanes; ++l) P::multiply(lanes[l].a, lanes[l].w[g], lanes[l].sum[g]);
+      for (int l = 0; l < kLanes; ++l) P::multiply(in_of(l).a, in_of(l).w[g], lanes[l].sum[g]);
     }
   }
 

@@ -1,0 +1,19 @@
+// Whether a device can run the kernels at all: asked once, before the first launch.
+#pragma once
+
+#include <string>
+
+namespace fastrnn::cuda {
+
+// Versions of CUDA as its runtime counts them, 13000 for 13.0: the newest that the driver knows (0:
+// there is no driver), and that of the runtime that is linked in.
+struct Versions {
+  int driver = 0;
+  int runtime = 0;
+};
+Versions versions();
+
+// Why the device loads none of the kernels, in the runtime's words; empty if it does.
+std::string load_error(int device);
+
+}  // namespace fastrnn::cuda

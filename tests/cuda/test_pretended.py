@@ -1,0 +1,89 @@
+"""The pretended device refuses what a GPU would refuse, within the CUDA passes as well."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import pytest
+import torch
+from cases import Case, like
+from devices import F64, on
+
+import fastrnn
+from fastrnn._call import dropout
+from fastrnn._engine.cuda.placement import Placement
+
+pytestmark = pytest.mark.slow
+
+MIXED = r"on the same device.*cuda:0 and cpu"
+
+
+def prepared(**options):
+    case = Case(num_layers=2, dtype=F64, **options)
+    return case.build().to("cuda"), on("cuda", like(case.input(), F64))
+
+
+@pytest.mark.usefixtures("pretence")
+def test_memory_says_where_it_is_and_moves():
+    x = torch.randn(3, 4, device="cuda")
+    assert x.is_cuda
+    assert (x[1:] + 1).device == torch.device("cuda:0")
+    assert x.cpu().is_cpu
+    assert x.is_cuda
+    assert not torch.randn(3).is_cuda
+    assert torch.equal(x.cpu().to("cuda"), x)
+    assert x.to(torch.float64).is_cuda
+
+
+@pytest.mark.usefixtures("pretence")
+def test_devices_do_not_mix_but_for_numbers():
+    x = torch.randn(3, device="cuda")
+    assert (x * torch.tensor(2.0)).is_cuda
+    with pytest.raises(RuntimeError, match=MIXED):
+        x + torch.ones(3)
+
+
+@pytest.mark.usefixtures("pretence")
+def test_masks_that_lie_elsewhere_are_caught():
+    layer, x = prepared(dropout=0.5)
+    draw = dropout.dropout_mask
+    elsewhere = mock.patch.object(dropout, "dropout_mask", lambda *given: draw(*given).cpu())
+    with elsewhere, pytest.raises(RuntimeError, match=MIXED):
+        layer(x)
+
+
+@pytest.mark.usefixtures("pretence")
+def test_steps_that_lie_elsewhere_are_caught():
+    """`Placement.prepared` compares them with lengths on the device."""
+    layer, x = prepared()
+    lengths = torch.tensor([3, 5], device="cuda")
+    arange = torch.arange
+    elsewhere = mock.patch.object(torch, "arange", lambda n, device: arange(n, device="cpu"))
+    with elsewhere, pytest.raises(RuntimeError, match=MIXED):
+        layer(x, lengths=lengths)
+
+
+@pytest.mark.usefixtures("pretence")
+def test_an_address_on_the_cpu_reaches_no_kernel():
+    layer, x = prepared()
+    at = Placement.at
+
+    def elsewhere(self, rows, *others):
+        return at(self, None if rows is None else rows.cpu(), *others)
+
+    changed = mock.patch.object(Placement, "at", elsewhere)
+    with (
+        changed,
+        pytest.raises(RuntimeError, match="kernel on cuda:0 was to get an address on cpu"),
+    ):
+        layer(x)
+
+
+@pytest.mark.usefixtures("pretence")
+def test_states_and_weights_on_another_device_are_refused_as_torch_does():
+    layer, x = prepared()
+    state = torch.zeros(2, 2, 4, dtype=F64)
+    with pytest.raises(RuntimeError, match="hidden tensors are not at the same device"):
+        layer(x, (state, state))
+    with pytest.raises(RuntimeError, match="parameter tensors are not at the same device"):
+        fastrnn.LSTM(3, 4, dtype=F64)(x)
