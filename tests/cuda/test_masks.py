@@ -21,7 +21,12 @@ def watched(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+# Not on the pretended device, which cannot mark what many gradients at once are made of: those
+# tensors have no storage.
 @pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize(
+    "device", ["cuda", pytest.param("emulation", marks=pytest.mark.slow)], indirect=True
+)
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_every_derivative_of_a_call_has_the_same_masks(device, kind, batch_first):
