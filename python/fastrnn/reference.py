@@ -267,7 +267,7 @@ def rnn(
     states: bool = False,
     masks: Sequence[Tensor] | None = None,
 ) -> Outputs:
-    """A stack of layers over whole sequences; the contract of ``eager.run``.
+    """A stack of layers over whole sequences.
 
     Parameters
     ----------

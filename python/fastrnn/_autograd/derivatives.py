@@ -27,7 +27,7 @@ def by_equations(layout: Layout, arguments: Arguments) -> Outputs:
     if not all(each is None or _torch.has_values(each) for each in ragged):
         return padded.run(layout, arguments)
     equations = backends.named("reference")
-    outputs, _ = equations.forward(Batch.of(layout, arguments), arguments, False, None)
+    outputs, _ = equations.forward(Batch.laid_out(layout, arguments), arguments, False, None)
     return outputs
 
 

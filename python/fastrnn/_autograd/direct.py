@@ -104,7 +104,7 @@ def _the_long_way(
     origins = [None if one is None else saved.Origin(*one) for one in recorded.origins]
     anew = _torch.any_wrapped(d_outputs)
     data, hx, cx, *weights = saved.recall(ctx, batch, inputs, origins, anew)
-    arguments = Arguments(data, hx, cx, None, None, None, None, weights, ())
+    arguments = Arguments(data, hx, cx, weights=weights)
     d = _named(batch, d_outputs)
     return wrapped.gradients(cpu.BACKEND, batch, arguments, Kept(kept, recorded.plan), d, needed)
 

@@ -28,39 +28,19 @@ __all__ = ["run"]
 
 
 def run(
-    spec: Spec,
-    data: Tensor,
-    hx: Tensor | None,
-    cx: Tensor | None,
-    weights: Sequence[Tensor],
-    *,
-    batch_first: bool = False,
-    batch_sizes: Tensor | None = None,
-    row_index: Tensor | None = None,
-    lengths: Tensor | None = None,
-    resets: Tensor | None = None,
-    states: bool = False,
+    spec: Spec, arguments: Arguments, *, batch_first: bool = False, states: bool = False
 ) -> Outputs:
-    """A stack of layers over whole sequences; parameters and results as in `reference.rnn`.
+    """A stack of layers over whole sequences; the masks in the arguments are drawn here.
 
     A single step of one layer has a ``data`` of two dimensions, [B, I], and states without those of
     layers; its h_n is y.
     """
-    batch = Batch(
-        spec,
-        data,
-        batch_first=batch_first,
-        batch_sizes=batch_sizes,
-        row_index=row_index,
-        lengths=lengths,
-        resets=resets,
-        states=states,
-    )
+    data, inputs = arguments.data, arguments.inputs
+    batch = Batch.of(spec, arguments, batch_first=batch_first, states=states)
     computes = backends.backend_of(data, spec)
     masks: list[Tensor] = []
     if spec.dropout:
         masks = dropout.draw(spec, batch.rows_of_masks(computes.masks_by_entry), data)
-    inputs = (data, hx, cx, *weights)
     given = [tensor for tensor in inputs if tensor is not None]
     if not all(map(is_plain, given)):  # torch's own operations know what to do with such tensors
         for tensor in given:

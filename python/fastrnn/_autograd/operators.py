@@ -67,18 +67,7 @@ def is_watched() -> bool:
 
 
 def run(
-    spec: Spec,
-    data: Tensor,
-    hx: Tensor | None,
-    cx: Tensor | None,
-    weights: Sequence[Tensor],
-    *,
-    batch_first: bool = False,
-    batch_sizes: Tensor | None = None,
-    row_index: Tensor | None = None,
-    lengths: Tensor | None = None,
-    resets: Tensor | None = None,
-    states: bool = False,
+    spec: Spec, arguments: Arguments, *, batch_first: bool = False, states: bool = False
 ) -> Outputs:
     """`fastrnn._autograd.eager.run` as one node of a graph; the same parameters and results.
 
@@ -87,10 +76,10 @@ def run(
     if not torch.compiler.is_compiling() and _torch.is_tracing():
         batch = ASK  # a number would be a constant of the graph
     else:
+        data, hx, _, batch_sizes, row_index, *_ = arguments
         batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
-    layout = Layout(spec, batch, batch_first, states, len(weights))
-    masks = _draw_masks(spec, data, batch_first, batch_sizes, lengths)
-    arguments = Arguments(data, hx, cx, batch_sizes, row_index, lengths, resets, weights, masks)
+    layout = Layout(spec, batch, batch_first, states, len(arguments.weights))
+    arguments = arguments._replace(masks=_draw_masks(spec, arguments, batch_first))
     if not torch.compiler.is_compiling() and _torch.has_forward_mode():
         outputs = by_equations(layout, arguments)
     else:
@@ -105,22 +94,14 @@ def _present(layout: Layout, arguments: Arguments, of_outputs: Sequence[Any]) ->
     return present(layout.spec, layout.states, single_step, of_outputs)
 
 
-def _draw_masks(
-    spec: Spec,
-    data: Tensor,
-    batch_first: bool,
-    batch_sizes: Tensor | None,
-    lengths: Tensor | None,
-) -> list[Tensor]:
+def _draw_masks(spec: Spec, arguments: Arguments, batch_first: bool) -> list[Tensor]:
     """As `fastrnn._autograd.eager` draws them; with ``lengths`` for every row that there might be.
 
     How many rows there are is a value then, and the engine reads the first so many of the mask.
     """
-    if not spec.dropout:
-        return []
-    by_entry = lengths is None or backends.backend_of(data, spec).masks_by_entry
+    data = arguments.data
     rows: tuple[int, ...] = (rows_of(data),)
-    if batch_sizes is None and by_entry:
+    if arguments.batch_sizes is None and arguments.lengths is None:
         rows = (steps_of(data, batch_first, None), data.shape[0 if batch_first else 1])
     return dropout.draw(spec, rows, data)
 
@@ -189,7 +170,7 @@ def _checked(layout: Layout, arguments: Arguments) -> tuple[Batch, Arguments]:
         ragged_checks.check_packed(data, batch_sizes, arguments.row_index, layout.batch)
     masks = [mask.contiguous() for mask in arguments.masks]
     arguments = arguments._replace(lengths=lengths, masks=masks)
-    return Batch.of(layout, arguments), arguments
+    return Batch.laid_out(layout, arguments), arguments
 
 
 def _compute(layout: Layout, arguments: Arguments, keep: bool) -> tuple[Tensor, ...]:
@@ -236,7 +217,7 @@ def _recurrence_backward(*of_operator: Any) -> list[Tensor]:
 
 def _empty_outputs(layout: Layout, arguments: Arguments) -> list[Tensor]:
     data = arguments.data
-    return _filled(data, Batch.of(layout, arguments).new_outputs(data.new_empty))
+    return _filled(data, Batch.laid_out(layout, arguments).new_outputs(data.new_empty))
 
 
 def _fake_recurrence(*of_operator: Any) -> tuple[Tensor, ...]:
@@ -252,7 +233,7 @@ def _fake_recurrence_forward(*of_operator: Any) -> tuple[Tensor, ...]:
 
 def _fake_recurrence_backward(*of_operator: Any) -> list[Tensor]:
     needed = of_operator[_BEFORE - 1]
-    batch = Batch.of(*taken_apart(of_operator[_BEFORE:]))
+    batch = Batch.laid_out(*taken_apart(of_operator[_BEFORE:]))
     return [gradient for gradient in batch.new_gradients(needed) if gradient is not None]
 
 

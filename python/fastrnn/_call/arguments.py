@@ -43,12 +43,12 @@ class Arguments(NamedTuple):
     data: Any
     hx: Any
     cx: Any
-    batch_sizes: Any
-    row_index: Any
-    lengths: Any
-    resets: Any
-    weights: Sequence[Any]
-    masks: Sequence[Any]
+    batch_sizes: Any = None
+    row_index: Any = None
+    lengths: Any = None
+    resets: Any = None
+    weights: Sequence[Any] = ()
+    masks: Sequence[Any] = ()
 
     @property
     def inputs(self) -> tuple[Any, ...]:

@@ -65,19 +65,33 @@ class Batch:
             self.B = data.shape[0 if self.single_step or batch_first else 1]
 
     @classmethod
-    def of(cls, layout: Layout, arguments: Arguments) -> Batch:
-        """That of a call of an operator."""
+    def of(
+        cls,
+        spec: Spec,
+        arguments: Arguments,
+        *,
+        batch_first: bool,
+        states: bool,
+        entries: int | None = None,
+    ) -> Batch:
+        """That of a call with these arguments."""
         return cls(
-            layout.spec,
+            spec,
             arguments.data,
-            batch_first=layout.batch_first,
+            batch_first=batch_first,
             batch_sizes=arguments.batch_sizes,
             row_index=arguments.row_index,
             lengths=arguments.lengths,
             resets=arguments.resets,
-            states=layout.states,
-            entries=layout.batch,
+            states=states,
+            entries=entries,
         )
+
+    @classmethod
+    def laid_out(cls, layout: Layout, arguments: Arguments) -> Batch:
+        """That of a call of an operator."""
+        known = {"batch_first": layout.batch_first, "states": layout.states}
+        return cls.of(layout.spec, arguments, **known, entries=layout.batch)
 
     @property
     def layout(self) -> Layout:

@@ -10,7 +10,7 @@ comes out in which dtype follows from where they do. The dtypes here are theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _torch
-from .arguments import batch_of
+from .arguments import Arguments, batch_of
 from .spec import Outputs, Spec
 
 __all__ = ["REDUCED", "Dtypes", "full_precision", "raised", "run", "under_autocast"]
@@ -105,14 +105,13 @@ def run(
     run_raised: Callable[..., Outputs],
     dtypes: Dtypes,
     spec: Spec,
-    data: Tensor,
-    hx: Tensor | None,
-    cx: Tensor | None,
-    weights: Sequence[Tensor],
+    arguments: Arguments,
     **options: Any,
 ) -> Outputs:
     """``run_raised``, which runs checked arguments, for tensors of half precision."""
-    y, h_n, c_n, h_all, c_all = run_raised(spec, *raised((data, hx, cx, weights)), **options)
+    y, h_n, c_n, h_all, c_all = run_raised(
+        spec, arguments.with_inputs(raised(arguments.inputs)), **options
+    )
     return Outputs(
         y.to(dtypes.h),
         h_n.to(dtypes.h),

@@ -27,6 +27,7 @@ __all__ = [
     "place",
     "place_inputs",
     "place_masks",
+    "place_new",
     "place_outputs",
     "rows_contiguous",
 ]
@@ -176,6 +177,11 @@ def place_outputs(batch: Batch, tensors: Sequence[Tensor | None]) -> list[Place]
         place("output", tensor, shape or (), batch.memory, rows=number == 0)
         for number, (tensor, shape) in enumerate(zip(tensors, shapes, strict=True))
     ]
+
+
+def place_new(tensors: Sequence[Tensor | None]) -> list[Place]:
+    """Where tensors lie that were made for this very call, and need no look."""
+    return [_ABSENT if tensor is None else Place(tensor, tensor.data_ptr()) for tensor in tensors]
 
 
 def place_masks(batch: Batch, masks: Sequence[Tensor]) -> list[Place]:

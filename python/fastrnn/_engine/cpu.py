@@ -14,7 +14,7 @@ from .._call.batch import Batch, Memory
 from .._call.spec import CELLS, Outputs, Spec
 from .._call.weights import Weights, by_direction
 from . import native
-from .addresses import block_of, place, place_inputs, place_masks, place_outputs
+from .addresses import block_of, place, place_inputs, place_masks, place_new, place_outputs
 
 __all__ = ["BACKEND", "unread"]
 
@@ -53,7 +53,7 @@ class Cpu:
         x, h0, c0, *of_weights = place_inputs(batch, arguments.inputs)
         of_masks = place_masks(batch, arguments.masks)
         reached = outputs._replace(h_n=outputs.y) if batch.single_step else outputs
-        of_y, of_h_n, of_c_n, of_h_all, of_c_all = place_outputs(batch, reached)
+        of_y, of_h_n, of_c_n, of_h_all, of_c_all = place_new(reached)
         plan.forward(
             x=x.strides(batch.batch_first),
             y=of_y.strides(batch.batch_first),
@@ -84,7 +84,7 @@ class Cpu:
         x, h0, c0, *of_weights = place_inputs(batch, arguments.inputs)
         of_masks = place_masks(batch, arguments.masks)
         of_y, of_h_n, of_c_n, of_h_all, of_c_all = place_outputs(batch, d_outputs)
-        d_x, d_h0, d_c0, *d_weights = place_inputs(batch, gradients)
+        d_x, d_h0, d_c0, *d_weights = place_new(gradients)
         memory = Memory(block.dtype, batch.memory.device)
         of_kept = block_of("what forward kept", block, plan.saved_bytes, memory)
         plan.backward(

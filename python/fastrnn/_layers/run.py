@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import PackedSequence
 from .. import _torch
 from .._autograd import eager, operators
 from .._call import checks, precision, ragged_checks, state_checks
-from .._call.arguments import as_returned, batch_of
+from .._call.arguments import Arguments, as_returned, batch_of
 from .._call.spec import PLAIN, Outputs, Spec, Variant
 from .._call.weights import Expected, weights_of_cell
 from .._engine import backends, fallback
@@ -159,16 +159,9 @@ def _run_padded(
     if resets is not None:
         resets = ragged_checks.check_resets(resets, input.shape[:-1])
         resets = resets.unsqueeze(1) if rank == 2 else resets.t() if batch_first else resets
+    arguments = Arguments(data, h, c, weights=weights, lengths=lengths, resets=resets)
     y, h_n, c_n, h_all, c_all = _runner(spec, data, dtypes)(
-        spec,
-        data,
-        h,
-        c,
-        weights,
-        batch_first=batch_first,
-        lengths=lengths,
-        resets=resets,
-        states=return_states,
+        spec, arguments, batch_first=batch_first, states=return_states
     )
     if rank == 2:
         y, h_n = y.squeeze(1), h_n.squeeze(1)
@@ -199,16 +192,15 @@ def _run_packed(
     state_checks.check_dtypes(h, c, data)
     checks.check_weights(expected, weights, data)
     check_dtype(data)
-    y, h_n, c_n, h_all, c_all = _runner(spec, data, dtypes)(
-        spec,
+    arguments = Arguments(
         data,
         h,
         c,
-        weights,
-        batch_sizes=batch_sizes.contiguous(),
-        row_index=None if sorted_indices is None else sorted_indices.contiguous(),
-        states=return_states,
+        batch_sizes.contiguous(),
+        None if sorted_indices is None else sorted_indices.contiguous(),
+        weights=weights,
     )
+    y, h_n, c_n, h_all, c_all = _runner(spec, data, dtypes)(spec, arguments, states=return_states)
     output = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
     return as_returned(output, h_n, c_n, h_all, c_all)
 
@@ -273,7 +265,9 @@ def _run_step(
         data, weights = pad(data, (0, 1)), (pad(weights[0], (0, 1)), *weights[1:])
     if rank == 1:  # one sequence is a batch of one
         data, h, c = (None if tensor is None else tensor[None] for tensor in (data, h, c))
-    h_next, _, c_next, _, _ = _runner(spec, data, dtypes)(spec, data, h, c, weights)
+    h_next, _, c_next, _, _ = _runner(spec, data, dtypes)(
+        spec, Arguments(data, h, c, weights=weights)
+    )
     if rank == 1:
         h_next, c_next = h_next[0], None if c_next is None else c_next[0]
     return h_next if c_next is None else (h_next, c_next)
