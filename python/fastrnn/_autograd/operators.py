@@ -99,9 +99,12 @@ def _draw_masks(spec: Spec, arguments: Arguments, batch_first: bool) -> list[Ten
 
     How many rows there are is a value then, and the engine reads the first so many of the mask.
     """
+    if not spec.dropout:
+        return []
     data = arguments.data
+    by_entry = arguments.lengths is None or backends.backend_of(data, spec).masks_by_entry
     rows: tuple[int, ...] = (rows_of(data),)
-    if arguments.batch_sizes is None and arguments.lengths is None:
+    if arguments.batch_sizes is None and by_entry:
         rows = (steps_of(data, batch_first, None), data.shape[0 if batch_first else 1])
     return dropout.draw(spec, rows, data)
 
