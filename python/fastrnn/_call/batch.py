@@ -143,11 +143,7 @@ class Batch:
         h, c = self.state_shapes
         h_all, c_all = ((*final[:1], self.T, *final[1:]) for final in (h, c))
         y = (*self.data_shape[:-1], self.out)
-        return self.present((y, h, c, h_all, c_all))
-
-    def present(self, of_outputs: Sequence[Any]) -> Outputs:
-        """What belongs to the outputs, with None for those that there are not."""
-        return present(self.spec, self.states, self.single_step, of_outputs)
+        return present(self.spec, self.states, self.single_step, (y, h, c, h_all, c_all))
 
     def new_outputs(self, make: Callable[..., Tensor]) -> Outputs:
         """Room for the outputs, by ``data.new_empty`` or its like."""

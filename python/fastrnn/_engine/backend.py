@@ -19,7 +19,6 @@ __all__ = ["Backend", "backward", "forward"]
 class Backend(Protocol):
     """One way to compute. What reaches it has been checked."""
 
-    name: str
     computes_half: bool
     """Whether bfloat16 and float16 are computed as they are."""
     is_differentiable: bool

@@ -25,7 +25,6 @@ _FLAGS = Memory(torch.bool, torch.device("cpu"))
 class Cpu:
     """`Backend` that hands addresses to `fastrnn._core`."""
 
-    name = "cpu"
     computes_half = False
     is_differentiable = False
     masks_by_entry = False

@@ -27,7 +27,6 @@ _MARK = 255
 class Equations:
     """`Backend`; what a graph of torch's keeps of them is only a mark."""
 
-    name = "reference"
     computes_half = False
     is_differentiable = True
     masks_by_entry = False

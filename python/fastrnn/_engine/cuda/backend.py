@@ -23,7 +23,6 @@ __all__ = ["BACKEND"]
 class Cuda:
     """`Backend` that hands addresses to `fastrnn._cuda`."""
 
-    name = "cuda"
     computes_half = True
     is_differentiable = False
     masks_by_entry = True
