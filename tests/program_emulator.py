@@ -48,7 +48,7 @@ class Step:
     def __init__(self, program: Program, H: int, weights: Any) -> None:
         self.own = engine_arguments(program, H)
         self.program, self.H, self.weights = program, H, weights
-        self.gates = [g for g in self.own["gate_of_slot"]]
+        self.gates = list(self.own["gate_of_slot"])
 
     def blocks(self, slots: range) -> Tensor:
         """The recurrent weights of some slots: [slots, H, H], zero beyond a head's own block."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -88,7 +88,7 @@ class AllLate:
 
 
 class Peephole(Lstm):
-    vectors = {"w": "gate"}
+    vectors: ClassVar = {"w": "gate"}
 
     def step(self, x: Any, u: Any, s: Any, p: Any) -> dict[str, Any]:
         i = torch.sigmoid(x.i + u.i + p.w.i * s.c)
@@ -134,7 +134,7 @@ class Decaying:
     """As GRU-D: decays by the time since the last observation, of a row and of each unit."""
 
     gates = "r z n d"
-    vectors = {"w": "unit", "k": "scalar"}
+    vectors: ClassVar = {"w": "unit", "k": "scalar"}
     inputs = "dt mask"
 
     def operand(self, x: Any, u: Any, s: Any, p: Any) -> Any:
@@ -169,7 +169,7 @@ class NoProduct:
 
 
 class NormedLstm(Lstm):
-    vectors = {"g": "gate", "b": "unit"}
+    vectors: ClassVar = {"g": "gate", "b": "unit"}
 
     def step(self, x: Any, u: Any, s: Any, p: Any) -> dict[str, Any]:
         pre = [gate(x, u, name) for name in "ifgo"]

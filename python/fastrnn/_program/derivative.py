@@ -47,8 +47,8 @@ def differentiate(graph: Graph, results: Iterable[tuple[int, int]]) -> Mapping[i
         node = graph[index]
         if index in gradients and node.operands:
             flows = _RULES[node.operation](graph, node, index, gradients[index])
-            for operand, gradient in zip(node.operands, flows, strict=True):
-                flow(operand, gradient)
+            for operand, share in zip(node.operands, flows, strict=True):
+                flow(operand, share)
     return gradients
 
 

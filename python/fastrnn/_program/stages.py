@@ -23,11 +23,13 @@ _LAST = ("set_state", "set_d_state")
 
 
 class Sink(NamedTuple):
-    """What is written in a stage: an instruction, its index, the value. The index of a store is
-    found when it is written."""
+    """What is written in a stage: an instruction, the number it has, the value.
+
+    Which number a store has, is found when it is written.
+    """
 
     name: str
-    index: int
+    number: int
     node: int
 
 
@@ -173,7 +175,7 @@ class _Writer:
             self._compute(node)
         for sink in sinks:
             if sink.name in _LAST:
-                self.code.append((sink.name, sink.index, sink.node, 0, 0))
+                self.code.append((sink.name, sink.number, sink.node, 0, 0))
 
     def _loaded(self, index: int) -> bool:
         """Whether the stage reads the node instead of computing it."""
@@ -198,7 +200,7 @@ class _Writer:
         for sink in self.waiting.get(index, ()):
             if sink.name in _LAST:
                 continue
-            at = self.places.stored(index) if sink.name == self.given.store else sink.index
+            at = self.places.stored(index) if sink.name == self.given.store else sink.number
             self.code.append((sink.name, at, index, 0, 0))
 
     def _operation(self, index: int) -> None:
@@ -241,7 +243,7 @@ def writes(name: str) -> bool:
 
 def _on_registers(code: Sequence[Instruction]) -> tuple[int, list[Instruction]]:
     """The code on as few registers as its order allows; a value's is free at its last reading."""
-    last = {}
+    last: dict[int, int] = {}
     for at, (name, _, *operands) in enumerate(code):
         last.update((value, at) for value in operands[: reads(name)])
     free: list[int] = []
