@@ -229,7 +229,7 @@ class ForwardRecurrence {
         program, panels_, pass_.workspace.numbers.constants, job.weights.w_ch);
     step.code = own.view();
     step.product_number = own.product;
-    if (stage == 0) step.input = program.input;
+    step.input = program.input;
     step.w_ih_slot = weights.w_ih_slot;
     if (own.product < 0) return &step;
     step.product = program.products[own.product];
