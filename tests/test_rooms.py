@@ -14,6 +14,7 @@ IMPORTS = (ast.Import, ast.ImportFrom)
 
 ROOMS = (
     ("_torch", "_core", "_cuda"),
+    ("_program",),
     ("_call",),
     ("variants",),
     ("reference",),

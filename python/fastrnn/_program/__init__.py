@@ -1,0 +1,1 @@
+"""A user's cell as a program: traced, derived, and lowered to what the engine interprets."""

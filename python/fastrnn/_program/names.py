@@ -1,0 +1,69 @@
+"""What a cell's methods get as ``x, u, s, p``: values by name, and errors that say which there are.
+
+The values are tensors where the cell runs as torch code, and symbols where it is traced.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+__all__ = ["Names", "line_of_the_user"]
+
+_NOT_THE_USERS = tuple(
+    os.path.dirname(os.path.abspath(file)) + os.sep for file in (__file__, torch.__file__)
+)
+
+
+def line_of_the_user() -> str:
+    """The file and line that called this room, possibly by way of torch; "file:line"."""
+    frame = sys._getframe()
+    while frame.f_back and os.path.abspath(frame.f_code.co_filename).startswith(_NOT_THE_USERS):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+class Names:
+    """Values by name, as attributes.
+
+    Parameters
+    ----------
+    name : str
+        What the user calls it: "x".
+    what : str
+        What its values are, in an error: "gate".
+    values : mapping of str to value
+        A value that is a function is one that there is not: it gets no argument and says why.
+    hints : mapping of str to str
+        Of other names, what they are, in an error: {"f": "f is a gate: x.f, u.f"}.
+    """
+
+    __slots__ = ("_hints", "_name", "_values", "_what")
+
+    def __init__(
+        self, name: str, what: str, values: Mapping[str, Any], hints: Mapping[str, str] = {}
+    ) -> None:
+        self._name, self._what, self._values, self._hints = name, what, values, hints
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in self._values:
+            return self._values[name]
+        there = " ".join(self._values) or "none"
+        hint = f"; {self._hints[name]}" if name in self._hints else ""
+        raise ValueError(
+            f"{self._name}.{name} ({line_of_the_user()}): there is no {self._what} {name!r}, "
+            f"expected one of: {there}{hint}"
+        )
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._values)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The values in order, for `fastrnn.layer_norm` of all of them."""
+        return iter(self._values.values())
