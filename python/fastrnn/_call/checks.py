@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import _torch
-from .spec import CELLS, Spec
+from .spec import Spec, cell_of
 from .weights import Expected, Weights
 
 
@@ -60,7 +60,7 @@ def rnn_cell_of(nonlinearity: str) -> str:
 def sizes_of(cell: str, w_ih: Any, name: str) -> tuple[int, int]:
     """(input_size, hidden_size) as the shape of a layer's first weight tells them."""
     shape = tensor_of(w_ih, name, TypeError).shape
-    gates = len(CELLS[cell].gates)
+    gates = len(cell_of(cell).gates)
     if len(shape) != 2 or shape[0] % gates:
         raise RuntimeError(
             f"{name}: expected shape ({gates} * hidden_size, input_size), got {tuple(shape)}"
@@ -151,18 +151,22 @@ def check_input(
             f"RNN input dtype ({data.dtype}) does not match weight dtype ({weight.dtype}). Convert "
             f"input: input.to({weight.dtype}), or convert model: model.to({data.dtype})"
         )
-    if data.shape[-1] != expected.spec.input_size:
+    check_features(data, expected.spec.data_size)
+
+
+def check_features(data: Tensor, size: int) -> None:
+    """RuntimeError where a layer's input has another number of features than ``size``."""
+    if data.shape[-1] != size:
         raise RuntimeError(
-            f"input.size(-1) must be equal to input_size. "
-            f"Expected {expected.spec.input_size}, got {data.shape[-1]}"
+            f"input.size(-1) must be equal to input_size. Expected {size}, got {data.shape[-1]}"
         )
 
 
 def check_cell_input(data: Tensor, spec: Spec) -> None:
     """RuntimeError where a cell's input has another number of features than its weights ask for."""
-    if data.shape[-1] != spec.input_size:
+    if data.shape[-1] != spec.data_size:
         raise RuntimeError(
-            f"input has inconsistent input_size: got {data.shape[-1]} expected {spec.input_size}"
+            f"input has inconsistent input_size: got {data.shape[-1]} expected {spec.data_size}"
         )
 
 
@@ -178,7 +182,7 @@ def check_rank(input: Any, cell: str, ranks: tuple[int, int], suffix: str = "") 
     """
     rank: int = tensor_of(input, "input", AttributeError).ndim
     if rank not in ranks:
-        kind = CELLS[cell].kind + suffix
+        kind = cell_of(cell).kind + suffix
         what = "D tensor" if kind == "RNN" else "D"
         raise ValueError(
             f"{kind}: Expected input to be {ranks[0]}D or {ranks[1]}D, got {rank}{what} instead"
