@@ -124,8 +124,12 @@ class Graph:
             if divisor and abs(math.frexp(divisor)[0]) == 0.5 and abs(divisor) < 2.0**100:
                 return self.apply("mul", a, self.constant(1 / divisor))
         for first, second in ((a, b), (b, a)):
-            if operation == "mul" and self.value(second) in (1, -1):
-                return first if self.value(second) == 1 else self.apply("neg", first)
+            factor, summed = self.value(second), self._operand(first, "row_sum")
+            number = None if summed is None else self.value(summed)
+            if operation == "mul" and number is not None and factor is not None:
+                return self.apply("row_sum", self.constant(number * factor))
+            if operation == "mul" and factor in (1, -1):
+                return first if factor == 1 else self.apply("neg", first)
             negated = self._operand(first, "neg")
             if negated is not None:
                 operands = (negated, second) if first == a else (second, negated)

@@ -76,6 +76,14 @@ OPERATIONS = {
     # As maximum and minimum, but at the limit all of the gradient is the first operand's.
     "clamp_min": Operation(2, lambda a, b: torch.clamp(a, min=b), max),
     "clamp_max": Operation(2, lambda a, b: torch.clamp(a, max=b), min),
+    # Of a gradient and a value: what flows on through the function that has given the value.
+    "d_sigmoid": Operation(2, lambda g, y: g * y * (1 - y), lambda g, y: g * y * (1 - y)),
+    "d_tanh": Operation(2, lambda g, y: g * (1 - y * y), lambda g, y: g * (1 - y * y)),
+    "d_relu": Operation(
+        2,
+        lambda g, y: torch.where(y <= 0, torch.zeros_like(g), g),
+        lambda g, y: 0.0 if y <= 0 else g,
+    ),
     # The sum over all units of the row, the same for each of them. `tensors.py` knows how many.
     "row_sum": Operation(1, _same, None),
     # Its own operand, which backward may take for a constant: what reads it has there derivatives

@@ -1,0 +1,395 @@
+"""From a program to what the engine interprets: forward and backward in instructions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from .cut import least_kept
+from .derivative import differentiate
+from .graph import Graph, Node, reachable
+from .program import Program
+from .slots import OnSlots, Slots, on_slots
+from .stages import Code, Sink, written
+
+__all__ = ["Lowered", "engine_arguments", "lowered"]
+
+_RENAMED = {"clamp_min": "maximum", "clamp_max": "minimum"}
+_OF_SLOTS = ("pre", "input", "hidden")
+
+
+class Lowered(NamedTuple):
+    """A program as instructions, and what of it the engine has to know besides.
+
+    Of a constant ``constants`` says, too, whether it is for a single unit, to be multiplied with H.
+    """
+
+    program: Program
+    slots: Slots
+    constants: tuple[tuple[float, bool], ...]
+    forward: Code
+    forward_saving: Code
+    backward: Code
+
+
+class _Joint(NamedTuple):
+    """Forward and backward in one graph; gradients of the sources by kind and name."""
+
+    nodes: Sequence[Node]
+    operands: tuple[int, ...]
+    results: tuple[int, ...]
+    gradients: Mapping[tuple[str, str], int]
+    zero: int
+
+    @property
+    def of_forward(self) -> list[bool]:
+        """Of each node, whether forward could compute it, since it depends on no gradient."""
+        found: list[bool] = []
+        for node in self.nodes:
+            own = node.operation not in ("d_state", "d_operand")
+            found.append(own and all(found[operand] for operand in node.operands))
+        return found
+
+
+@lru_cache(maxsize=256)
+def lowered(program: Program) -> Lowered:
+    """The instructions of a program."""
+    base = on_slots(program)
+    joint = _joint(base)
+    forward = _Forward(program, base.slots, joint)
+    saving = forward.code(_saved(joint))
+    return Lowered(
+        program=program,
+        slots=base.slots,
+        forward=forward.code(()),
+        forward_saving=saving,
+        backward=_Backward(program, base.slots, joint, saving.places).code(),
+        constants=tuple(_constant(joint, index) for index in forward.constants),
+    )
+
+
+@lru_cache(maxsize=256)
+def engine_arguments(program: Program, hidden_size: int) -> dict[str, Any]:
+    """The keyword arguments of ``_core.Program``."""
+    low = lowered(program)
+    slots = low.slots
+    widths = [hidden_size if per_unit else 1 for _, per_unit in program.inputs]
+    return {
+        "gates": len(program.gates),
+        "states": len(program.internal_states),
+        "slots": len(slots.gates),
+        "gate_of_slot": [program.gates.index(gate) for gate in slots.gates],
+        "input_slots": slots.inputs,
+        "products": list(slots.products),
+        "vectors": len(program.vector_slots),
+        "extras": [(sum(widths[:k]), unit) for k, (_, unit) in enumerate(program.inputs)],
+        "heads": program.heads,
+        "recurrent": program.has_recurrent,
+        "initial": list(program.internal_initial),
+        "constants": [value * hidden_size if unit else value for value, unit in low.constants],
+        "kept": low.forward.stored,
+        "saved": low.forward_saving.stored,
+        "temps": low.backward.stored,
+        "sums": (low.forward.sums, low.backward.sums),
+        "forward": low.forward.stages,
+        "forward_saving": low.forward_saving.stages,
+        "backward": low.backward.stages,
+    }
+
+
+def _joint(base: OnSlots) -> _Joint:
+    graph = Graph(base.graph.nodes)
+    gradient_of = [(r, graph.source("d_state", str(k))) for k, r in enumerate(base.results)]
+    gradient_of += [
+        (operand, graph.source("d_operand", str(1 + p))) for p, operand in enumerate(base.operands)
+    ]
+    gradients = differentiate(graph, gradient_of)
+    of_sources = {
+        (graph[index].operation, graph[index].name): gradient
+        for index, gradient in gradients.items()
+        if not graph[index].operands
+    }
+    zero = graph.constant(0)
+    results = [*base.operands, *base.results, *of_sources.values(), zero]
+    settled, place = Graph(), dict[int, int]()
+    for index in reachable(graph.nodes, results):
+        place[index] = _settled(settled, graph[index], place)
+    return _Joint(
+        settled.nodes,
+        tuple(place[one] for one in base.operands),
+        tuple(place[one] for one in base.results),
+        {source: place[gradient] for source, gradient in of_sources.items()},
+        place[zero],
+    )
+
+
+def _settled(graph: Graph, node: Node, place: Mapping[int, int]) -> int:
+    """Add a node in the engine's operations."""
+    if node.operation == "constant":
+        return graph.constant(node.value)
+    if not node.operands:
+        return graph.source(node.operation, node.name)
+    operands = [place[operand] for operand in node.operands]
+    if node.operation == "stationary":
+        return operands[0]
+    return graph.apply(_RENAMED.get(node.operation, node.operation), *operands)
+
+
+def _constant(joint: _Joint, index: int) -> tuple[float, bool]:
+    """The value of a constant, or of what a row sum of it has of each unit."""
+    node = joint.nodes[index]
+    of_row = node.operation == "row_sum"
+    return (joint.nodes[node.operands[0]].value if of_row else node.value), of_row
+
+
+def _constants(joint: _Joint) -> list[int]:
+    """The nodes that are constants once the number of units is known."""
+    nodes = joint.nodes
+    return [
+        index
+        for index, node in enumerate(nodes)
+        if node.operation == "constant"
+        or (node.operation == "row_sum" and nodes[node.operands[0]].operation == "constant")
+    ]
+
+
+def _saved(joint: _Joint) -> list[int]:
+    """The nodes that forward leaves for backward beside the states."""
+    of_forward = joint.of_forward
+    wanted = {
+        operand
+        for index in reachable(joint.nodes, joint.gradients.values())
+        if not of_forward[index]
+        for operand in joint.nodes[index].operands
+        if of_forward[operand]
+    }
+    constants = set(_constants(joint))
+    lost = [
+        index
+        for index, node in enumerate(joint.nodes)
+        if node.operation in _OF_SLOTS or (node.operation == "row_sum" and of_forward[index])
+    ]
+    return least_kept(joint.nodes, lost, {*joint.results, *constants}, wanted)
+
+
+class _Direction:
+    """What the two passes have in common: sources that are there in every stage, and sums."""
+
+    def __init__(self, program: Program, slots: Slots, joint: _Joint) -> None:
+        self.program, self.slots, self.joint = program, slots, joint
+        self.constants = {index: number for number, index in enumerate(_constants(joint))}
+        self.product_of = {
+            gate: product
+            for product, (first, count) in enumerate(slots.products)
+            for gate in slots.gates[first : first + count]
+        }
+        self.levels: dict[int, int] = {}
+        self.sums: dict[int, int] = {}
+
+    def lasting(self, index: int) -> tuple[str, int] | None:
+        """What reads a source that is there in every stage."""
+        node = self.joint.nodes[index]
+        if index in self.constants:
+            return "constant", self.constants[index]
+        if node.operation == "s":
+            return "state", self.program.internal_states.index(node.name)
+        if node.operation == "p":
+            return "vector", self.program.vector_slots.index(node.name)
+        if node.operation == "e":
+            return "extra", [name for name, _ in self.program.inputs].index(node.name)
+        if index in self.sums:
+            return "sum", self.sums[index]
+        return None
+
+    def known(self, index: int) -> bool:
+        """Whether the pass reads a node that has operands, instead of computing it."""
+        return index in self.constants
+
+    def first_stage(self, node: Node) -> int:
+        """Of a source, the stage that has it first."""
+        return 0
+
+    def find_levels(self) -> None:
+        """The first stage in which each node can be computed."""
+        for index, node in enumerate(self.joint.nodes):
+            level = self.first_stage(node)
+            if not self.known(index):
+                level = max([level, *(self.levels[operand] for operand in node.operands)])
+                level += node.operation == "row_sum"
+            self.levels[index] = level
+
+    def needed(self, results: Iterable[int]) -> set[int]:
+        """What is computed for some results."""
+        found: set[int] = set()
+        waiting = list(results)
+        while waiting:
+            index = waiting.pop()
+            if index not in found:
+                found.add(index)
+                waiting += () if self.known(index) else self.joint.nodes[index].operands
+        return found
+
+    def fused(self, results: Iterable[int], apart: Iterable[int] = ()) -> dict[int, int]:
+        """Of a sum, the product in it that nothing else reads, and that need not be apart.
+
+        Both forward passes fuse the same, so that they give the same bits.
+        """
+        nodes, needed = self.joint.nodes, self.needed(results)
+        uses = Counter([*results, *apart])
+        for index in needed:
+            uses.update(() if self.known(index) else nodes[index].operands)
+        found = {}
+        for index in needed:
+            for operand in nodes[index].operands if nodes[index].operation == "add" else ():
+                alone = uses[operand] == 1 and nodes[operand].operation == "mul"
+                here = self.levels[operand] == self.levels[index] and not self.known(operand)
+                if alone and here:
+                    found[index] = operand
+        return found
+
+    def sums_of(self, results: Iterable[int]) -> list[tuple[int, Sink]]:
+        """Number the sums that some results need; the stages that add them up."""
+        nodes = self.joint.nodes
+        found = sorted(
+            index
+            for index in self.needed(results)
+            if nodes[index].operation == "row_sum" and not self.known(index)
+        )
+        self.sums = {index: number for number, index in enumerate(found)}
+        return [
+            (self.levels[index] - 1, Sink("add_to_sum", number, nodes[index].operands[0]))
+            for index, number in self.sums.items()
+        ]
+
+
+def _by_stage(sinks: Iterable[tuple[int, Sink]], stages: int) -> list[list[Sink]]:
+    return [[sink for stage, sink in sinks if stage == number] for number in range(stages)]
+
+
+class _Forward(_Direction):
+    def first_stage(self, node: Node) -> int:
+        return self.stage_of.get(self.product_of[node.name], 0) if node.operation == "hidden" else 0
+
+    def code(self, saved: Sequence[int]) -> Code:
+        """Its stages, with what is saved kept to the end."""
+        self.stage_of: dict[int, int] = {0: 0} if self.slots.products[0][1] else {}
+        self.find_levels()
+        for product, operand in enumerate(self.joint.operands, 1):
+            after = self.stage_of.get(product - 1, 0)
+            self.stage_of[product] = 1 + max(self.levels[operand], after)
+            self.find_levels()
+        operands, results = self.joint.operands, self.joint.results
+        sinks = [
+            (self.levels[operand], Sink("set_operand", product, operand))
+            for product, operand in enumerate(operands, 1)
+        ]
+        sinks += self.sums_of([*operands, *results, *saved])
+        last = max(self.levels[node] for node in (*results, *saved, *operands))
+        last = max([last, *self.stage_of.values()])
+        sinks += [(last, Sink("set_state", k, result)) for k, result in enumerate(results)]
+        product_in = {stage: product for product, stage in self.stage_of.items()}
+        return written(
+            self.joint.nodes,
+            self.levels,
+            self._source,
+            _by_stage(sinks, 1 + last),
+            [product_in.get(stage, -1) for stage in range(1 + last)],
+            ("keep", "kept"),
+            self.fused([*operands, *results], _saved(self.joint)),
+            saved,
+        )
+
+    def _source(self, index: int, stage: int) -> tuple[str, int] | None:
+        node = self.joint.nodes[index]
+        if node.operation in _OF_SLOTS:
+            slot = getattr(self.slots, node.operation)[node.name]
+            return (node.operation, slot) if self.levels[index] == stage else None
+        return self.lasting(index)
+
+
+class _Backward(_Direction):
+    def __init__(
+        self,
+        program: Program,
+        slots: Slots,
+        joint: _Joint,
+        kept: Mapping[int, int],
+    ) -> None:
+        super().__init__(program, slots, joint)
+        self.kept = kept
+        self.stage_of: dict[int, int] = {}
+
+    def known(self, index: int) -> bool:
+        there = index in self.kept or index in self.joint.results
+        return there or super().known(index)
+
+    def first_stage(self, node: Node) -> int:
+        return 1 + self.stage_of.get(int(node.name), 0) if node.operation == "d_operand" else 0
+
+    def code(self) -> Code:
+        """Its stages."""
+        d_pre = self._of_slots()
+        self.find_levels()
+        for product in range(len(self.slots.products) - 1, 0, -1):
+            first, count = self.slots.products[product]
+            slots = range(first, first + count)
+            levels = [self.levels[node] for slot, node in d_pre if slot in slots]
+            self.stage_of[product] = max(1 + self.stage_of.get(product + 1, -1), *levels)
+            self.find_levels()
+        sinks = [(self.levels[node], Sink("set_d_pre", slot, node)) for slot, node in d_pre]
+        for number, (name, _) in enumerate(self.program.inputs):
+            gradient = self.joint.gradients.get(("e", name))
+            if gradient is not None:
+                sinks.append((self.levels[gradient], Sink("add_d_extra", number, gradient)))
+        states = self._of_states()
+        sinks += self.sums_of([*(sink.node for _, sink in sinks), *(node for _, node in states)])
+        last = max([0, *(stage for stage, _ in sinks), *(self.levels[n] for _, n in states)])
+        last = max([last, *(stage for stage in self.stage_of.values())])
+        if self.slots.products[0][1]:
+            last = max([last, *(1 + stage for stage in self.stage_of.values())])
+            self.stage_of[0] = last
+        sinks += [(last, Sink("set_d_state", state, node)) for state, node in states]
+        product_in = {stage: product for product, stage in self.stage_of.items()}
+        return written(
+            self.joint.nodes,
+            self.levels,
+            self._source,
+            _by_stage(sinks, 1 + last),
+            [product_in.get(stage, -1) for stage in range(1 + last)],
+            ("set_temp", "temp"),
+            self.fused([*(sink.node for _, sink in sinks)]),
+        )
+
+    def _of_slots(self) -> list[tuple[int, int]]:
+        """The gradients of the slots and, behind them, of the vectors."""
+        gradients, zero = self.joint.gradients, self.joint.zero
+        found = {  # a slot of both shares has the same gradient by either name
+            slot: gradients.get((kind, gate), zero)
+            for kind in _OF_SLOTS
+            for gate, slot in getattr(self.slots, kind).items()
+        }
+        at = len(self.slots.gates)
+        names = enumerate(self.program.vector_slots, at)
+        return [*found.items(), *((slot, gradients.get(("p", name), zero)) for slot, name in names)]
+
+    def _of_states(self) -> list[tuple[int, int]]:
+        """The gradients of the states before the step that no product gives alone."""
+        found = []
+        for number, name in enumerate(self.program.internal_states):
+            gradient = self.joint.gradients.get(("s", name))
+            if gradient is not None or number or not self.slots.products[0][1]:
+                found.append((number, self.joint.zero if gradient is None else gradient))
+        return found
+
+    def _source(self, index: int, stage: int) -> tuple[str, int] | None:
+        node = self.joint.nodes[index]
+        if node.operation in ("d_state", "d_operand"):
+            return node.operation, int(node.name)
+        lasting = self.lasting(index)
+        if lasting is not None:
+            return lasting
+        if index in self.kept:
+            return "kept", self.kept[index]
+        return ("after", self.joint.results.index(index)) if index in self.joint.results else None

@@ -1,0 +1,265 @@
+"""The instructions of a pass: in stages, with what is kept between them, on few registers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from .graph import Node
+
+__all__ = ["Code", "Instruction", "Sink", "Stage", "written"]
+
+Instruction = tuple[str, int, int, int, int]
+"""Name, to, a, b, c as the engine has them."""
+
+_DEAR = {
+    *("exp", "expm1", "log", "log1p", "sqrt", "sigmoid", "tanh", "softplus", "sin", "cos", "erf"),
+    *("reciprocal", "div", "d_sigmoid", "d_tanh"),
+}
+"""What is not computed a second time in a later stage."""
+
+_LAST = ("set_state", "set_d_state")
+"""They may write where their sources read, so that they come when all has been read."""
+
+
+class Sink(NamedTuple):
+    """What is written in a stage: an instruction, the number it has, the value.
+
+    Which number a store has, is found when it is written.
+    """
+
+    name: str
+    number: int
+    node: int
+
+
+class Stage(NamedTuple):
+    """As `_core.Program` takes it."""
+
+    product: int
+    registers: int
+    code: list[Instruction]
+
+
+class Code(NamedTuple):
+    """The stages of a pass, how many values are stored at once, and where some of them lie."""
+
+    stages: list[Stage]
+    stored: int
+    places: Mapping[int, int]
+
+    @property
+    def sums(self) -> int:
+        """How many sums over rows it adds up."""
+        return sum(name == "add_to_sum" for stage in self.stages for name, *_ in stage.code)
+
+
+class _Pass(NamedTuple):
+    """What `written` is given."""
+
+    nodes: Sequence[Node]
+    levels: Mapping[int, int]
+    source: Callable[[int, int], tuple[str, int] | None]
+    store: str
+    load: str
+    fused: Mapping[int, int]
+
+
+def written(
+    nodes: Sequence[Node],
+    levels: Mapping[int, int],
+    source: Callable[[int, int], tuple[str, int] | None],
+    sinks: Sequence[Sequence[Sink]],
+    products: Sequence[int],
+    store: tuple[str, str],
+    fused: Mapping[int, int],
+    forever: Sequence[int] = (),
+) -> Code:
+    """The code of a pass.
+
+    Parameters
+    ----------
+    nodes : sequence of Node
+    levels : mapping of int to int
+        The first stage in which each node can be computed.
+    source : callable
+        Of a node and a stage: the instruction and the index that read it there, if any do.
+    sinks : sequence of sequences of Sink
+        By stage.
+    products : sequence of int
+        The product of each stage, or -1.
+    store : tuple of two str
+        Instructions that keep a value from a stage to a later one, and read it there.
+    fused : mapping of int to int
+        Of a sum, the product in it that is computed with it.
+    forever : sequence of int
+        Nodes that are stored to the end.
+    """
+    given = _Pass(nodes, levels, source, *store, fused)
+    all_sinks = [list(of_stage) for of_stage in sinks]
+    for node in forever:
+        all_sinks[levels[node]].append(Sink(store[0], -1, node))
+    reads = _cross(given, all_sinks, set(forever))
+    places = _Places(set(forever), reads)
+    stages = []
+    for number, (product, of_stage) in enumerate(zip(products, all_sinks, strict=True)):
+        writer = _Writer(given, number, of_stage, places)
+        stages.append(Stage(product, *_on_registers(writer.code)))
+    return Code(stages, places.count, {node: places.of[node] for node in forever})
+
+
+def _cross(given: _Pass, sinks: list[list[Sink]], stored: set[int]) -> dict[int, int]:
+    """Add the stores of what a later stage reads; returns the last stage that reads each."""
+    reads: dict[int, int] = {}
+    for number in range(len(sinks) - 1, -1, -1):
+        seen: set[int] = set()
+        waiting = [sink.node for sink in sinks[number]]
+        while waiting:
+            index = waiting.pop()
+            if index in seen or given.source(index, number) is not None:
+                continue
+            seen.add(index)
+            level, node = given.levels[index], given.nodes[index]
+            cheap = node.operation not in _DEAR and bool(node.operands)
+            again = cheap and all(
+                given.source(o, number) is not None or (o in stored and given.levels[o] < number)
+                for o in node.operands
+            )
+            if level == number or (again and index not in stored):
+                waiting += node.operands
+                continue
+            reads.setdefault(index, number)
+            if index not in stored:
+                stored.add(index)
+                sinks[level].append(Sink(given.store, -1, index))
+    return reads
+
+
+class _Places:
+    """The indices of stored values: one is free again when its value is read for the last time."""
+
+    def __init__(self, forever: set[int], reads: Mapping[int, int]) -> None:
+        self.forever, self.reads = forever, reads
+        self.of: dict[int, int] = {}
+        self.free: list[int] = []
+        self.count = 0
+
+    def stored(self, node: int) -> int:
+        if self.free:
+            self.of[node] = self.free.pop()
+        else:
+            self.of[node] = self.count
+            self.count += 1
+        return self.of[node]
+
+    def loaded(self, node: int, stage: int) -> int:
+        if node not in self.forever and self.reads[node] == stage:
+            self.free.append(self.of[node])
+        return self.of[node]
+
+
+class _Writer:
+    """The code of a stage, in which each value has a register of its own: its node.
+
+    A value is computed when it is first needed, and written where it goes at once.
+    """
+
+    def __init__(self, given: _Pass, stage: int, sinks: Sequence[Sink], places: _Places) -> None:
+        self.given, self.stage, self.places = given, stage, places
+        self.there: set[int] = set()
+        self.code: list[Instruction] = []
+        self.waiting: dict[int, list[Sink]] = {}
+        for sink in sinks:
+            self.waiting.setdefault(sink.node, []).append(sink)
+        for node in sorted(self.waiting):
+            self._compute(node)
+        for sink in sinks:
+            if sink.name in _LAST:
+                self.code.append((sink.name, sink.number, sink.node, 0, 0))
+
+    def _loaded(self, index: int) -> bool:
+        """Whether the stage reads the node instead of computing it."""
+        last = self.places.reads.get(index, -1)
+        return (
+            self.given.levels[index] < self.stage <= last
+            or self.given.source(index, self.stage) is not None
+        )
+
+    def _compute(self, index: int) -> None:
+        if index in self.there:
+            return
+        self.there.add(index)
+        loaded = self.given.source(index, self.stage)
+        if loaded is not None:
+            self.code.append((loaded[0], index, loaded[1], 0, 0))
+        elif self._loaded(index):
+            place = self.places.loaded(index, self.stage)
+            self.code.append((self.given.load, index, place, 0, 0))
+        else:
+            self._operation(index)
+        for sink in self.waiting.get(index, ()):
+            if sink.name in _LAST:
+                continue
+            at = self.places.stored(index) if sink.name == self.given.store else sink.number
+            self.code.append((sink.name, at, index, 0, 0))
+
+    def _operation(self, index: int) -> None:
+        node = self.given.nodes[index]
+        name, operands = node.operation, node.operands
+        if index in self.given.fused:
+            product = self.given.fused[index]
+            (other,) = [one for one in operands if one != product]
+            name, operands = "fma", (*self.given.nodes[product].operands, other)
+        for operand in operands:
+            self._compute(operand)
+        a, b, c = (*operands, 0, 0)[:3]
+        self.code.append((name, index, a, b, c))
+
+
+_SINKS = {
+    *("set_state", "set_operand", "keep", "add_to_sum"),
+    *("set_d_pre", "set_d_state", "set_temp", "add_d_extra"),
+}
+_SOURCES = {
+    *("input", "hidden", "pre", "state", "kept", "vector", "extra", "constant", "sum"),
+    *("after", "d_state", "d_operand", "temp"),
+}
+_OPERANDS = {
+    **dict.fromkeys(("add", "sub", "mul", "div", "minimum", "maximum", "lt", "le", "eq"), 2),
+    **dict.fromkeys(("d_sigmoid", "d_tanh", "d_relu"), 2),
+    **dict.fromkeys(("where", "fma"), 3),
+}
+
+
+def reads(name: str) -> int:
+    """How many registers an instruction reads, from ``a`` on."""
+    return 0 if name in _SOURCES else 1 if name in _SINKS else _OPERANDS.get(name, 1)
+
+
+def writes(name: str) -> bool:
+    """Whether an instruction writes a register."""
+    return name not in _SINKS
+
+
+def _on_registers(code: Sequence[Instruction]) -> tuple[int, list[Instruction]]:
+    """The code on as few registers as its order allows; a value's is free at its last reading."""
+    last: dict[int, int] = {}
+    for at, (name, _, *operands) in enumerate(code):
+        last.update((value, at) for value in operands[: reads(name)])
+    free: list[int] = []
+    of: dict[int, int] = {}
+    count, result = 0, []
+    for at, (name, to, *operands) in enumerate(code):
+        read = operands[: reads(name)]
+        new = [of[value] for value in read] + operands[len(read) :]
+        free += {of[value] for value in read if last[value] == at}
+        free.sort(reverse=True)
+        if writes(name):
+            if not free:
+                free.append(count)
+                count += 1
+            of[to] = free.pop()
+            to = of[to]
+        a, b, c = new
+        result.append((name, to, a, b, c))
+    return count, result
