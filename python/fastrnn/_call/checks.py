@@ -11,6 +11,7 @@ or a string to explain itself happens only after a comparison has failed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
@@ -100,10 +101,11 @@ def check_weights(expected: Expected, weights: Sequence[Tensor], like: Tensor) -
 
 
 def _explain_weights(expected: Expected, weights: Sequence[Any], like: Tensor) -> NoReturn:
+    spec = expected.spec
     if len(weights) != len(expected.shapes):
         raise RuntimeError(
             f"{_other_count(expected, len(weights))}; weights: expected {len(expected.shapes)} "
-            f"Tensors for {expected.spec}, got {len(weights)}"
+            f"Tensors for {replace(spec, cell=spec.name)}, got {len(weights)}"
         )
     for weight, shape, name in zip(weights, expected.shapes, expected.names, strict=True):
         tensor_of(weight, name, TypeError)
@@ -111,7 +113,7 @@ def _explain_weights(expected: Expected, weights: Sequence[Any], like: Tensor) -
             words = f"{name}: expected shape {shape}, got {tuple(weight.shape)}"
             if name in Weights._fields[:2] and weight.dim() == 2:
                 words = (
-                    f"weight{name[1:]} first dim must be {len(expected.spec.gates)} * "
+                    f"weight{name[1:]} first dim must be {len(spec.gates)} * "
                     f"hidden_size = {shape[0]}, but got {weight.shape[0]}; {words}"
                 )
             raise RuntimeError(words)

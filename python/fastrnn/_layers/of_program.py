@@ -131,7 +131,7 @@ class OfProgram(torch.nn.Module):
     def _weights(self) -> list[Any]:
         """All that a call has, as they are now: the vectors of a direction are one tensor there."""
         names = [f"{name}{suffix}" for suffix in self._suffixes() for name in self._own]
-        found = by_name(self, names)
+        found = by_name(self, names) if len(names) > 1 else (getattr(self, names[0]),)
         if not self._vectors:
             return list(found)
         weights: list[Any] = []
