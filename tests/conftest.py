@@ -20,6 +20,7 @@ from engine import probe
 from hypothesis import HealthCheck, settings
 
 from fastrnn import isa
+from fastrnn._engine import backends
 
 # Examples are few because every one of them runs again for each instruction set. A fixture that
 # only forces an instruction set may well live across examples.
@@ -99,6 +100,24 @@ def _share_of_threads() -> None:
 @pytest.fixture(params=roads.ROADS)
 def each_road(request: pytest.FixtureRequest) -> Iterator[str]:
     """Send every call of the test by one road to the engine; the test runs once for each."""
+    with roads.road(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=["reference", *isa.available()])
+def each_engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Have the equations compute, or the engine with one instruction set; once for each."""
+    if request.param == "reference":
+        with backends.using("reference"):
+            yield request.param
+    else:
+        with isa.force(request.param):
+            yield request.param
+
+
+@pytest.fixture(params=roads.LONG)
+def each_long_road(request: pytest.FixtureRequest) -> Iterator[str]:
+    """`each_road`, without the short one."""
     with roads.road(request.param):
         yield request.param
 

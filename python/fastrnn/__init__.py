@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from ._interop.arrays import from_arrays
     from ._interop.keras_layers import from_keras, to_keras
     from ._interop.onnx_nodes import from_onnx
+    from ._layers.cell import Cell
     from ._layers.conversion import convert, revert
     from ._layers.modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
     from ._layers.patching import patch
+    from ._layers.recurrent import Recurrent
+    from ._layers.recurrent_cell import RecurrentCell
+    from ._program.norms import layer_norm, rms_norm
 
     __version__: str
 
@@ -28,9 +32,12 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Cell",
     "GRUCell",
     "LSTMCell",
     "RNNCell",
+    "Recurrent",
+    "RecurrentCell",
     "__version__",
     "convert",
     "decompositions",
@@ -40,10 +47,12 @@ __all__ = [
     "from_onnx",
     "functional",
     "isa",
+    "layer_norm",
     "onnx",
     "patch",
     "reference",
     "revert",
+    "rms_norm",
     "set_fallback",
     "to_keras",
     "variants",
@@ -53,7 +62,11 @@ _SUBMODULES = ("functional", "isa", "onnx", "reference", "variants")
 _HOME = {
     **dict.fromkeys(("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"), "_layers.modules"),
     **dict.fromkeys(("convert", "revert"), "_layers.conversion"),
+    "Cell": "_layers.cell",
+    "Recurrent": "_layers.recurrent",
+    "RecurrentCell": "_layers.recurrent_cell",
     "patch": "_layers.patching",
+    **dict.fromkeys(("layer_norm", "rms_norm"), "_program.norms"),
     **dict.fromkeys(("from_keras", "to_keras"), "_interop.keras_layers"),
     "decompositions": "_autograd.operators",
     "empty_cache": "_engine.memory",

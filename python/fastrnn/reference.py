@@ -23,7 +23,9 @@ from torch import Tensor
 from ._call.dropout import dropout_mask
 from ._call.rows import (
     as_rows,
+    beginnings,
     forgetting,
+    forgotten,
     in_sequence_order,
     initial_states,
     like_data,
@@ -32,6 +34,8 @@ from ._call.rows import (
 )
 from ._call.spec import PLAIN, Outputs, Spec, Variant
 from ._call.weights import Weights, by_direction
+from ._program import tensors
+from ._program.program import Program
 from .variants import own_activation, parse_activation
 
 __all__ = ["activation", "dropout_mask", "gru_step", "lstm_step", "rnn", "rnn_step"]
@@ -274,7 +278,8 @@ def rnn(
     spec : Spec
         Cell, sizes and options.
     data : Tensor
-        [T, B, I]; [B, T, I] with ``batch_first``; [N, I] with ``batch_sizes``.
+        [T, B, I]; [B, T, I] with ``batch_first``; [N, I] with ``batch_sizes``. Behind the features
+        stand the per-step inputs of a program, which every layer sees.
     hx, cx : Tensor [L*D, B, K], Tensor [L*D, B, H], optional
         Initial states, zeros if None; ``cx`` only for the LSTM.
     weights : sequence of Tensor
@@ -307,6 +312,7 @@ def rnn(
     if resets is not None and row_index is not None:
         resets = resets.index_select(1, row_index)
     initial = initial_states(spec, rows, batch, hx, cx, row_index)
+    inputs = rows[:, spec.input_size :]
     finals = []
     everything = []
     for layer, of_layer in enumerate(by_direction(spec, weights)):
@@ -330,6 +336,8 @@ def rnn(
         if spec.dropout and layer < spec.num_layers - 1:
             mask = masks[layer] if masks else dropout_mask(rows.shape, spec.dropout, rows)
             rows = rows * mask.reshape(rows.shape)
+        if spec.inputs_size and layer < spec.num_layers - 1:
+            rows = torch.cat([rows, inputs], dim=-1)
     place = None if row_index is None else torch.argsort(row_index)
     h_n, c_n = in_sequence_order(finals, place, dim=1)
     h_all, c_all = in_sequence_order(everything, place, dim=2)
@@ -365,12 +373,13 @@ def _one_direction(
     """
     steps = torch.split(rows, sizes)
     forgets = None if resets is None else forgetting(resets, sizes, reverse)
+    begin = beginnings(spec, rows)
     reached: list[tuple[Tensor, ...]] = []
     for t in sorted(range(len(sizes)), reverse=reverse):
         n = sizes[t]
         before = tuple(s[:n] for s in state)
         if forgets is not None:
-            before = tuple(s.masked_fill(forgets[t, :n, None], 0) for s in before)
+            before = forgotten(before, forgets[t, :n], begin)
         new = step(spec, steps[t], before, weights)
         state = tuple(torch.cat([a, s[n:]]) for a, s in zip(new, state, strict=True))
         reached.append(new)
@@ -380,8 +389,19 @@ def _one_direction(
 def step(spec: Spec, x: Tensor, state: tuple[Tensor, ...], weights: Weights) -> tuple[Tensor, ...]:
     """h, or h and c, after a step of ``spec``'s cell."""
     h, variant = state[0], spec.variant
+    if spec.program is not None:
+        return _program_step(spec.program, x, state, weights)
     if spec.cell == "lstm":
         return lstm_step(x, h, state[1], *weights, variant)
     if spec.cell == "gru":
         return (gru_step(x, h, *weights[:4], variant),)
     return (rnn_step(x, h, *weights[:4], own_activation(spec.cell, variant), variant),)
+
+
+def _program_step(
+    program: Program, x: Tensor, state: tuple[Tensor, ...], weights: Weights
+) -> tuple[Tensor, ...]:
+    h, *others = state
+    apart = others[0].chunk(len(program.internal_states) - 1, -1) if others else ()
+    h, *new = tensors.step(program, x, (h, *apart), weights)
+    return (h, torch.cat(new, -1)) if new else (h,)

@@ -16,7 +16,7 @@ from .._call.spec import Outputs
 from .._engine import backends
 from . import padded
 
-__all__ = ["by_equations", "pulled_back_twice"]
+__all__ = ["by_equations", "pulled_back", "pulled_back_twice"]
 
 _vjp: Any = torch.func.vjp  # its annotation does not know what it returns
 
@@ -29,6 +29,26 @@ def by_equations(layout: Layout, arguments: Arguments) -> Outputs:
     equations = backends.named("reference")
     outputs, _ = equations.forward(Batch.laid_out(layout, arguments), arguments, False, None)
     return outputs
+
+
+@full_precision()
+def pulled_back(
+    layout: Layout, arguments: Arguments, d_outputs: Sequence[Tensor | None]
+) -> tuple[Tensor, ...]:
+    """The gradients that the layout needs, in plain torch operations whatever the tensors are."""
+    wanted = [place for place, need in enumerate(layout.needed) if need]
+    reached = [place for place, d_output in enumerate(d_outputs) if d_output is not None]
+
+    def outputs(*tensors: Tensor) -> tuple[Any, ...]:
+        everything = list(arguments.inputs)
+        for place, tensor in zip(wanted, tensors, strict=True):
+            everything[place] = tensor
+        found = padded.run(layout, arguments.with_inputs(everything))
+        return tuple(found[place] for place in reached)
+
+    _, pull_back = _vjp(outputs, *(arguments.inputs[place] for place in wanted))
+    gradients: tuple[Tensor, ...] = pull_back(tuple(d_outputs[place] for place in reached))
+    return gradients
 
 
 @full_precision()

@@ -53,14 +53,15 @@ def backward_flops(layout: Layout, arguments: Arguments, needed: Sequence[bool])
         for own, is_reached in zip(sizes, reached, strict=True):
             products += rows * own.w_ih * wanted
             if is_reached:
-                products += (rows if of_hx else rows - first) * own.w_hh + rows * (own.w_hr or 0)
+                of_states = rows if of_hx else rows - first
+                products += of_states * (own.w_hh or 0) + rows * (own.w_hr or 0)
         wanted = any(reached)
     return _PER_PRODUCT * products
 
 
 def _elements(weight: Tensor) -> int:
-    """Products with a row; biases and peepholes are none of matrices."""
-    return weight.numel() if weight.dim() == 2 else 0
+    """Products with a row; biases and vectors are none of matrices, blocks of heads are."""
+    return weight.numel() if weight.dim() > 1 else 0
 
 
 def _rows(layout: Layout, arguments: Arguments) -> tuple[int, int]:

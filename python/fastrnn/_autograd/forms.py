@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from .. import _torch
@@ -49,9 +50,12 @@ class Form:
         """The layout and the tensors of a layer with the input ``data``."""
         spec = self.layout.spec
         own = slice(number * spec.directions, (number + 1) * spec.directions)
+        if number and spec.inputs_size:
+            data = torch.cat([data, self.data[..., spec.input_size :]], -1)
         hx, cx = (None if state is None else state[own] for state in self.states)
         weights = flat(by_direction(spec, self.weights)[number])
-        of_layer = replace(spec, input_size=data.shape[-1], num_layers=1, dropout=0.0)
+        features = data.shape[-1] - spec.inputs_size
+        of_layer = replace(spec, input_size=features, num_layers=1, dropout=0.0)
         layout = Layout(of_layer, self.layout.batch, False, True, len(weights))
         arguments = Arguments(data, hx, cx, None, None, self.lengths, self.resets, weights, ())
         return layout, arguments

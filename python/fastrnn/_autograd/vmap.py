@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .._call.arguments import SINGLE, Arguments, Layout, present
-from .derivatives import pulled_back_twice
+from .derivatives import pulled_back, pulled_back_twice
 from .forms import Form
 from .per_sample import Samples, gradients, joined
 from .saved import save_all, save_present, saved_by
@@ -126,6 +126,8 @@ class _RecurrenceBackward(torch.autograd.Function):
         if of_kept is not None or not _folds(layout, dims[_BEFORE:]):
             everything = (of_kept, *dims), (kept, *tensors)
             return _one_by_one(V, *everything, lambda *one: apply(layout, *one))
+        if any(layout.needed[3:]) and layout.spec.program is not None:
+            return _by_equations(dims, layout, tensors)
         rows = _rows_of_outputs(layout)
         axes = (*rows[3:], *rows)
         before: list[Any] = [_spread(V, *e) for e in zip(tensors, dims, axes, strict=False)]
@@ -162,6 +164,18 @@ def _anew(V: int, dims: Sequence[int | None], layout: Layout, tensors: Sequence[
 
     mapped = torch.func.vmap(gradients, in_dims=(0, *dims[of_outputs]), chunk_size=SAMPLES_AT_ONCE)
     found = mapped(data.expand(V, *data.shape), *tensors[of_outputs])
+    return found, (0,) * len(found)
+
+
+def _by_equations(dims: Sequence[int | None], layout: Layout, tensors: Sequence[Any]) -> Any:
+    """The rule for weights of a program, whose gradients for each sample the engine has not."""
+    of_outputs = slice(_BEFORE - 5, _BEFORE)
+
+    def gradients(d_outputs: Sequence[Any], flat: Sequence[Any]) -> Any:
+        return pulled_back(layout, layout.named(flat), d_outputs)
+
+    mapped = torch.func.vmap(gradients, in_dims=(tuple(dims[of_outputs]), tuple(dims[_BEFORE:])))
+    found = mapped(tuple(tensors[of_outputs]), tuple(tensors[_BEFORE:]))
     return found, (0,) * len(found)
 
 

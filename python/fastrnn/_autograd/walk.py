@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._call.rows import forgotten
 from .ragged import active_steps
 
 __all__ = ["Walk"]
@@ -46,10 +47,14 @@ class Walk:
             states = torch.where(self._begins[..., None], initial, states)
         return self.zero_past_ends(_zeroed(states, self._forgets))
 
-    def entering(self, t: int, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The ``state`` that the walk brings to step t, as that step begins with it."""
-        forgets = None if self._forgets is None else self._forgets[t]
-        return tuple(_zeroed(each, forgets) for each in state)
+    def entering(
+        self, t: int, state: tuple[Tensor, ...], begin: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, ...]:
+        """The ``state`` that the walk brings to step t, as that step begins with it.
+
+        ``begin`` is what a reset goes back to, None for zeros.
+        """
+        return forgotten(state, None if self._forgets is None else self._forgets[t], begin)
 
     def kept_past_ends(
         self, t: int, new: tuple[Tensor, ...], state: tuple[Tensor, ...]

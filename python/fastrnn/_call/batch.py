@@ -130,7 +130,7 @@ class Batch:
     def state_shapes(self) -> list[tuple[int, ...]]:
         """Of h and c, which a single step has without a dimension of layers."""
         before = () if self.single_step else (self.spec.num_layers * self.directions,)
-        return [(*before, self.B, width) for width in (self.spec.out, self.spec.hidden_size)]
+        return [(*before, self.B, width) for width in (*self.spec.widths, 0)[:2]]
 
     @cached_property
     def input_shapes(self) -> list[tuple[int, ...]]:

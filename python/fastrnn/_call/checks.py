@@ -11,13 +11,14 @@ or a string to explain itself happens only after a comparison has failed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from .. import _torch
-from .spec import CELLS, Spec
+from .spec import Spec, cell_of
 from .weights import Expected, Weights
 
 
@@ -60,7 +61,7 @@ def rnn_cell_of(nonlinearity: str) -> str:
 def sizes_of(cell: str, w_ih: Any, name: str) -> tuple[int, int]:
     """(input_size, hidden_size) as the shape of a layer's first weight tells them."""
     shape = tensor_of(w_ih, name, TypeError).shape
-    gates = len(CELLS[cell].gates)
+    gates = len(cell_of(cell).gates)
     if len(shape) != 2 or shape[0] % gates:
         raise RuntimeError(
             f"{name}: expected shape ({gates} * hidden_size, input_size), got {tuple(shape)}"
@@ -100,10 +101,11 @@ def check_weights(expected: Expected, weights: Sequence[Tensor], like: Tensor) -
 
 
 def _explain_weights(expected: Expected, weights: Sequence[Any], like: Tensor) -> NoReturn:
+    spec = expected.spec
     if len(weights) != len(expected.shapes):
         raise RuntimeError(
             f"{_other_count(expected, len(weights))}; weights: expected {len(expected.shapes)} "
-            f"Tensors for {expected.spec}, got {len(weights)}"
+            f"Tensors for {replace(spec, cell=spec.name)}, got {len(weights)}"
         )
     for weight, shape, name in zip(weights, expected.shapes, expected.names, strict=True):
         tensor_of(weight, name, TypeError)
@@ -111,7 +113,7 @@ def _explain_weights(expected: Expected, weights: Sequence[Any], like: Tensor) -
             words = f"{name}: expected shape {shape}, got {tuple(weight.shape)}"
             if name in Weights._fields[:2] and weight.dim() == 2:
                 words = (
-                    f"weight{name[1:]} first dim must be {len(expected.spec.gates)} * "
+                    f"weight{name[1:]} first dim must be {len(spec.gates)} * "
                     f"hidden_size = {shape[0]}, but got {weight.shape[0]}; {words}"
                 )
             raise RuntimeError(words)
@@ -151,18 +153,22 @@ def check_input(
             f"RNN input dtype ({data.dtype}) does not match weight dtype ({weight.dtype}). Convert "
             f"input: input.to({weight.dtype}), or convert model: model.to({data.dtype})"
         )
-    if data.shape[-1] != expected.spec.input_size:
+    check_features(data, expected.spec.data_size)
+
+
+def check_features(data: Tensor, size: int) -> None:
+    """RuntimeError where a layer's input has another number of features than ``size``."""
+    if data.shape[-1] != size:
         raise RuntimeError(
-            f"input.size(-1) must be equal to input_size. "
-            f"Expected {expected.spec.input_size}, got {data.shape[-1]}"
+            f"input.size(-1) must be equal to input_size. Expected {size}, got {data.shape[-1]}"
         )
 
 
 def check_cell_input(data: Tensor, spec: Spec) -> None:
     """RuntimeError where a cell's input has another number of features than its weights ask for."""
-    if data.shape[-1] != spec.input_size:
+    if data.shape[-1] != spec.data_size:
         raise RuntimeError(
-            f"input has inconsistent input_size: got {data.shape[-1]} expected {spec.input_size}"
+            f"input has inconsistent input_size: got {data.shape[-1]} expected {spec.data_size}"
         )
 
 
@@ -178,7 +184,7 @@ def check_rank(input: Any, cell: str, ranks: tuple[int, int], suffix: str = "") 
     """
     rank: int = tensor_of(input, "input", AttributeError).ndim
     if rank not in ranks:
-        kind = CELLS[cell].kind + suffix
+        kind = cell_of(cell).kind + suffix
         what = "D tensor" if kind == "RNN" else "D"
         raise ValueError(
             f"{kind}: Expected input to be {ranks[0]}D or {ranks[1]}D, got {rank}{what} instead"

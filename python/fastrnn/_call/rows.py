@@ -16,7 +16,9 @@ from .spec import Spec
 
 __all__ = [
     "as_rows",
+    "beginnings",
     "forgetting",
+    "forgotten",
     "in_sequence_order",
     "initial_states",
     "like_data",
@@ -74,6 +76,14 @@ def initial_states(
     return states
 
 
+def beginnings(spec: Spec, like: Tensor) -> tuple[Tensor, ...] | None:
+    """What every unit of h and c starts with, and what a reset goes back to; None for zeros."""
+    if spec.initial is None:
+        return None
+    each = like.new_tensor(spec.initial).repeat_interleave(spec.hidden_size)
+    return torch.split(each, list(spec.widths))
+
+
 def padded(steps: Sequence[Tensor], batch: int) -> Tensor:
     """[T, B, F] out of the active rows [n, F] of each step, zero where a row is not active."""
     return torch.stack([pad(step, (0, 0, 0, batch - len(step))) for step in steps])
@@ -109,3 +119,14 @@ def forgetting(resets: Tensor, sizes: list[int], reverse: bool) -> Tensor:
     active = [torch.arange(resets.shape[1], device=resets.device) < n for n in sizes]
     crossed = resets & torch.stack(active)
     return torch.cat([crossed[1:], torch.zeros_like(crossed[:1])])
+
+
+def forgotten(
+    state: tuple[Tensor, ...], where: Tensor | None, begin: tuple[Tensor, ...] | None
+) -> tuple[Tensor, ...]:
+    """h, or h and c, as they are but for rows that a reset has sent back to `beginnings`."""
+    if where is None:
+        return state
+    if begin is None:
+        return tuple(each.masked_fill(where[..., None], 0) for each in state)
+    return tuple(torch.where(where[..., None], b, s) for b, s in zip(begin, state, strict=True))

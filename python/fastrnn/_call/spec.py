@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, NamedTuple
+
+import torch
+
+from .._program.program import Program
 
 __all__ = [
     "CELLS",
@@ -15,6 +20,7 @@ __all__ = [
     "Outputs",
     "Spec",
     "Variant",
+    "cell_of",
     "from_flat",
     "to_flat",
 ]
@@ -31,18 +37,28 @@ class Outputs(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What one of torch's cells consists of."""
+    """What one of torch's cells consists of, or one that a program describes."""
 
     kind: str
-    """What torch calls the layer; the cell is the same with "Cell" behind."""
-    gates: str
-    """A letter for each block of H rows of a weight, in torch's order."""
-    states: str
-    """A letter for each state, in the order of ``hx``."""
+    """What torch calls the layer, or a program its cell; a single step has "Cell" behind that."""
+    gates: Sequence[str]
+    """A name for each block of H rows of a weight, in torch's order."""
+    states: Sequence[str]
+    """A name for each state, in the order of ``hx``; the first is what a layer puts out."""
     activation: str
     """Of the candidate: g of the LSTM, n of the GRU, h of the RNN."""
     reads_hidden: bool
     """Whether the step before's h enters beside its product with W_hh, too, as z * h in the GRU."""
+    program: Program | None = None
+    """What a step computes, of a cell that is not torch's. What follows is of such cells alone."""
+    recurrent: str | int = "dense"
+    """"dense", "none", or the number of blocks on the diagonal of W_hh."""
+    vectors: int = 0
+    """Blocks of H learned numbers, besides the matrices and biases."""
+    per_unit: tuple[bool, ...] = ()
+    """Of each per-step input whether it has a number for each unit, or one for a row."""
+    initial: tuple[float, ...] = ()
+    """What every unit of each state starts with."""
 
 
 CELLS = {
@@ -51,10 +67,38 @@ CELLS = {
     "rnn_tanh": Cell("RNN", "h", "h", "tanh", False),
     "rnn_relu": Cell("RNN", "h", "h", "relu", False),
 }
-"""Every cell by the name that it has in a `Spec`, in capitals torch's ``mode``."""
+"""torch's cells by the name that they have in a `Spec`, in capitals torch's ``mode``."""
 
-GATES = {cell.kind: cell.gates for cell in CELLS.values()}
+GATES = {cell.kind: "".join(cell.gates) for cell in CELLS.values()}
 """The gates by what torch calls the layer."""
+
+
+def cell_of(name: str) -> Cell:
+    """One of torch's cells by its name, or that of a program by its text."""
+    found = CELLS.get(name)
+    return _of_program(name) if found is None else found
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # read no text there
+def _of_program(text: str) -> Cell:
+    return _parsed(text)
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Cell:
+    program = Program.parse(text)
+    return Cell(
+        program.name,
+        program.gates,
+        program.internal_states,
+        activation="",
+        reads_hidden=True,
+        program=program,
+        recurrent=program.recurrent,
+        vectors=len(program.vector_slots),
+        per_unit=tuple(per_unit for _, per_unit in program.inputs),
+        initial=program.internal_initial,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +129,11 @@ PLAIN = Variant()
 class Spec:
     """What kind of layers to run; letters as in `fastrnn.reference`.
 
-    ``cell`` is "lstm", "gru", "rnn_tanh" or "rnn_relu"; ``proj_size`` is 0 without a projection;
-    ``dropout`` is 0 when not training.
+    ``cell`` is "lstm", "gru", "rnn_tanh", "rnn_relu", or the text of a program; ``proj_size`` is 0
+    without a projection; ``dropout`` is 0 when not training.
+
+    All states of a program but the first stand side by side in c, and its per-step inputs behind
+    the features of the input.
     """
 
     cell: str
@@ -110,18 +157,45 @@ class Spec:
         return self.proj_size or self.hidden_size
 
     @property
-    def gates(self) -> str:
-        """Their letters in the order of a weight's rows."""
-        return CELLS[self.cell].gates
+    def program(self) -> Program | None:
+        return cell_of(self.cell).program
+
+    @property
+    def name(self) -> str:
+        """Of the cell, as torch's profiler shows it."""
+        own = cell_of(self.cell)
+        return self.cell if own.program is None else own.kind
+
+    @property
+    def gates(self) -> Sequence[str]:
+        """Their names in the order of a weight's rows."""
+        return cell_of(self.cell).gates
 
     @property
     def has_cell_state(self) -> bool:
-        return "c" in CELLS[self.cell].states
+        return len(cell_of(self.cell).states) > 1
 
     @property
     def widths(self) -> tuple[int, ...]:
         """The features of each state: of h, and of c where there is one."""
-        return (self.out, self.hidden_size)[: len(CELLS[self.cell].states)]
+        others = len(cell_of(self.cell).states) - 1
+        return (self.out, others * self.hidden_size) if others else (self.out,)
+
+    @property
+    def inputs_size(self) -> int:
+        """The features of a program's per-step inputs."""
+        return sum(self.hidden_size if one else 1 for one in cell_of(self.cell).per_unit)
+
+    @property
+    def data_size(self) -> int:
+        """The features of the input, and of the per-step inputs behind them."""
+        return self.input_size + self.inputs_size
+
+    @property
+    def initial(self) -> tuple[float, ...] | None:
+        """What each of a program's states starts with; None if all start with zeros."""
+        initial = cell_of(self.cell).initial
+        return initial if any(initial) else None
 
 
 _OWN = tuple(field for field in fields(Spec) if field.name != "variant")

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from .checks import describe_value, other_device, other_dtype, tensor_of
-from .spec import CELLS, Spec
+from .spec import Spec, cell_of
 
 
 def layer_states(cell: str, hx: Any, rank: int | None) -> tuple[Any, Any]:
@@ -24,7 +24,7 @@ def layer_states(cell: str, hx: Any, rank: int | None) -> tuple[Any, Any]:
     """
     if hx is None:
         return None, None
-    if "c" not in CELLS[cell].states:
+    if len(cell_of(cell).states) == 1:
         ranks = [tensor_of(hx, "hx", AttributeError).ndim]
         states, which, found = (hx, None), "hx", f"{ranks[0]}-D tensor"
     else:
@@ -73,7 +73,7 @@ def check_layer_states(spec: Spec, h: Tensor, c: Tensor | None, batch: int) -> N
     if h.shape != size:
         hidden = "hidden" if c is None else "hidden[0]"
         raise RuntimeError(f"Expected {hidden} size {size}, got {list(h.shape)}")
-    size = (count, batch, spec.hidden_size)
+    size = (count, batch, spec.widths[-1])
     if c is not None and c.shape != size:
         raise RuntimeError(f"Expected hidden[1] size {size}, got {list(c.shape)}")
 
@@ -92,8 +92,8 @@ def cell_states(cell: str, hx: Any, rank: int) -> tuple[Any, Any]:
     """
     if hx is None:
         return None, None
-    kind = CELLS[cell].kind
-    if "c" not in CELLS[cell].states:
+    kind, _, states, *_ = cell_of(cell)
+    if len(states) == 1:
         _check_cell_rank(hx, "hx", f"{kind}Cell: Expected hidden")
         return hx, None
     error: type[Exception] = AttributeError if hasattr(hx, "__iter__") else TypeError
@@ -125,11 +125,12 @@ def check_cell_states(spec: Spec, h: Tensor, c: Tensor | None, data: Tensor) -> 
     RuntimeError
         One has another size; IndexError, as in torch, where a dimension is missing.
     """
-    shape = (*data.shape[:-1], spec.hidden_size)
-    batch, units = (1, *shape)[-2:]
-    for place, state in enumerate((h,) if c is None else (h, c)):
+    states = (h,) if c is None else (h, c)
+    for place, (state, units) in enumerate(zip(states, spec.widths, strict=True)):
+        shape = (*data.shape[:-1], units)
         if state.shape == shape:
             continue
+        batch = (1, *shape)[-2]
         given = state if data.ndim == 2 else state[None]
         if given.size(0) != batch:
             raise RuntimeError(

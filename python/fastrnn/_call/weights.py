@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .spec import Spec
+from .spec import Spec, cell_of
 
 __all__ = [
     "NAMES",
@@ -31,7 +31,10 @@ __all__ = [
 
 
 class Weights(NamedTuple):
-    """What belongs to the weights of one direction of a layer; None for one that there is not."""
+    """What belongs to the weights of one direction of a layer; None for one that there is not.
+
+    ``w_ch`` holds the vectors of a cell: peepholes, or those of a program.
+    """
 
     w_ih: Any
     w_hh: Any
@@ -54,8 +57,18 @@ def _shapes(spec: Spec, layer: int) -> Weights:
     """Of the weights of each direction of a layer."""
     rows, H = len(spec.gates) * spec.hidden_size, spec.hidden_size
     bias = (rows,) if spec.bias else None
+    w_ih = rows, spec.directions * spec.out if layer else spec.input_size
+    own = cell_of(spec.cell)
+    if own.program is not None:
+        w_hh: tuple[int, ...] | None = (rows, H)
+        if isinstance(own.recurrent, int):
+            w_hh = own.recurrent, rows // own.recurrent, H // own.recurrent
+        elif own.recurrent == "none":
+            w_hh = None
+        b_hh = None if w_hh is None else bias
+        return Weights(w_ih, w_hh, bias, b_hh, None, (own.vectors * H,) if own.vectors else None)
     return Weights(
-        (rows, spec.directions * spec.out if layer else spec.input_size),
+        w_ih,
         (rows, spec.out),
         bias,
         bias,

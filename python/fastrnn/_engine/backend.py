@@ -76,7 +76,7 @@ def forward(
         return batch.new_outputs(arguments.data.new_empty), None
     if not _torch.is_profiled():
         return backend.forward(batch, arguments, keep, room)
-    with torch.profiler.record_function(f"fastrnn::{batch.spec.cell}_forward"):
+    with torch.profiler.record_function(f"fastrnn::{batch.spec.name}_forward"):
         return backend.forward(batch, arguments, keep, room)
 
 
@@ -93,5 +93,5 @@ def backward(
         return batch.new_gradients(needed, torch.zeros)
     if not _torch.is_profiled():
         return backend.backward(batch, arguments, kept, d_outputs, needed)
-    with torch.profiler.record_function(f"fastrnn::{batch.spec.cell}_backward"):
+    with torch.profiler.record_function(f"fastrnn::{batch.spec.name}_backward"):
         return backend.backward(batch, arguments, kept, d_outputs, needed)

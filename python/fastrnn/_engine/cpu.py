@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import _core
 from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch, Memory
-from .._call.spec import CELLS, Outputs, Spec
+from .._call.spec import Outputs, Spec, cell_of
 from .._call.weights import Weights, by_direction
 from . import native
 from .addresses import block_of, place, place_inputs, place_masks, place_new, place_outputs
@@ -30,6 +30,8 @@ class Cpu:
     masks_by_entry = False
 
     def refuses(self, spec: Spec) -> str | None:
+        if spec.program is not None and not hasattr(_core, "Program"):
+            return "this build of the engine has no cells but torch's"
         return None
 
     def kept_bytes(self, spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
@@ -179,7 +181,7 @@ def unread(spec: Spec, single_step: bool, needed: tuple[bool, ...]) -> tuple[int
     of_w_hh = [own.w_hh for layer in of_layers for own in layer]
     reads = [
         any(own.w_ih for own in of_layers[0]),
-        CELLS[spec.cell].reads_hidden or any(of_w_hh),
+        cell_of(spec.cell).reads_hidden or any(of_w_hh),
         True,
     ]
     reads_w_hh = needs_hx or not single_step or not spec.variant.reset_after

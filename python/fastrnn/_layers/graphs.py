@@ -37,7 +37,7 @@ def node_of(module: torch.nn.Module, method: str, *inner: Any, **given: Any) -> 
         return None
     path = tracer.path_of_module(module)
     forward: Any = type(module).forward
-    if forward.__module__ == _HOME:
+    if forward.__module__ in _HOMES:
         options = {k: v for k, v in given.items() if v is not None and v is not False}
         return tracer.create_proxy("call_module", path, (options.pop("input"),), options)
     # A derived class has a forward of its own, of which this is a part: the rest is in the graph.
@@ -45,7 +45,7 @@ def node_of(module: torch.nn.Module, method: str, *inner: Any, **given: Any) -> 
     return tracer.create_proxy("call_method", method, (layer, *inner), {})
 
 
-_HOME = f"{__package__}.modules"
+_HOMES = tuple(f"{__package__}.{name}" for name in ("modules", "recurrent", "recurrent_cell"))
 
 
 def as_node(function: FunctionT) -> FunctionT:

@@ -13,7 +13,6 @@ torch's compiler refuses instances of torch's recurrent layers, and with them th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any
 
 import torch
@@ -28,6 +27,7 @@ from .._engine import backends
 from ..variants import ALL_OPTIONS, check_directions, describe, make_variant, take_nonlinearity
 from . import graphs
 from .initial_states import for_batch, new_states
+from .parameters import by_name
 from .plan import spec_of
 from .run import run_cell, run_layer
 
@@ -36,15 +36,6 @@ __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 _CELL_OF_MODE = {name.upper(): name for name in CELLS}
 _CELL_WEIGHTS = NAMES[:4]
 _FORWARD = ("input", "hx", "lengths", "resets", "return_states")
-
-
-def _by_name(module: torch.nn.Module, names: Sequence[str]) -> tuple[Any, ...]:
-    """The weights as they are now, from the dict that holds them unless one lives elsewhere."""
-    try:
-        weights: tuple[Any, ...] = itemgetter(*names)(module._parameters)
-    except KeyError:  # parametrized, pruned, weight-normed or replicated: an attribute then
-        weights = tuple(getattr(module, name) for name in names)
-    return weights
 
 
 class _WithOptions(torch.nn.Module):
@@ -204,7 +195,7 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
             self.dropout if self.training else 0.0,
             self.variant,
         )
-        weights = _by_name(self, self._flat_weights_names)
+        weights = by_name(self, self._flat_weights_names)
         return run_layer(
             options, input, hx, weights, self.batch_first, lengths, resets, return_states, self
         )
@@ -326,7 +317,7 @@ class _Cell(_WithOptions, torch.nn.RNNCellBase):
             if node is not None:
                 return node
         w_ch = None if self.variant is None else getattr(self, "weight_ch", None)
-        weights: Any = _by_name(self, _CELL_WEIGHTS)
+        weights: Any = by_name(self, _CELL_WEIGHTS)
         sizes = self.input_size, self.hidden_size
         return run_cell(cell, input, hx, weights, w_ch, self.variant, sizes, self)
 

@@ -85,7 +85,6 @@ def asked_of_layer(
     returned = _asked_about_torch(module, given, input, hx) if is_torchs else None
     if returned is not None:
         return returned
-    kind, _, nonlinearity = spec.cell.partition("_")
     keywords: dict[str, Any] = {
         "bias": spec.bias,
         "num_layers": spec.num_layers,
@@ -94,8 +93,12 @@ def asked_of_layer(
         "bidirectional": spec.bidirectional,
         "batch_first": batch_first,
         **extras,
-        **variants.options_of(kind.upper(), spec.variant),
     }
+    if spec.program is not None:
+        function, sizes = _SEEN["recurrent"], (spec.input_size, spec.hidden_size)
+        return handle_torch_function(function, given, spec.cell, sizes, *tensors, **keywords)
+    kind, _, nonlinearity = spec.cell.partition("_")
+    keywords |= variants.options_of(kind.upper(), spec.variant)
     if kind == "lstm":
         keywords["proj_size"] = spec.proj_size
     if nonlinearity:
@@ -115,6 +118,10 @@ def asked_of_cell(
     returned = _asked_about_torch(module, given, input, hx) if spec.variant == PLAIN else None
     if returned is not None:
         return returned
+    if spec.program is not None:
+        function = _SEEN["recurrent_cell"]
+        sizes = spec.input_size, spec.hidden_size, spec.bias
+        return handle_torch_function(function, given, spec.cell, sizes, input, hx, weights)
     kind, _, nonlinearity = spec.cell.partition("_")
     keywords = variants.options_of(f"{kind.upper()}Cell", spec.variant)
     if nonlinearity:

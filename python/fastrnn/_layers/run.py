@@ -28,7 +28,7 @@ from .._engine import backends, fallback
 from . import overrides
 from .plan import Options, Plan, cell_plan, check_dtype, layer_plan, spec_of_cell
 
-__all__ = ["run_cell", "run_layer"]
+__all__ = ["run_cell", "run_layer", "run_program_step"]
 
 
 def run_layer(
@@ -100,7 +100,7 @@ def _by_torch(
     if refusal is None:
         return None
     fallback.check(data, refusal)
-    if module is None or has_more or spec.variant != PLAIN:
+    if module is None or has_more or spec.variant != PLAIN or spec.program is not None:
         return None
     return overrides.by_torch(module, input, hx)
 
@@ -239,6 +239,22 @@ def run_cell(
     if sizes is not None:
         plan = make_plan(cell, *checks.cell_sizes_of(*given[:2]), bias, variant)
     expected = plan.expected
+    dtypes, tensors = _under_autocast(expected.spec, (input, hx, weights), one_step=True)
+    return _run_step(expected, tensors, dtypes)
+
+
+def run_program_step(
+    cell: str, sizes: tuple[int, int, bool], input: Any, hx: Any, weights: Sequence[Any]
+) -> Any:
+    """One step of the program ``cell``: h', or (h', c').
+
+    ``sizes`` are its input_size and hidden_size, and whether it has biases.
+    """
+    traced = torch.compiler.is_dynamo_compiling()
+    expected = (cell_plan.__wrapped__ if traced else cell_plan)(cell, *sizes).expected
+    if asked := overrides.asked(input, hx, weights):
+        return overrides.asked_of_cell(asked, expected.spec, input, hx, weights, None)
+    _by_torch(expected.spec, input, hx, None)
     dtypes, tensors = _under_autocast(expected.spec, (input, hx, weights), one_step=True)
     return _run_step(expected, tensors, dtypes)
 

@@ -30,6 +30,8 @@ class Cuda:
     def refuses(self, spec: Spec) -> str | None:
         if not cuda.is_built():
             return f"this build of fastrnn computes on the CPU; {cuda.HOW_TO_BUILD}"
+        if spec.program is not None:
+            return "the CUDA kernels have torch's own cells, not programs"
         if native.cell_name(spec) not in CELLS:
             return (
                 f"the CUDA kernels have torch's own cells and reverse=True, not {spec.variant}; "
