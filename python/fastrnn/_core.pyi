@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, overload
 
+_Instruction = tuple[str, int, int, int, int]
+_Stage = tuple[int, int, Sequence[_Instruction]]
+
 class Cell(Enum):
     lstm = ...
     gru = ...
@@ -17,6 +20,7 @@ class Cell(Enum):
     gru_variant = ...
     gru_reset_before = ...
     rnn_variant = ...
+    program = ...
 
 class DType(Enum):
     float32 = ...
@@ -61,6 +65,43 @@ class Variant:
     def __init__(self) -> None:
         """As torch's layers are."""
 
+class Program:
+    """A cell as code for the interpreter, whose words are in ``csrc/engine/kernels/code.h``."""
+
+    def __init__(
+        self,
+        *,
+        gates: int,
+        states: int,
+        slots: int,
+        gate_of_slot: Sequence[int],
+        input_slots: tuple[int, int],
+        products: Sequence[tuple[int, int]],
+        vectors: int,
+        extras: Sequence[tuple[int, bool]],
+        heads: int,
+        recurrent: bool,
+        initial: Sequence[float],
+        constants: Sequence[float],
+        kept: int,
+        saved: int,
+        temps: int,
+        sums: tuple[int, int],
+        forward: Sequence[_Stage],
+        forward_saving: Sequence[_Stage],
+        backward: Sequence[_Stage],
+    ) -> None:
+        """Sizes, slots as (first, number), and the stages of the passes.
+
+        ``input_slots`` and each of ``products``, the first that of the hidden state, say which
+        slots a product adds to. ``extras``: where each per-step input stands behind the features of
+        x, and whether every unit has one of its own. ``initial``: what each state goes back to at a
+        reset. ``kept``, ``saved``, ``temps``, ``sums`` (forward, backward): numbers of what passes
+        from stage to stage, to backward, from stage to stage backward, and of sums over units.
+
+        Raises ValueError where a stage's code would reach beyond what there is.
+        """
+
 class Plan:
     """The geometry of one call: sizes, active rows, how much memory it needs, threads.
 
@@ -90,6 +131,7 @@ class Plan:
         row_index: int = 0,
         resets: int = 0,
         isa: str,
+        program: Program | None = None,
     ) -> None:
         """``isa``: one of `isa_built`; it computes only where that is among `isa_available`.
 
@@ -102,6 +144,9 @@ class Plan:
         ``resets``: [T, B] bool by batch entry, where no state passes from the step before; 0 for
         none. Not copied: it has to live as long as the plan.
         ``states``: `forward` writes those after every step too.
+        ``program``: the cell, in the place of ``cell`` and ``variant``. Its states after the first
+        lie side by side in c0, c_n, c_all and their gradients, and its per-step inputs behind the
+        ``I`` features of x.
         ``threads``: offered; a call uses no more than it is worth.
         """
 

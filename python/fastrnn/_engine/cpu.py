@@ -30,8 +30,6 @@ class Cpu:
     masks_by_entry = False
 
     def refuses(self, spec: Spec) -> str | None:
-        if spec.program is not None and not hasattr(_core, "Program"):
-            return "this build of the engine has no cells but torch's"
         return None
 
     def kept_bytes(self, spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
@@ -140,6 +138,7 @@ def make_plan(batch: Batch, save: bool, dropout: bool, isa: str | None = None) -
         row_index=order.address,
         resets=resets.address,
         isa=_core.isa_active() if isa is None else isa,
+        program=native.program_of(spec),
     )
 
 
@@ -180,11 +179,13 @@ def unread(spec: Spec, single_step: bool, needed: tuple[bool, ...]) -> tuple[int
     of_layers = by_direction(spec, needs_weights)
     of_w_hh = [own.w_hh for layer in of_layers for own in layer]
     reads = [
-        any(own.w_ih for own in of_layers[0]),
+        any(own.w_ih for own in of_layers[0]) or spec.inputs_size > 0,
         cell_of(spec.cell).reads_hidden or any(of_w_hh),
         True,
     ]
-    reads_w_hh = needs_hx or not single_step or not spec.variant.reset_after
+    program = spec.program
+    chained = not spec.variant.reset_after if program is None else len(program.products) > 1
+    reads_w_hh = needs_hx or not single_step or chained
     for number, layer in enumerate(of_layers):
         of_weights = Weights(needs_data or number > 0, reads_w_hh, False, False, True, True)
         for own in layer:

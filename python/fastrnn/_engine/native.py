@@ -9,8 +9,9 @@ import torch
 
 from .. import _core, variants
 from .._call.spec import PLAIN, Spec, Variant
+from .._program.lowering import engine_arguments
 
-__all__ = ["DTYPES", "cell_and_variant", "cell_name"]
+__all__ = ["DTYPES", "cell_and_variant", "cell_name", "program_of"]
 
 DTYPES = {torch.float32: _core.DType.float32, torch.float64: _core.DType.float64}
 _CELLS = {
@@ -64,6 +65,8 @@ _PLAIN_CELLS = {cell: _native(cell, PLAIN) for cell in _CELLS}
 
 def cell_and_variant(spec: Spec) -> tuple[_core.Cell, _core.Variant]:
     """The engine's names for the cell of a spec and for how it differs from torch's."""
+    if spec.program is not None:
+        return _core.Cell.program, _PLAIN_CELLS["lstm"][1]
     return _PLAIN_CELLS[spec.cell] if spec.variant is PLAIN else _native(spec.cell, spec.variant)
 
 
@@ -71,3 +74,10 @@ def cell_name(spec: Spec) -> str:
     """The engine's name for the cell of a spec: one of torch's wherever that computes the same."""
     plain = spec.variant is PLAIN
     return spec.cell if plain else _native_cell(spec.cell, spec.variant).name
+
+
+@lru_cache(maxsize=256)
+def program_of(spec: Spec) -> _core.Program | None:
+    """What the engine interprets, where the cell is a program."""
+    program = spec.program
+    return None if program is None else _core.Program(**engine_arguments(program, spec.hidden_size))
