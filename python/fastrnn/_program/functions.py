@@ -150,7 +150,7 @@ def hardsigmoid(input: Symbol, inplace: bool = False) -> Symbol:
     """Its gradient at -3 and 3 is zero, as torch's."""
     _not_in_place(inplace)
     line = emit("add", emit("mul", input, 1 / 6), 0.5)
-    above = emit("where", emit("lt", input, 3), line, 1)
+    above = emit("where", emit("le", 3, input), 1, line)
     return emit("where", emit("le", input, -3), 0, above)
 
 

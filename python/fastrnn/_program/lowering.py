@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from .cut import least_kept
 from .derivative import differentiate
+from .equations import Equations
 from .graph import Graph, Node, reachable
-from .program import Program
 from .slots import OnSlots, Slots, on_slots
 from .stages import Code, Sink, written
 
@@ -26,7 +26,7 @@ class Lowered(NamedTuple):
     Of a constant ``constants`` says, too, whether it is for a single unit, to be multiplied with H.
     """
 
-    program: Program
+    program: Equations
     slots: Slots
     constants: tuple[tuple[float, bool], ...]
     forward: Code
@@ -54,7 +54,7 @@ class _Joint(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def lowered(program: Program) -> Lowered:
+def lowered(program: Equations) -> Lowered:
     """The instructions of a program."""
     base = on_slots(program)
     joint = _joint(base)
@@ -71,7 +71,7 @@ def lowered(program: Program) -> Lowered:
 
 
 @lru_cache(maxsize=256)
-def engine_arguments(program: Program, hidden_size: int) -> dict[str, Any]:
+def engine_arguments(program: Equations, hidden_size: int) -> dict[str, Any]:
     """The keyword arguments of ``_core.Program``."""
     low = lowered(program)
     slots = low.slots
@@ -177,7 +177,7 @@ def _saved(joint: _Joint) -> list[int]:
 class _Direction:
     """What the two passes have in common: sources that are there in every stage, and sums."""
 
-    def __init__(self, program: Program, slots: Slots, joint: _Joint) -> None:
+    def __init__(self, program: Equations, slots: Slots, joint: _Joint) -> None:
         self.program, self.slots, self.joint = program, slots, joint
         self.constants = {index: number for number, index in enumerate(_constants(joint))}
         self.product_of = {
@@ -312,7 +312,7 @@ class _Forward(_Direction):
 class _Backward(_Direction):
     def __init__(
         self,
-        program: Program,
+        program: Equations,
         slots: Slots,
         joint: _Joint,
         kept: Mapping[int, int],
