@@ -301,9 +301,8 @@ AT_KINKS: list[Callable[[Any, Any], Any]] = [
     lambda a, b: torch.minimum(a, b) + torch.minimum(torch.ones_like(b), a),
     lambda a, b: a.clamp(-0.5, 0.5) + torch.clamp(a, min=b) + b.clamp(max=0.5),
     lambda a, b: functional.elu(a) + functional.leaky_relu(b) + functional.softsign(a),
-    lambda a, b: (
-        functional.hardtanh(a, -0.5, 0.5) + functional.hardsigmoid(6 * torch.where(b == b, b, 0.0))
-    ),
+    lambda a, b: functional.hardtanh(torch.where(a == a, a, 0.0), -0.5, 0.5) + b,
+    lambda a, b: functional.hardsigmoid(6 * torch.where(a == a, a, 0.0)) + b,
     lambda a, b: torch.where(a <= b, a * b, b) + torch.where(a == b, a, 1.0) + (a != b) * b,
     lambda a, b: torch.sqrt(a.abs()) + b**2 + torch.reciprocal(a) + a / b + a**3,
 ]
