@@ -283,14 +283,17 @@ def test_instructions_give_autograd_s_gradients(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_is_lowered_as_the_engine_takes_it(name: str) -> None:
-    own = engine_arguments(PROGRAMS[name], H)
+    own, fused = engine_arguments(PROGRAMS[name], H), {}
     for passed in ("forward", "forward_saving", "backward"):
         products = [product for product, _, _ in own[passed] if product >= 0]
+        names = [name for _, _, code in own[passed] for name, *_ in code]
+        fused[passed] = names.count("fma")
         there = [p for p, (_, count) in enumerate(own["products"]) if count]
         assert sorted(products) == there
         assert products == (there if passed != "backward" else there[::-1])
         if 0 in products:
             assert own[passed][-1 if passed == "backward" else 0][0] == 0
+    assert fused["forward"] == fused["forward_saving"]  # the same bits
 
 
 KINKS = [-1.0, -0.5, 0.0, 0.5, 1.0, float("nan")]

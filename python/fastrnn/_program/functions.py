@@ -321,7 +321,7 @@ def _complete() -> None:
     for name, function in _operators().items():
         setattr(Symbol, f"__{name}__", function)
     control = "Python cannot look at a value, which every unit of every row has its own of"
-    for name in ("float", "int", "len", "iter", "index", "complex", "round", "contains"):
+    for name in ("float", "int", "len", "iter", "index", "complex", "round", "contains", "array"):
         setattr(Symbol, f"__{name}__", _refused(f"{name}()", control))
     for name, sign in (("getitem", "[]"), ("setitem", "[] ="), ("matmul", "@"), ("mod", "%")):
         setattr(Symbol, f"__{name}__", _refused(f"a value with {sign}"))

@@ -59,7 +59,7 @@ def lowered(program: Equations) -> Lowered:
     base = on_slots(program)
     joint = _joint(base)
     forward = _Forward(program, base.slots, joint)
-    saving = forward.code(_saved(joint))
+    saving = forward.code(forward.saved)
     return Lowered(
         program=program,
         slots=base.slots,
@@ -269,6 +269,10 @@ def _by_stage(sinks: Iterable[tuple[int, Sink]], stages: int) -> list[list[Sink]
 
 
 class _Forward(_Direction):
+    def __init__(self, program: Equations, slots: Slots, joint: _Joint) -> None:
+        super().__init__(program, slots, joint)
+        self.saved = _saved(joint)
+
     def first_stage(self, node: Node) -> int:
         return self.stage_of.get(self.product_of[node.name], 0) if node.operation == "hidden" else 0
 
@@ -297,7 +301,7 @@ class _Forward(_Direction):
             _by_stage(sinks, 1 + last),
             [product_in.get(stage, -1) for stage in range(1 + last)],
             ("keep", "kept"),
-            self.fused([*operands, *results], _saved(self.joint)),
+            self.fused([*operands, *results], self.saved),
             saved,
         )
 
