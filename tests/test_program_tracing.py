@@ -138,17 +138,12 @@ def test_what_is_written_twice_is_computed_once() -> None:
     assert len(twice.nodes) == len(once.nodes) + 4  # x.n, 0, their product and the sum: NaN stays
 
 
-def test_numbers_of_numpy_and_of_torch_are_numbers() -> None:
-    plain = trace(cell_of(lambda x, u, s, p: (2.0 - x.f) * 3 / (2 / x.n) + (s.h > 0.5) * x.f))
-    for number in (
-        numpy.float64,
-        numpy.array,
-        torch.tensor,
-        lambda value: torch.tensor([value])[0],
-    ):
-        two, three, half = number(2.0), number(3.0), number(0.5)
-        cell = cell_of(lambda x, u, s, p: (two - x.f) * three / (two / x.n) + (half < s.h) * x.f)  # noqa: B023
-        assert trace(cell) == plain
+@pytest.mark.parametrize("kind", [numpy.float64, numpy.array, torch.tensor])
+def test_numbers_of_numpy_and_of_torch_are_numbers(kind: Callable[[float], Any]) -> None:
+    plain = cell_of(lambda x, u, s, p: (2.0 - x.f) * 3 / (2 / x.n) + (s.h > 0.5) * x.f)
+    two, three, half = kind(2.0), kind(3.0), kind(0.5)
+    own = cell_of(lambda x, u, s, p: (two - x.f) * three / (two / x.n) + (half < s.h) * x.f)
+    assert trace(own) == trace(plain)
 
 
 FUNCTIONS: list[Callable[[Any, Any], Any]] = [
