@@ -296,6 +296,24 @@ def test_a_program_is_lowered_as_the_engine_takes_it(name: str) -> None:
     assert fused["forward"] == fused["forward_saving"]  # the same bits
 
 
+@pytest.mark.parametrize("name", ["NormedLstm", "NormedLate", "Decaying", "Slstm"])
+def test_a_program_on_tensors_has_second_derivatives(name: str) -> None:
+    torch.manual_seed(0)
+    program = PROGRAMS[name]
+    width = FEATURES + sum(H if per_unit else 1 for _, per_unit in program.inputs)
+    weights = vars(weights_of(program))
+    names = [name for name, tensor in weights.items() if tensor is not None]
+
+    def stepped(x: Tensor, *flat: Tensor) -> tuple[Tensor, ...]:
+        states, given = flat[: len(program.states)], flat[len(program.states) :]
+        own = {**weights, **dict(zip(names, given, strict=True))}
+        return step(program, x, states, SimpleNamespace(**own))
+
+    inputs = (drawn(B, width), *(drawn(B, H) for _ in program.states), *map(weights.get, names))
+    assert torch.autograd.gradcheck(stepped, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(stepped, inputs, fast_mode=True)
+
+
 KINKS = [-1.0, -0.5, 0.0, 0.5, 1.0, float("nan")]
 
 AT_KINKS: list[Callable[[Any, Any], Any]] = [

@@ -87,6 +87,7 @@ class _Direction:
             for product, (first, count) in enumerate(slots.products)
             for gate in slots.gates[first : first + count]
         }
+        self.stage_of: dict[int, int] = {}  # of each product
         self.levels: dict[int, int] = {}
         self.sums: dict[int, int] = {}
 
@@ -180,7 +181,7 @@ class _Forward(_Direction):
 
     def code(self, saved: Sequence[int]) -> Code:
         """Its stages, with what is saved kept to the end."""
-        self.stage_of: dict[int, int] = {0: 0} if self.slots.products[0][1] else {}
+        self.stage_of = {0: 0} if self.slots.products[0][1] else {}
         self.find_levels()
         for product, operand in enumerate(self.joint.operands, 1):
             after = self.stage_of.get(product - 1, 0)
@@ -225,7 +226,6 @@ class _Backward(_Direction):
     ) -> None:
         super().__init__(program, slots, joint)
         self.kept = kept
-        self.stage_of: dict[int, int] = {}
 
     def known(self, index: int) -> bool:
         there = index in self.kept or index in self.joint.results
@@ -252,7 +252,7 @@ class _Backward(_Direction):
         states = self._of_states()
         sinks += self.sums_of([*(sink.node for _, sink in sinks), *(node for _, node in states)])
         last = max([0, *(stage for stage, _ in sinks), *(self.levels[n] for _, n in states)])
-        last = max([last, *(stage for stage in self.stage_of.values())])
+        last = max([last, *self.stage_of.values()])
         if self.slots.products[0][1]:
             last = max([last, *(1 + stage for stage in self.stage_of.values())])
             self.stage_of[0] = last
@@ -265,7 +265,7 @@ class _Backward(_Direction):
             _by_stage(sinks, 1 + last),
             [product_in.get(stage, -1) for stage in range(1 + last)],
             ("set_temp", "temp"),
-            self.fused([*(sink.node for _, sink in sinks)]),
+            self.fused([sink.node for _, sink in sinks]),
         )
 
     def _of_slots(self) -> list[tuple[int, int]]:
