@@ -359,7 +359,13 @@ def test_a_program_is_shown_in_the_words_of_its_cell() -> None:
 
 @pytest.mark.parametrize(
     ("name", "saved", "computed"),
-    [("Lstm", 4, (8, 13)), ("Gru", 4, (6, 9)), ("Mgu", 2, (7, 10)), ("Relu", 0, (1, 1))],
+    [
+        ("Peephole", 4, (11, 19)),
+        ("Lstm", 4, (8, 13)),
+        ("Gru", 4, (6, 9)),
+        ("Mgu", 2, (7, 10)),
+        ("Relu", 0, (1, 1)),
+    ],
 )
 def test_known_cells_are_as_short_as_by_hand(
     name: str, saved: int, computed: tuple[int, int]
