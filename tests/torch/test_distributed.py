@@ -11,6 +11,7 @@ import ranks
 import torch
 import torch.distributed as dist
 from cases import LAYERS, OLD_TORCH, assert_same
+from program_cells import LSTM
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -19,11 +20,16 @@ from torch.nn.parallel import DistributedDataParallel
 import fastrnn
 
 WORLD = 2
+CELL = "LSTM that somebody writes"
+KINDS = (*LAYERS, CELL)
 
 
 def model_of(module: Any, kind: str) -> torch.nn.Sequential:
     torch.manual_seed(0)
-    return torch.nn.Sequential(getattr(module, kind)(3, 4, num_layers=2, bidirectional=True))
+    options: dict[str, Any] = {"num_layers": 2, "bidirectional": True}
+    if kind == CELL and module is fastrnn:
+        return torch.nn.Sequential(fastrnn.Recurrent(LSTM, 3, 4, **options))
+    return torch.nn.Sequential(getattr(module, kind.split()[0])(3, 4, **options))
 
 
 def train(model: Any, batches: list[Tensor]) -> None:
@@ -57,7 +63,7 @@ def work(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=WORLD)
     results = {}
     for name, wrap in WRAPPERS.items():
-        for kind in LAYERS:
+        for kind in KINDS:
             model = wrap(model_of(fastrnn, kind))
             train(model, [x[:, rank::WORLD] for x in torch.load(folder / "batches")])
             results[name, kind] = [whole(p) for p in model.parameters()]
@@ -76,7 +82,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", WRAPPERS)
 def test_two_processes_train_as_one_does_with_torch(way: str, kind: str, folder: Path) -> None:
     alone = model_of(torch.nn, kind)

@@ -107,7 +107,10 @@ class OfProgram(torch.nn.Module):
         shapes = dict(zip(names, of_spec, strict=True))
         sizes = {"gate": len(program.gates) * H, "unit": H, "scalar": 1}
         own = {_LONG[name]: shape for name, shape in shapes.items() if name != "w_ch"}
-        own |= {name: (sizes[kind],) for name, kind in program.vectors}
+        for name, kind in program.vectors:
+            if name in own or hasattr(self, f"{name}{suffix}"):
+                raise ValueError(f"vectors: {name!r} is the name of something else already")
+            own[name] = (sizes[kind],)
         for name, shape in own.items():
             parameter = torch.nn.Parameter(torch.empty(shape, **factory))
             self.register_parameter(f"{name}{suffix}", parameter)

@@ -192,7 +192,8 @@ class Recurrent(OfProgram):
         if not isinstance(data, Tensor):
             return None  # to be refused
         count = self.num_layers * (2 if self.bidirectional else 1)
-        form, shape = "batched 3-D", tuple[int, ...]()
+        form = "batched 3-D"
+        shape: tuple[int, ...]
         if isinstance(input, PackedSequence):
             first = hx if hx is None or isinstance(hx, Tensor) else hx[0]
             batch = batch_of(data, first, False, input.batch_sizes, input.sorted_indices)
