@@ -80,7 +80,8 @@ PYBIND11_MODULE(_core, m) {
       .value("lstm_variant", Cell::kLstmVariant)
       .value("gru_variant", Cell::kGruVariant)
       .value("gru_reset_before", Cell::kGruResetBefore)
-      .value("rnn_variant", Cell::kRnnVariant);
+      .value("rnn_variant", Cell::kRnnVariant)
+      .value("program", Cell::kProgram);
   py::enum_<DType>(m, "DType").value("float32", DType::kFloat32).value("float64", DType::kFloat64);
   bind_variants(m);
 

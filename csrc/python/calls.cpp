@@ -13,29 +13,38 @@ namespace py = pybind11;
 namespace fastrnn {
 namespace {
 
-// For each direction of each layer in turn: w_ih, w_hh, [b_ih, b_hh], [w_hr], as torch has them,
-// then [w_ch]
+// Which of a direction's weights a shape has beside w_ih
+struct Present {
+  explicit Present(const Shape& shape)
+      : w_hh(!shape.program || shape.program->recurrent),
+        b_ih(shape.bias),
+        b_hh(shape.bias && w_hh),
+        w_hr(shape.P > 0),
+        w_ch(shape.program ? shape.program->vectors > 0 : shape.variant.peepholes > 0) {}
+  bool w_hh, b_ih, b_hh, w_hr, w_ch;
+  int count() const { return 1 + w_hh + b_ih + b_hh + w_hr + w_ch; }
+};
+
+// For each direction of each layer in turn: w_ih, [w_hh], [b_ih], [b_hh], [w_hr], as torch has
+// them, then [w_ch]
 template <class Real>
 std::vector<Weights<Real>> weights(const Shape& shape, const Addresses& flat) {
   std::vector<Weights<Real>> all(shape.layers * shape.directions);
+  const Present has(shape);
   auto next = flat.begin();
   for (Weights<Real>& w : all) {
     w.w_ih = at<Real>(*next++);
-    w.w_hh = at<Real>(*next++);
-    if (shape.bias) {
-      w.b_ih = at<Real>(*next++);
-      w.b_hh = at<Real>(*next++);
-    }
-    if (shape.P > 0) w.w_hr = at<Real>(*next++);
-    if (shape.variant.peepholes) w.w_ch = at<Real>(*next++);
+    if (has.w_hh) w.w_hh = at<Real>(*next++);
+    if (has.b_ih) w.b_ih = at<Real>(*next++);
+    if (has.b_hh) w.b_hh = at<Real>(*next++);
+    if (has.w_hr) w.w_hr = at<Real>(*next++);
+    if (has.w_ch) w.w_ch = at<Real>(*next++);
   }
   return all;
 }
 
 size_t weight_count(const Shape& shape) {
-  const int of_each =
-      2 + (shape.bias ? 2 : 0) + (shape.P > 0 ? 1 : 0) + (shape.variant.peepholes ? 1 : 0);
-  return static_cast<size_t>(shape.layers * shape.directions * of_each);
+  return static_cast<size_t>(shape.layers * shape.directions * Present(shape).count());
 }
 
 void expect_count(const char* name, size_t got, size_t expected) {
@@ -51,10 +60,11 @@ std::vector<const Real*> pointers(const Addresses& addresses) {
   return all;
 }
 
+// The states after the hidden one lie side by side.
 template <class Real>
-void set_states(Real* (&states)[kMostStates], Address h, Address c) {
+void set_states(const Shape& shape, Real* (&states)[kMostStates], Address h, Address c) {
   states[kHidden] = at<Real>(h);
-  states[1] = at<Real>(c);
+  for (int s = 1; c && s < shape.states; ++s) states[s] = at<Real>(c) + shape.state_offset(s);
 }
 
 template <class Real>
@@ -76,9 +86,9 @@ void run_forward(const Plan& plan, const ForwardAddresses& from) {
     ForwardArgs<Real> args;
     args.x = view<const Real>(plan, from.x);
     args.y = view<Real>(plan, from.y);
-    set_states(args.initial, from.h0, from.c0);
-    set_states(args.last, from.h_n, from.c_n);
-    set_states(args.all, from.h_all, from.c_all);
+    set_states(plan.shape, args.initial, from.h0, from.c0);
+    set_states(plan.shape, args.last, from.h_n, from.c_n);
+    set_states(plan.shape, args.all, from.h_all, from.c_all);
     args.weights = all_weights.data();
     args.masks = all_masks.data();
     args.saved = plan.save ? at<char>(from.saved) : nullptr;
@@ -103,10 +113,10 @@ void run_backward(const Plan& plan, const BackwardAddresses& from) {
     args.x = view<const Real>(plan, from.x);
     args.d_y = view<const Real>(plan, from.d_y);
     args.d_x = view<Real>(plan, from.d_x);
-    set_states(args.initial, from.h0, from.c0);
-    set_states(args.d_last, from.d_h_n, from.d_c_n);
-    set_states(args.d_all, from.d_h_all, from.d_c_all);
-    set_states(args.d_initial, from.d_h0, from.d_c0);
+    set_states(plan.shape, args.initial, from.h0, from.c0);
+    set_states(plan.shape, args.d_last, from.d_h_n, from.d_c_n);
+    set_states(plan.shape, args.d_all, from.d_h_all, from.d_c_all);
+    set_states(plan.shape, args.d_initial, from.d_h0, from.d_c0);
     args.weights = all_weights.data();
     args.d_weights = all_d_weights.data();
     args.masks = all_masks.data();

@@ -2,7 +2,10 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -21,11 +24,78 @@ std::vector<int64_t> copy_integers(Address address, int64_t n) {
   return first ? std::vector<int64_t>(first, first + n) : std::vector<int64_t>();
 }
 
+std::vector<ProgramStage> stages_of(const py::list& given) {
+  std::vector<ProgramStage> stages;
+  for (py::handle stage : given) {
+    const auto [product, registers, code] = stage.cast<std::tuple<int, int, py::list>>();
+    stages.push_back({product, registers, {}});
+    for (py::handle own : code) {
+      const auto [op, to, a, b, c] = own.cast<std::tuple<std::string, int, int, int, int>>();
+      stages.back().code.push_back(make_instruction(op, to, a, b, c));
+    }
+  }
+  return stages;
+}
+
+std::vector<Slots> slots_of(const std::vector<std::pair<int, int>>& given) {
+  std::vector<Slots> all;
+  for (const auto& [first, count] : given) all.push_back({first, count});
+  return all;
+}
+
+std::shared_ptr<Program> make_program(int gates, int states, int slots,
+                                      std::vector<int> gate_of_slot,
+                                      std::pair<int, int> input_slots,
+                                      const std::vector<std::pair<int, int>>& products, int vectors,
+                                      const std::vector<std::pair<int64_t, bool>>& extras,
+                                      int64_t heads, bool recurrent, std::vector<double> initial,
+                                      std::vector<double> constants, int kept, int saved, int temps,
+                                      std::pair<int, int> sums, const py::list& forward,
+                                      const py::list& forward_saving, const py::list& backward) {
+  auto program = std::make_shared<Program>();
+  program->gates = gates;
+  program->states = states;
+  program->slots = slots;
+  program->gate_of_slot = std::move(gate_of_slot);
+  program->input = {input_slots.first, input_slots.second};
+  program->products = slots_of(products);
+  program->vectors = vectors;
+  for (const auto& [offset, per_unit] : extras) program->extras.push_back({offset, per_unit});
+  program->heads = heads;
+  program->recurrent = recurrent;
+  program->initial = std::move(initial);
+  program->constants = std::move(constants);
+  program->kept = kept;
+  program->saved = saved;
+  program->temps = temps;
+  program->forward_sums = sums.first;
+  program->backward_sums = sums.second;
+  program->forward = stages_of(forward);
+  program->forward_saving = stages_of(forward_saving);
+  program->backward = stages_of(backward);
+  program->check();
+  return program;
+}
+
+void add_program(Shape& shape, const std::shared_ptr<Program>& program) {
+  if (!program) return;
+  shape.cell = Cell::kProgram;
+  shape.program = program.get();
+  shape.states = program->states;
+  for (const Extra& extra : program->extras)
+    shape.extras = std::max(shape.extras, extra.offset + (extra.per_unit ? shape.H : 1));
+  if (shape.H % program->heads)
+    throw py::value_error("heads: expected a divisor of H, " + std::to_string(shape.H) + ", got " +
+                          std::to_string(program->heads));
+}
+
 Plan make_plan(Cell cell, DType dtype, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P,
                int64_t layers, int64_t directions, bool bias, const Variant& variant, bool save,
                bool dropout, bool states, int threads, bool packed, Address batch_sizes,
-               Address row_index, Address resets, const std::string& isa) {
-  const Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias, variant};
+               Address row_index, Address resets, const std::string& isa,
+               const std::shared_ptr<Program>& program) {
+  Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias, variant};
+  add_program(shape, program);
   PlanOptions options;
   options.save = save;
   options.dropout = dropout;
@@ -33,7 +103,9 @@ Plan make_plan(Cell cell, DType dtype, int64_t T, int64_t B, int64_t I, int64_t 
   options.threads = threads;
   Batch batch(T, B, copy_integers(batch_sizes, T), copy_integers(row_index, B), packed,
               at<const bool>(resets));
-  return Plan(shape, std::move(batch), options, table_of(isa));
+  Plan plan(shape, std::move(batch), options, table_of(isa));
+  plan.program = program;
+  return plan;
 }
 
 void forward_at(const Plan& plan, const Strided& x, const Strided& y, Address h0, Address c0,
@@ -144,11 +216,17 @@ py::dict explain(const Plan& plan) {
 }  // namespace
 
 void bind_plan(py::module_ m) {
+  py::class_<Program, std::shared_ptr<Program>>(m, "Program")
+      .def(py::init(&make_program), py::kw_only(), "gates"_a, "states"_a, "slots"_a,
+           "gate_of_slot"_a, "input_slots"_a, "products"_a, "vectors"_a, "extras"_a, "heads"_a,
+           "recurrent"_a, "initial"_a, "constants"_a, "kept"_a, "saved"_a, "temps"_a, "sums"_a,
+           "forward"_a, "forward_saving"_a, "backward"_a);
   py::class_<Plan>(m, "Plan")
       .def(py::init(&make_plan), py::kw_only(), "cell"_a, "dtype"_a, "T"_a, "B"_a, "I"_a, "H"_a,
            "P"_a = 0, "layers"_a = 1, "directions"_a = 1, "bias"_a = true, "variant"_a = Variant(),
            "save"_a = false, "dropout"_a = false, "states"_a = false, "threads"_a,
-           "packed"_a = false, "batch_sizes"_a = 0, "row_index"_a = 0, "resets"_a = 0, "isa"_a)
+           "packed"_a = false, "batch_sizes"_a = 0, "row_index"_a = 0, "resets"_a = 0, "isa"_a,
+           "program"_a = nullptr)
       .def_property_readonly("dtype", [](const Plan& plan) { return plan.shape.dtype; })
       .def_readonly("saved_bytes", &Plan::saved_bytes)
       .def("explain", &explain)

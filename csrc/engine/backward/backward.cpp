@@ -26,6 +26,10 @@ class Backward {
 
   void operator()(int id, int size) {
     const Crew team = seats_.team(id, size);
+    if (shape_.extras) {
+      clear_extras(share(batch_.rows(), id, size));
+      team.wait();
+    }
     for (int64_t layer = shape_.layers - 1; layer >= pass_.lowest; --layer) {
       const LayerDecision& decision = decision_.layer(layer);
       const Sides sides =
@@ -39,8 +43,9 @@ class Backward {
         team.wait();
       }
     }
+    if (pass_.args.d_x && shape_.extras) deliver_extras(id, size);
     if (pass_.args.d_x && batch_.padded())
-      clear_padding(batch_, pass_.args.d_x, shape_.I, id, size);
+      clear_padding(batch_, pass_.args.d_x, shape_.I + shape_.extras, id, size);
   }
 
  private:
@@ -83,9 +88,13 @@ class Backward {
 
   void pack_weights(const Job& job) const {
     const bool reaches_back = batch_.T() > 1 || pass_.args.d_initial[kHidden];
-    for (int i = 0; i < panels_.cell.stages; ++i) {
+    for (int i = 0; i < panels_.cell.products; ++i) {
       if (pass_.in_place || (i == 0 && !reaches_back)) continue;
-      pack_gate_rows(job, job.weights.w_hh, shape_.operand_width(i), pass_.stage_slots(i),
+      if (shape_.program && shape_.program->heads > 1) {
+        pack_heads(job, i);
+        continue;
+      }
+      pack_gate_rows(job, job.weights.w_hh, shape_.operand_width(i), pass_.product_slots(i),
                      job.dir.w_hh[i]);
     }
     if (!pass_.in_place && job.d_x)
@@ -93,6 +102,34 @@ class Backward {
     if (shape_.P) {
       for (int64_t p = 0; p < shape_.P; ++p) job.scratch.a[p] = job.weights.w_hr + p * shape_.H;
       pass_.pack_rows(job, shape_.P, shape_.H, job.dir.w_hr, shape_.P);
+    }
+  }
+
+  // Of each column panel the rows of its own heads' gate panels, zero where the heads differ
+  void pack_heads(const Job& job, int product) const {
+    const int64_t of_head = shape_.H / shape_.program->heads, column = panels_.column;
+    const Slots& slots = panels_.cell.product[product];
+    const int64_t stride = panels_.product_rows(shape_, product) * column;
+    const Range mine = share(panels_.columns(shape_.H), job.crew.id, job.crew.size);
+    for (int64_t i = mine.begin; i < mine.end; ++i) {
+      Real* to = job.dir.w_hh[product] + i * stride;
+      std::fill_n(to, stride, Real{0});
+      const Range met = panels_.product_panels(shape_, i);
+      for (int64_t panel = met.begin; panel < met.end; ++panel) {
+        for (int s = slots.first; s < slots.first + slots.count; ++s) {
+          for (int64_t j = 0; j < panels_.units_of(panel); ++j, to += column) {
+            const int64_t unit = panel * panels_.unit + j, head = unit / of_head;
+            const int64_t row =
+                (head * panels_.cell.gates + panels_.cell.gate_of_slot[s]) * of_head;
+            const int64_t begin = std::max(i * column, head * of_head);
+            const int64_t end = std::min((i + 1) * column, (head + 1) * of_head);
+            if (begin >= end) continue;
+            const Real* from = job.weights.w_hh + (row + unit % of_head) * of_head;
+            std::copy(from + begin - head * of_head, from + end - head * of_head,
+                      to + begin - i * column);
+          }
+        }
+      }
     }
   }
 
@@ -105,15 +142,15 @@ class Backward {
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       const int64_t at = pass_.state_row(job, r);
       for (int s = 0; s < panels_.cell.states; ++s) {
-        copy_or_zero(pass_.args.d_last[s], at, shape_.state_width(s), pass_.d_state(job, s, r),
+        copy_or_zero(shape_, s, pass_.args.d_last[s], at, pass_.d_state(job, s, r),
                      panels_.gradient_width(shape_, s));
         if (s == kHidden) continue;
-        copy_or_zero(pass_.args.initial[s], at, shape_.H, job.dir.initial[s] + r * panels_.units,
+        copy_or_zero(shape_, s, pass_.args.initial[s], at, job.dir.initial[s] + r * panels_.units,
                      panels_.units);
       }
       const int64_t width = panels_.padded(shape_.H);
       if (job.dir.d_raw) std::fill_n(pass_.d_raw(job, r), width, Real{0});
-      for (int i = 1; i < panels_.cell.stages; ++i)
+      for (int i = 1; i < panels_.cell.products; ++i)
         std::fill_n(pass_.d_operand(job, i, r), width, Real{0});
     }
   }
@@ -123,9 +160,8 @@ class Backward {
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       for (int s = 0; s < panels_.cell.states; ++s) {
         if (!pass_.args.d_initial[s]) continue;
-        const int64_t width = shape_.state_width(s);
-        std::copy_n(pass_.d_state(job, s, r), width,
-                    pass_.args.d_initial[s] + pass_.state_row(job, r) * width);
+        std::copy_n(pass_.d_state(job, s, r), shape_.state_width(s),
+                    pass_.args.d_initial[s] + pass_.state_row(job, r) * shape_.state_stride(s));
       }
     }
   }
@@ -148,6 +184,32 @@ class Backward {
         }
         if (mask) {
           for (int64_t i = 0; i < n; ++i) row[i] *= mask[stacked + i];
+        }
+      }
+    }
+  }
+
+  // The gradients of per-step values, which every layer and direction adds to
+  void clear_extras(Range rows) const {
+    const int64_t width = pass_.workspace.extras_width(*shape_.program, panels_);
+    for (int64_t d = 0; d < shape_.directions; ++d) {
+      Real* first = pass_.workspace.directions[d].d_extras + rows.begin * width;
+      std::fill_n(first, (rows.end - rows.begin) * width, Real{0});
+    }
+  }
+  void deliver_extras(int id, int size) const {
+    const int64_t width = pass_.workspace.extras_width(*shape_.program, panels_);
+    for (int64_t t = id; t < batch_.T(); t += size) {
+      for (int64_t r = 0; r < batch_.active(t); ++r) {
+        Real* to = pass_.args.d_x.at(t, r) + shape_.I;
+        std::fill_n(to, shape_.extras, Real{0});
+        for (int64_t d = 0; d < shape_.directions; ++d) {
+          const Real* from = pass_.workspace.directions[d].d_extras + (batch_.start(t) + r) * width;
+          for (const Extra& extra : shape_.program->extras) {
+            for (int64_t i = 0; i < shape_.H; ++i)
+              to[extra.offset + (extra.per_unit ? i : 0)] += from[i];
+            from += panels_.units;
+          }
         }
       }
     }

@@ -23,7 +23,7 @@ struct BackwardPass {
         saved(plan, saved_arena),
         in_place(plan.weights_in_place),
         lowest(lowest_layer()) {
-    std::fill_n(workspace.zeros, std::max(shape.out(), panels.units), Real{0});
+    workspace.numbers.fill(shape.program);
   }
 
   const Plan& plan;
@@ -61,7 +61,7 @@ struct BackwardPass {
             pass.batch.template stacked_view<const Real>(saved.states[s], pass.panels.units);
       }
       for (int s = 0; s < pass.panels.cell.states; ++s)
-        d_all[s] = states_view(pass.batch, pass.args.d_all[s], index, pass.shape.state_width(s));
+        d_all[s] = states_view(pass.batch, pass.shape, s, pass.args.d_all[s], index);
       if (d_y) d_y.base += offset;
       if (pass.wants_input_gradient(layer)) {
         d_x = d == 0 ? pass.input_gradient(layer) : pass.batch.stacked_view(dir.d_x, in_features);
@@ -148,44 +148,50 @@ struct BackwardPass {
   const Real* state_before(const Job& job, int s, int64_t t, int64_t r) const {
     const int64_t before = batch.previous(job.reverse, t, r);
     if (before >= 0) return job.states[s].at(before, r);
-    if (before == Batch::kZeros) return workspace.zeros;
+    if (before == Batch::kZeros) return workspace.numbers.reset(s);
     if (s != kHidden) return job.dir.initial[s] + r * panels.units;
     const Real* h0 = args.initial[kHidden];
-    return h0 ? h0 + state_row(job, r) * shape.out() : workspace.zeros;
+    return h0 ? h0 + state_row(job, r) * shape.out() : workspace.numbers.reset(s);
   }
   Real* d_pre(const Job& job, const Block& block, int64_t t, int64_t r) const {
-    return job.dir.d_pre + (batch.start(t) - block.start + r) * panels.width;
+    return job.dir.d_pre + (batch.start(t) - block.start + r) * panels.d_width;
   }
-  int64_t d_pre_panel() const { return workspace.block_rows * panels.width; }
+  int64_t d_pre_panel() const { return workspace.block_rows * panels.d_width; }
 
   // Which slots of d_pre meet which weights, and where a product over them finds them
-  Range input_slots() const {
-    return {panels.cell.input_slot, panels.cell.input_slot + panels.cell.gates};
-  }
-  Range stage_slots(int stage) const {
-    const Stage<Real>& of = panels.cell.stage[stage];
-    return {of.slot, of.slot + of.slots};
-  }
+  Range input_slots() const { return range_of(panels.cell.input); }
+  Range product_slots(int product) const { return range_of(panels.cell.product[product]); }
+  static Range range_of(const Slots& slots) { return {slots.first, slots.first + slots.count}; }
   int64_t pre_length(Range slots) const { return (slots.end - slots.begin) * shape.H; }
-  Runs pre_runs(Range slots) const {
+  Runs pre_runs(Range slots) const { return pre_runs(slots, {0, panels.gates}); }
+  // In some gate panels
+  Runs pre_runs(Range slots, Range met) const {
     const int64_t count = slots.end - slots.begin;
-    const int64_t run = count * panels.units_of(0), whole = shape.H / panels.unit;
-    if (panels.gates == 1) return {run};
-    const int64_t tail_at =
-        whole * d_pre_panel() + slot_at(whole, slots.begin) - slot_at(0, slots.begin);
-    return {run, whole, d_pre_panel(), tail_at, count * (shape.H % panels.unit)};
+    const int64_t run = count * panels.units_of(met.begin);
+    if (met.end - met.begin == 1) return {run};
+    const int64_t last = met.end - 1, units = panels.units_of(last);
+    if (units == panels.unit) return {run, met.end - met.begin, d_pre_panel()};
+    const int64_t tail_at = pre_offset(slots, last) - pre_offset(slots, met.begin);
+    return {run, last - met.begin, d_pre_panel(), tail_at, count * units};
+  }
+  // Where the slots of a gate panel stand in a row of d_pre
+  int64_t pre_offset(Range slots, int64_t panel) const {
+    return panel * d_pre_panel() + slot_at(panel, slots.begin);
   }
   // Where a slot stands in a panel of d_pre
   int64_t slot_at(int64_t panel, int64_t slot) const { return slot * panels.units_of(panel); }
   const Real* d_pre_of(const Job& job, const Block& block, int64_t t, int64_t r,
                        Range slots) const {
-    return d_pre(job, block, t, r) + slot_at(0, slots.begin);
+    return d_pre(job, block, t, r) + pre_offset(slots, 0);
   }
   Real* d_state(const Job& job, int s, int64_t r) const {
     return job.dir.d_states[s] + r * panels.gradient_width(shape, s);
   }
-  Real* d_operand(const Job& job, int stage, int64_t r) const {
-    return job.dir.d_operands[stage] + r * panels.padded(shape.H);
+  Real* d_operand(const Job& job, int product, int64_t r) const {
+    return job.dir.d_operands[product] + r * panels.padded(shape.H);
+  }
+  Real* d_extras(const Job& job, int64_t row) const {
+    return job.dir.d_extras + row * workspace.extras_width(*shape.program, panels);
   }
   Real* d_raw(const Job& job, int64_t r) const {
     return job.dir.d_raw + r * panels.padded(shape.H);

@@ -1,6 +1,8 @@
 // What follows from a block's d_pre: the gradients of the input and of the weights.
 #pragma once
 
+#include <algorithm>
+
 #include "pass.h"
 
 namespace fastrnn {
@@ -24,11 +26,16 @@ class BackwardProducts {
       each_row(block, [&](int64_t i, int64_t t, int64_t r) {
         rows[i] = pass_.state_before(job, kHidden, t, r);
       });
-      pass_.pack_rows(job, block.rows, shape_.out(), job.dir.operands[0], block.rows);
-      for (int i = 1; i < panels_.cell.stages; ++i)
-        pack_saved(job, block, job.saved.operands[i], job.dir.operands[i]);
+      if (panels_.cell.product[0].count > 0) pack_operand(job, block, job.dir.operands[0]);
+      for (int i = 1; i < panels_.cell.products; ++i) {
+        list_saved(job, block, job.saved.operands[i]);
+        pack_operand(job, block, job.dir.operands[i]);
+      }
     }
-    if (job.d_weights.w_hr) pack_saved(job, block, job.saved.raw, job.dir.raw);
+    if (job.d_weights.w_hr) {
+      list_saved(job, block, job.saved.raw);
+      pass_.pack_rows(job, block.rows, shape_.H, job.dir.raw, block.rows);
+    }
   }
 
   void multiply_to_input(const Job& job, const Block& block) const {
@@ -54,25 +61,31 @@ class BackwardProducts {
     const auto weight = [&](Real* d_w, const Real* operand, int64_t n, Range slots) {
       if (!d_w) return;
       each_gate(job, slots, [&](const Real* from, int64_t rows, int64_t at) {
-        panels_.kernels.outer({from, panels_.width, rows, block.rows, operand,
+        panels_.kernels.outer({from, panels_.d_width, rows, block.rows, operand,
                                block.rows * panels_.column, 0, panels_.columns(n), d_w + at * n, n,
                                n, !block.first});
       });
     };
-    const auto bias = [&](Real* d_b, int64_t slot) {
+    const auto bias = [&](Real* d_b, Range slots) {
       if (!d_b) return;
-      each_gate(job, {slot, slot + panels_.cell.gates},
-                [&](const Real* from, int64_t rows, int64_t at) {
-                  panels_.kernels.sum_rows(
-                      {from, panels_.width, rows, block.rows, nullptr, 0, d_b + at, !block.first});
-                });
+      each_gate(job, slots, [&](const Real* from, int64_t rows, int64_t at) {
+        panels_.kernels.sum_rows(
+            {from, panels_.d_width, rows, block.rows, nullptr, 0, d_b + at, !block.first});
+      });
     };
+    if (shape_.program && block.first && job.crew.id == 0) clear_unmet(job);
     weight(d.w_ih, job.dir.x, job.in_features, pass_.input_slots());
-    for (int i = 0; i < panels_.cell.stages; ++i)
-      weight(d.w_hh, job.dir.operands[i], shape_.operand_width(i), pass_.stage_slots(i));
-    bias(d.b_ih, panels_.cell.input_slot);
-    bias(d.b_hh, panels_.cell.hidden_slot);
-    if (d.w_ch) accumulate_peepholes(job, block);
+    bias(d.b_ih, pass_.input_slots());
+    const bool by_heads = shape_.program && shape_.program->heads > 1;
+    for (int i = 0; i < panels_.cell.products; ++i) {
+      if (by_heads && d.w_hh) {
+        accumulate_heads(job, block, i);
+      } else {
+        weight(d.w_hh, job.dir.operands[i], shape_.operand_width(i), pass_.product_slots(i));
+      }
+      bias(d.b_hh, pass_.product_slots(i));
+    }
+    if (d.w_ch) shape_.program ? accumulate_vectors(job, block) : accumulate_peepholes(job, block);
     if (d.w_hr) {
       const Range mine = share(panels_.columns(shape_.H), job.crew.id, job.crew.size);
       panels_.kernels.outer({job.dir.d_y, panels_.padded(shape_.P), shape_.P, block.rows,
@@ -83,11 +96,82 @@ class BackwardProducts {
   }
 
  private:
-  // A block's rows of [rows][H] in column panels
-  void pack_saved(const Job& job, const Block& block, const Real* saved, Real* to) const {
+  // A block's rows of [rows][H]
+  void list_saved(const Job& job, const Block& block, const Real* saved) const {
     for (int64_t i = 0; i < block.rows; ++i)
       job.scratch.a[i] = saved + (block.start + i) * shape_.H;
-    pass_.pack_rows(job, block.rows, shape_.H, to, block.rows);
+  }
+
+  // The listed rows in column panels, head by head
+  void pack_operand(const Job& job, const Block& block, Real* to) const {
+    const int64_t heads = shape_.program ? shape_.program->heads : 1;
+    if (heads == 1) return pass_.pack_rows(job, block.rows, shape_.out(), to, block.rows);
+    const int64_t of_head = shape_.H / heads;
+    for (int64_t head = 0; head < heads; ++head) {
+      pass_.pack_rows(job, block.rows, of_head, to, block.rows);
+      for (int64_t i = 0; i < block.rows; ++i) job.scratch.a[i] += of_head;
+      to += block.rows * panels_.padded(of_head);
+    }
+  }
+
+  // Gates that the program does not read have no slots, and so no gradient.
+  void clear_unmet(const Job& job) const {
+    const CellKernels<Real>& cell = panels_.cell;
+    const auto met = [&](int gate, const Slots* slots, int count) {
+      return std::any_of(slots, slots + count, [&](const Slots& own) {
+        const int* first = cell.gate_of_slot + own.first;
+        return std::find(first, first + own.count, gate) != first + own.count;
+      });
+    };
+    const int64_t H = shape_.H, heads = shape_.program->heads, of_head = H / heads;
+    const auto clear = [](Real* d, int64_t at, int64_t count) {
+      if (d) std::fill_n(d + at, count, Real{0});
+    };
+    for (int gate = 0; gate < cell.gates; ++gate) {
+      if (!met(gate, &cell.input, 1)) {
+        clear(job.d_weights.w_ih, gate * H * job.in_features, H * job.in_features);
+        clear(job.d_weights.b_ih, gate * H, H);
+      }
+      if (met(gate, cell.product, cell.products)) continue;
+      clear(job.d_weights.b_hh, gate * H, H);
+      const int64_t width = heads > 1 ? of_head : shape_.out();
+      for (int64_t head = 0; head < heads; ++head)
+        clear(job.d_weights.w_hh, (head * cell.gates + gate) * of_head * width, of_head * width);
+    }
+  }
+
+  // The gradients of a program's vectors stand behind those of its slots.
+  void accumulate_vectors(const Job& job, const Block& block) const {
+    const int64_t slots = panels_.cell.slots;
+    for (int64_t v = 0; v < shape_.program->vectors; ++v) {
+      each_panel(
+          job, {slots + v, slots + v + 1},
+          [&](const Real* from, int64_t, int64_t unit, int64_t count) {
+            panels_.kernels.sum_rows({from, panels_.d_width, count, block.rows, nullptr, 0,
+                                      job.d_weights.w_ch + v * shape_.H + unit, !block.first});
+          });
+    }
+  }
+
+  // Weights [heads, gates * H / heads, H / heads]: each head's gradients meet its own operand
+  // alone.
+  void accumulate_heads(const Job& job, const Block& block, int product) const {
+    const int64_t of_head = shape_.H / shape_.program->heads, padded = panels_.padded(of_head);
+    each_panel(job, pass_.product_slots(product),
+               [&](const Real* from, int64_t slot, int64_t unit, int64_t count) {
+                 const int64_t gate = panels_.cell.gate_of_slot[slot];
+                 for (int64_t u = unit; u < unit + count;) {
+                   const int64_t head = u / of_head;
+                   const int64_t own = std::min(unit + count, (head + 1) * of_head) - u;
+                   const int64_t row = (head * panels_.cell.gates + gate) * of_head + u % of_head;
+                   panels_.kernels.outer({from + u - unit, panels_.d_width, own, block.rows,
+                                          job.dir.operands[product] + head * padded * block.rows,
+                                          block.rows * panels_.column, 0, panels_.columns(of_head),
+                                          job.d_weights.w_hh + row * of_head, of_head, of_head,
+                                          !block.first});
+                   u += own;
+                 }
+               });
   }
 
   template <class Visit>
@@ -102,13 +186,19 @@ class BackwardProducts {
   // how many units it has, and where their rows stand in a weight matrix.
   template <class Visit>
   void each_gate(const Job& job, Range slots, Visit visit) const {
+    each_panel(job, slots, [&](const Real* from, int64_t slot, int64_t unit, int64_t count) {
+      visit(from, count, panels_.cell.gate_of_slot[slot] * shape_.H + unit);
+    });
+  }
+  // The same with visit(d_pre, slot, unit, units), the first of a panel's units.
+  template <class Visit>
+  void each_panel(const Job& job, Range slots, Visit visit) const {
     const int64_t count = slots.end - slots.begin;
     const Range mine = share(panels_.gates * count, job.crew.id, job.crew.size);
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       const int64_t panel = i / count, s = slots.begin + i % count;
-      const int64_t unit = panel * panels_.unit;
-      visit(job.dir.d_pre + panel * pass_.d_pre_panel() + pass_.slot_at(panel, s),
-            panels_.units_of(panel), panels_.cell.gate_of_slot[s] * shape_.H + unit);
+      visit(job.dir.d_pre + panel * pass_.d_pre_panel() + pass_.slot_at(panel, s), s,
+            panel * panels_.unit, panels_.units_of(panel));
     }
   }
 
@@ -127,9 +217,9 @@ class BackwardProducts {
       if (block_of_w < 0) continue;
       each_gate(job, {s, s + 1}, [&](const Real* from, int64_t rows, int64_t at) {
         const int64_t unit = at - s * shape_.H;
-        panels_.kernels.sum_rows({from, panels_.width, rows, block.rows, s == kOutput ? c : c_prev,
-                                  unit, job.d_weights.w_ch + block_of_w * shape_.H + unit,
-                                  !block.first});
+        panels_.kernels.sum_rows({from, panels_.d_width, rows, block.rows,
+                                  s == kOutput ? c : c_prev, unit,
+                                  job.d_weights.w_ch + block_of_w * shape_.H + unit, !block.first});
       });
     }
   }

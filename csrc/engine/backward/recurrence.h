@@ -25,20 +25,23 @@ class BackwardRecurrence {
         group.wait_evenly();
         unproject(job, block, t);
       }
-      BackwardStep<Real> step = differentiate_cell(job, block, t);
-      if (group.wait_for_step()) {
-        if (group.id >= group.size) return false;
-        pass_.take_part(job, group);
-        step.panel_begin = job.gates.begin;
-        step.panel_end = job.gates.end;
-      }
-      for (int i = panels_.cell.stages - 1; i > 0; --i) {
-        multiply_to_operand(job, block, t, i);
-        panels_.cell.stage[i - 1].backward(step);
-        group.wait_evenly();
-      }
+      BackwardStep<Real> step = list_rows(job, block, t);
       const bool last = t == (job.reverse ? batch_.T() - 1 : 0);
-      if (!last || pass_.args.d_initial[kHidden]) multiply_to_operand(job, block, t, 0);
+      for (int i = 0; i < panels_.cell.backward_stages; ++i) {
+        const BackwardStage<Real>& stage = panels_.cell.backward[i];
+        if (shape_.program) step.program = program_step(job, i);
+        stage.run(step);
+        if (i > 0) {
+          group.wait_evenly();
+        } else if (panels_.cell.meets && group.wait_for_step()) {
+          if (group.id >= group.size) return false;
+          pass_.take_part(job, group);
+          step.panel_begin = job.gates.begin;
+          step.panel_end = job.gates.end;
+        }
+        if (stage.product > 0 || (stage.product == 0 && (!last || pass_.args.d_initial[kHidden])))
+          multiply_to_operand(job, block, t, stage.product);
+      }
       if (batch_.has_resets()) stop_at_resets(job, t);
     }
     return true;
@@ -86,16 +89,19 @@ class BackwardRecurrence {
                              nullptr, 0, false});
   }
 
-  BackwardStep<Real> differentiate_cell(const Job& job, const Block& block, int64_t t) const {
+  // Where everything lies for the rows of one step
+  BackwardStep<Real> list_rows(const Job& job, const Block& block, int64_t t) const {
     const Range units = {job.gates.begin * panels_.unit,
                          std::min(job.gates.end * panels_.unit, shape_.H)};
     const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
       BackwardRow<Real>* row = job.scratch.rows + i;
       const int64_t stacked = batch_.start(t) + r;
-      row->saved = job.saved.gates + stacked * panels_.gates * panels_.width;
+      row->saved = job.saved.gates + stacked * panels_.gates * panels_.kept_width;
       row->d_y = job.d_y && !shape_.P ? job.d_y.at(t, r) : nullptr;
       row->d_pre = pass_.d_pre(job, block, t, r);
-      for (int i = 1; i < panels_.cell.stages; ++i) row->d_operands[i] = pass_.d_operand(job, i, r);
+      for (int i = 1; i < panels_.cell.products; ++i)
+        row->d_operands[i] = pass_.d_operand(job, i, r);
+      if (shape_.program) list_for_program(job, t, r, row);
       for (int s = 0; s < panels_.cell.states; ++s) {
         const bool projected = s == kHidden && shape_.P;
         row->after[s] = job.states[s].at(t, r);
@@ -104,29 +110,63 @@ class BackwardRecurrence {
         if (job.d_all[s] && !projected) add(job.d_all[s].at(t, r), units, row->d_states[s]);
       }
     });
-    const BackwardStep<Real> step = {
-        job.scratch.rows, count,         shape_.H,        pass_.d_pre_panel(),
-        job.gates.begin,  job.gates.end, &shape_.variant, job.dir.peepholes};
-    panels_.cell.stage[panels_.cell.stages - 1].backward(step);
-    return step;
+    return {job.scratch.rows, count,         shape_.H,        pass_.d_pre_panel(),
+            job.gates.begin,  job.gates.end, &shape_.variant, job.dir.peepholes,
+            nullptr};
   }
 
-  // The gradient of what a stage multiplies
-  void multiply_to_operand(const Job& job, const Block& block, int64_t t, int stage) const {
-    const Range slots = pass_.stage_slots(stage);
+  void list_for_program(const Job& job, int64_t t, int64_t r, BackwardRow<Real>* row) const {
+    const Program& program = *shape_.program;
+    if (shape_.extras) {
+      row->extras = pass_.args.x.at(t, r) + shape_.I;
+      row->d_extras = pass_.d_extras(job, batch_.start(t) + r);
+    }
+    row->sums = job.dir.sums + r * program.backward_sums * panels_.gates;
+    row->temps = job.dir.temps + r * panels_.gates * program.temps * panels_.unit;
+  }
+
+  const ProgramStep<Real>* program_step(const Job& job, int stage) const {
+    const Program& program = *shape_.program;
+    ProgramStep<Real>& step = job.scratch.program.start(
+        program, panels_, pass_.workspace.numbers.constants, job.weights.w_ch);
+    step.code = program.backward[stage].view();
+    return &step;
+  }
+
+  // The gradient of what a product multiplies
+  void multiply_to_operand(const Job& job, const Block& block, int64_t t, int product) const {
+    const Range slots = pass_.product_slots(product);
     const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
       job.scratch.a[i] = pass_.d_pre_of(job, block, t, r, slots);
       job.scratch.c[i] =
-          stage == 0 ? pass_.d_state(job, kHidden, r) : pass_.d_operand(job, stage, r);
+          product == 0 ? pass_.d_state(job, kHidden, r) : pass_.d_operand(job, product, r);
     });
-    const int64_t width = shape_.operand_width(stage);
-    const bool accumulate = stage == 0 && panels_.cell.reads_previous_hidden;
+    const int64_t width = shape_.operand_width(product);
+    const bool accumulate = product == 0 && panels_.cell.reads_previous_hidden;
     if (pass_.in_place) {
       return pass_.multiply_in_place(job, count, job.weights.w_hh, slots, job.columns, width,
                                      accumulate);
     }
-    panels_.kernels.product(
-        pass_.pre_product(job, count, job.dir.w_hh[stage], slots, job.columns, width, accumulate));
+    if (shape_.program && shape_.program->heads > 1)
+      return multiply_heads(job, count, product, accumulate);
+    panels_.kernels.product(pass_.pre_product(job, count, job.dir.w_hh[product], slots, job.columns,
+                                              width, accumulate));
+  }
+
+  // A column panel at a time, each of which meets the gradients of its own heads' panels alone
+  void multiply_heads(const Job& job, int64_t count, int product, bool accumulate) const {
+    const Range slots = pass_.product_slots(product);
+    const int64_t stride = panels_.product_rows(shape_, product) * panels_.column;
+    int64_t moved = pass_.pre_offset(slots, 0);
+    for (int64_t i = job.columns.begin; i < job.columns.end; ++i) {
+      const Range met = panels_.product_panels(shape_, i);
+      const int64_t begin = pass_.pre_offset(slots, met.begin);
+      for (int64_t r = 0; r < count; ++r) job.scratch.a[r] += begin - moved;
+      moved = begin;
+      panels_.kernels.product({job.scratch.a, count, pass_.pre_runs(slots, met),
+                               job.dir.w_hh[product] + i * stride, i, i + 1, job.scratch.c,
+                               panels_.column, shape_.H, nullptr, 0, accumulate});
+    }
   }
 
   // Nothing flows back to the step that a row was reset after.

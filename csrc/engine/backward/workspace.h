@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/call/plan.h"
+#include "engine/call/program_room.h"
 #include "engine/schedule/machine.h"
 
 namespace fastrnn {
@@ -13,28 +14,33 @@ namespace fastrnn {
 template <class Real>
 struct BackwardWorkspace {
   struct Direction {
-    Real* w_ih;                    // column panels over I, unless read in place,
-    Real* w_hh[kMostStages] = {};  // over what each stage multiplies, likewise,
-    Real* w_hr;                    // and over H
-    Real* peepholes;               // [gate panels][slots][unit], if there are any
-    Real* d_pre;                   // [gate panels][rows of a block][slots][units of the panel]
-    Real* d_y;                     // [rows of a block][H_out padded] of a projection's output
-    Real* d_raw;                   // [B][H padded] of the hidden state before it
+    Real* w_ih;                      // column panels over I, unless read in place,
+    Real* w_hh[kMostProducts] = {};  // over what each product multiplies, likewise,
+    Real* w_hr;                      // and over H
+    Real* peepholes;                 // [gate panels][slots][unit], if there are any
+    Real* d_pre;                     // [gate panels][rows of a block][slots][units of the panel]
+    Real* d_y;                       // [rows of a block][H_out padded] of a projection's output
+    Real* d_raw;                     // [B][H padded] of the hidden state before it
     // [B][H_out padded] of the hidden state, [B][units] of the others
     Real* d_states[kMostStates] = {};
-    // [B][H padded] of what a stage after the first multiplies
-    Real* d_operands[kMostStages] = {};
-    Real* initial[kMostStates] = {};   // [B][units] states, but the hidden one
-    Real* x;                           // column panels of a block's rows of the input,
-    Real* operands[kMostStages] = {};  // of what each stage multiplies,
-    Real* raw;                         // and of the hidden state before the projection
-    Real* d_x;                         // [rows][I] of the reverse direction
+    // [B][H padded] of what a product after the first multiplies
+    Real* d_operands[kMostProducts] = {};
+    Real* initial[kMostStates] = {};     // [B][units] states, but the hidden one
+    Real* x;                             // column panels of a block's rows of the input,
+    Real* operands[kMostProducts] = {};  // of what each product multiplies, head by head,
+    Real* raw;                           // and of the hidden state before the projection
+    Real* d_x;                           // [rows][I] of the reverse direction
+    // Of programs
+    Real* d_extras;  // [rows][extras][units]
+    Real* sums;      // [B][sums][gate panels]
+    Real* temps;     // [B][gate panels][temps][unit]
   };
   struct Thread {
     const Real** a;
     const Real** b;  // rows of a weight matrix that is read in place, or of a state
     Real** c;
     BackwardRow<Real>* rows;
+    ProgramThread<Real> program;
   };
 
   BackwardWorkspace(const Plan& plan, Arena& arena) {
@@ -45,6 +51,8 @@ struct BackwardWorkspace {
     const int64_t out_padded = panels.padded(shape.out()), in_padded = panels.padded(in),
                   H_padded = panels.padded(shape.H);
     const CellKernels<Real>& cell = panels.cell;
+    const Program* program = shape.program;
+    const int64_t heads = program ? program->heads : 1;
     const bool in_place = plan.weights_in_place;
     const int64_t gate_rows = cell.gates * shape.H;
     blocks = plan.batch.blocks(kBackwardBlockRows);
@@ -52,45 +60,59 @@ struct BackwardWorkspace {
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
       dir.w_ih = arena.take<Real>(in_place ? 0 : gate_rows * in_padded);
-      for (int i = 0; i < cell.stages; ++i) {
-        const int64_t rows = cell.stage[i].slots * shape.H;
+      for (int i = 0; i < cell.products; ++i) {
+        const int64_t rows = panels.product_rows(shape, i);
         dir.w_hh[i] = arena.take<Real>(in_place ? 0 : rows * panels.padded(shape.operand_width(i)));
       }
       dir.peepholes =
           shape.variant.peepholes ? arena.take<Real>(panels.gates * panels.width) : nullptr;
-      dir.d_pre = arena.take<Real>(block_rows * panels.gates * panels.width);
+      dir.d_pre = arena.take<Real>(block_rows * panels.gates * panels.d_width);
       for (int s = 0; s < cell.states; ++s)
         dir.d_states[s] = arena.take<Real>(B * panels.gradient_width(shape, s));
       dir.x = arena.take<Real>(block_rows * in_padded);
-      for (int i = 0; i < cell.stages; ++i)
-        dir.operands[i] = arena.take<Real>(block_rows * panels.padded(shape.operand_width(i)));
+      for (int i = 0; i < cell.products; ++i) {
+        const int64_t width = heads * panels.padded(shape.operand_width(i) / heads);
+        dir.operands[i] = arena.take<Real>(block_rows * width);
+      }
       dir.w_hr = P ? arena.take<Real>(P * H_padded) : nullptr;
       dir.d_y = P ? arena.take<Real>(block_rows * out_padded) : nullptr;
       dir.d_raw = P ? arena.take<Real>(B * H_padded) : nullptr;
       dir.raw = P ? arena.take<Real>(block_rows * H_padded) : nullptr;
-      for (int i = 1; i < cell.stages; ++i) dir.d_operands[i] = arena.take<Real>(B * H_padded);
+      for (int i = 1; i < cell.products; ++i) dir.d_operands[i] = arena.take<Real>(B * H_padded);
       for (int s = 1; s < cell.states; ++s) dir.initial[s] = arena.take<Real>(B * panels.units);
       dir.d_x = d > 0 ? arena.take<Real>(plan.batch.rows() * in) : nullptr;
+      if (!program) continue;
+      dir.d_extras = arena.take<Real>(plan.batch.rows() * extras_width(*program, panels));
+      dir.sums = arena.take<Real>(B * program->backward_sums * panels.gates);
+      dir.temps = arena.take<Real>(B * panels.gates * program->temps * panels.unit);
     }
     if (shape.layers > 1) {
       for (Real*& gradient : d_outputs)
         gradient = arena.take<Real>(plan.batch.rows() * shape.directions * shape.out());
     }
-    zeros = arena.take<Real>(std::max(shape.out(), panels.units));
+    numbers = ProgramNumbers<Real>(plan, panels, arena);
     for (int i = 0; i < plan.threads; ++i) {
       const int64_t pointers = std::max({block_rows, B, gate_rows, P});
       threads.push_back(
           {arena.take<const Real*>(pointers),
            arena.take<const Real*>(in_place || shape.variant.peepholes ? pointers : 0),
-           arena.take<Real*>(pointers), arena.take<BackwardRow<Real>>(B)});
+           arena.take<Real*>(pointers),
+           arena.take<BackwardRow<Real>>(B),
+           {}});
+      if (program) threads.back().program = ProgramThread<Real>(*program, panels, arena);
     }
+  }
+
+  // Of a row of `d_extras`
+  static int64_t extras_width(const Program& program, const Panels<Real>& panels) {
+    return static_cast<int64_t>(program.extras.size()) * panels.units;
   }
 
   std::vector<int64_t> blocks;
   int64_t block_rows;
   Direction directions[2];
   Real* d_outputs[2] = {};  // gradients of this layer's output and of the one's below, by turns
-  Real* zeros;              // a state of zeros
+  ProgramNumbers<Real> numbers;
   std::vector<Thread> threads;
 };
 

@@ -15,19 +15,25 @@ enum class Cell {
   kLstmVariant,
   kGruVariant,
   kGruResetBefore,
-  kRnnVariant
+  kRnnVariant,
+  kProgram
 };
-constexpr int kCells = 8;
+constexpr int kCells = 8;  // that are compiled: all but programs
+
+struct Program;  // program.h
 
 // What a step takes from the one before and leaves to the next, by its number in the cell. The
 // hidden state is what a layer puts out; the others stay within the cell, as the LSTM's c, number
 // 1, does.
-constexpr int kMostStates = 2;
+constexpr int kMostStates = 8;
 constexpr int kHidden = 0;
 
 // Products with recurrent weights that follow one another within a step, each on what the one
-// before has led to.
-constexpr int kMostStages = 2;
+// before has led to; the first is that of the hidden state.
+constexpr int kMostProducts = 4;
+
+// Equations between which all units of a row meet
+constexpr int kMostStages = 32;
 
 enum class DType { kFloat32, kFloat64 };
 
@@ -78,10 +84,16 @@ struct Shape {
   int64_t directions = 1;
   bool bias = true;
   Variant variant;
+  const Program* program = nullptr;  // of a cell that is one
+  int states = 2;                    // at the most
+  int64_t extras = 0;                // features of the input beside I: per-step values for programs
 
   int64_t out() const { return P > 0 ? P : H; }  // features of one direction's output
   int64_t state_width(int state) const { return state == kHidden ? out() : H; }
-  int64_t operand_width(int stage) const { return stage == 0 ? out() : H; }
+  // From one row of the caller's to the next: the states after the hidden one lie side by side.
+  int64_t state_stride(int state) const { return state == kHidden ? out() : (states - 1) * H; }
+  int64_t state_offset(int state) const { return state == kHidden ? 0 : (state - 1) * H; }
+  int64_t operand_width(int product) const { return product == 0 ? out() : H; }
   int64_t in(int64_t layer) const { return layer == 0 ? I : directions * out(); }
   int64_t widest_in() const { return layers > 1 && in(1) > I ? in(1) : I; }
   bool reversed(int64_t direction) const { return direction == 1 || variant.reverse; }
@@ -114,13 +126,14 @@ struct Weights {
   Real* b_ih = nullptr;  // [G * H]
   Real* b_hh = nullptr;  // [G * H]
   Real* w_hr = nullptr;  // [P, H]
-  Real* w_ch = nullptr;  // [peepholes * H]
+  Real* w_ch = nullptr;  // [peepholes * H], or a program's vectors [vectors * H]
 };
 
-// States are [layers * directions, B, H_out] (the hidden one) and [layers * directions, B, H],
-// contiguous; those after every step are [layers * directions, T, B, H_out] and [layers *
-// directions, T, B, H], zero past a row's end. Row r of the call is batch entry order[r]. A null
-// initial state is zero; a null gradient is zero (incoming) or not wanted (outgoing).
+// States are [layers * directions, B, H_out] (the hidden one) and [layers * directions, B, H] (each
+// of the others, side by side in rows of all of them); those after every step are [layers *
+// directions, T, B, ...] likewise, zero past a row's end. Row r of the call is batch entry
+// order[r]. A null initial state is zero; a null gradient is zero (incoming) or not wanted
+// (outgoing).
 template <class Real>
 struct ForwardArgs {
   View<const Real> x;

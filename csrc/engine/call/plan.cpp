@@ -33,18 +33,89 @@ Plan::Plan(const Shape& shape, Batch batch, const PlanOptions& options, const Ke
   with_dtype(shape.dtype, [&](auto zero) { measure<decltype(zero)>(*this); });
 }
 
+namespace {
+
+// A program as a cell
+template <class Real>
+CellKernels<Real> cell_of(const Program& program, bool save, const Kernels<Real>& kernels) {
+  CellKernels<Real> cell = {};
+  cell.gates = program.gates;
+  cell.slots = program.slots;
+  cell.input = program.input;
+  cell.gate_of_slot = program.gate_of_slot.data();
+  cell.states = program.states;
+  cell.saved = program.saved;
+  cell.kept = program.kept;
+  cell.reads_previous_hidden = program.sets_hidden_gradient();
+  cell.meets = program.meets();
+  cell.unit_width = kernels.column_width;
+  cell.tallest = kernels.tallest;
+  cell.by_slot = true;
+  cell.project = kernels.product;
+  cell.products = static_cast<int>(program.products.size());
+  std::copy(program.products.begin(), program.products.end(), cell.product);
+  for (const ProgramStage& stage : program.stages(save))
+    cell.forward[cell.stages++] = {stage.product, kernels.program_forward};
+  for (const ProgramStage& stage : program.backward)
+    cell.backward[cell.backward_stages++] = {kernels.program_backward, stage.product};
+  return cell;
+}
+
+template <class Real>
+CellKernels<Real> cell_of(const Plan& plan, const Kernels<Real>& kernels) {
+  if (plan.shape.program) return cell_of(*plan.shape.program, plan.save, kernels);
+  return kernels.cells[static_cast<int>(plan.shape.cell)];
+}
+
+}  // namespace
+
 template <class Real>
 Panels<Real>::Panels(const Plan& plan)
     : kernels(kernels_in<Real>(*plan.kernels)),
-      cell(kernels.cells[static_cast<int>(plan.shape.cell)]),
+      cell(cell_of(plan, kernels)),
       unit(cell.unit_width),
       column(kernels.column_width),
       gates((plan.shape.H + unit - 1) / unit),
       width(cell.slots * unit),
-      gate_width(cell.gates * unit),
+      d_width(width + (plan.shape.program ? plan.shape.program->vectors * unit : 0)),
+      kept_width((plan.save ? cell.saved : cell.kept) * unit),
+      gate_width(cell.input.count * unit),
       units(gates * unit),
       last(plan.shape.H - (gates - 1) * unit),
       pre(gates * gate_width) {}
+
+template <class Real>
+int64_t Panels<Real>::panel_length(const Shape& shape, int product) const {
+  const int64_t heads = shape.program ? shape.program->heads : 1;
+  if (heads == 1) return shape.operand_width(product);
+  const int64_t of_head = shape.H / heads;
+  int64_t longest = 0;
+  for (int64_t first = 0; first < shape.H; first += unit) {
+    const int64_t last = std::min(first + unit, shape.H) - 1;
+    longest = std::max(longest, (last / of_head - first / of_head + 1) * of_head);
+  }
+  return longest;
+}
+
+template <class Real>
+Range Panels<Real>::product_panels(const Shape& shape, int64_t column_panel) const {
+  const int64_t heads = shape.program ? shape.program->heads : 1;
+  if (heads == 1) return {0, gates};
+  const int64_t of_head = shape.H / heads, first = column_panel * column;
+  const int64_t last = std::min(first + column, shape.H) - 1;
+  return {first / of_head * of_head / unit, ((last / of_head + 1) * of_head + unit - 1) / unit};
+}
+
+template <class Real>
+int64_t Panels<Real>::product_rows(const Shape& shape, int product) const {
+  if (!shape.program || shape.program->heads == 1) return cell.product[product].count * shape.H;
+  int64_t most = 0;
+  for (int64_t i = 0; i < gates; ++i) {
+    const Range met = product_panels(shape, i);
+    most = std::max(most, met.end - met.begin);
+  }
+  return most * product_width(product);
+}
 
 template <class Real>
 void Panels<Real>::pack_peepholes(const Shape& shape, const Real* w_ch, Range mine,
@@ -68,11 +139,11 @@ Saved<Real>::Saved(const Plan& plan, Arena& arena) {
   const int64_t rows = plan.batch.rows();
   for (int64_t i = 0; i < shape.layers * shape.directions; ++i) {
     Direction direction;
-    if (panels.cell.saves_gates)
-      direction.gates = arena.take<Real>(rows * panels.gates * panels.width);
+    if (panels.cell.saved)
+      direction.gates = arena.take<Real>(rows * panels.gates * panels.kept_width);
     for (int s = 1; s < panels.cell.states; ++s)
       direction.states[s] = arena.take<Real>(rows * panels.units);
-    for (int i = 1; i < panels.cell.stages; ++i)
+    for (int i = 1; i < panels.cell.products; ++i)
       direction.operands[i] = arena.take<Real>(rows * shape.H);
     if (shape.P > 0) direction.raw = arena.take<Real>(rows * shape.H);
     directions.push_back(direction);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "batch.h"
 #include "engine/kernels/kernels.h"
 #include "engine/team/team.h"
+#include "program.h"
 
 namespace fastrnn {
 
@@ -27,6 +29,7 @@ struct Plan {
   Plan(const Shape& shape, Batch batch, const PlanOptions& options, const KernelTable& kernels);
 
   Shape shape;
+  std::shared_ptr<const Program> program;  // the shape's, kept for as long as the plan
   Batch batch;
   bool save, dropout, states;
   const KernelTable* kernels;
@@ -62,11 +65,12 @@ const Kernels<Real>& kernels_in(const KernelTable& table) {
   }
 }
 
-// Row `row` of a [rows][n] state, or zeros where there is none, padded with zeros to `width`
+// A row of a state of the caller's, or zeros where there is none, padded with zeros to `width`
 template <class Real>
-void copy_or_zero(const Real* states, int64_t row, int64_t n, Real* to, int64_t width) {
-  const int64_t known = states ? n : 0;
-  if (known) std::copy_n(states + row * n, n, to);
+void copy_or_zero(const Shape& shape, int state, const Real* states, int64_t row, Real* to,
+                  int64_t width) {
+  const int64_t known = states ? shape.state_width(state) : 0;
+  if (known) std::copy_n(states + row * shape.state_stride(state), known, to);
   std::fill(to + known, to + width, Real{0});
 }
 
@@ -78,12 +82,13 @@ void clear_padding(const Batch& batch, const View<Real>& to, int64_t width, int 
   }
 }
 
-// The states of one (layer, direction) after every step, in the caller's [index, T, B, width]
+// A state of one (layer, direction) after every step, in the caller's [index, T, B, ...]
 template <class Real>
-View<Real> states_view(const Batch& batch, Real* base, int64_t index, int64_t width) {
+View<Real> states_view(const Batch& batch, const Shape& shape, int state, Real* base,
+                       int64_t index) {
   if (!base) return {};
-  const int64_t step = batch.B() * width;
-  return batch.entry_view(base + index * batch.span() * step, step, width);
+  const int64_t row = shape.state_stride(state), step = batch.B() * row;
+  return batch.entry_view(base + index * batch.span() * step, step, row);
 }
 
 // A call's sizes in the units of its kernels.
@@ -92,11 +97,13 @@ struct Panels {
   explicit Panels(const Plan& plan);
 
   const Kernels<Real>& kernels;
-  const CellKernels<Real>& cell;
+  const CellKernels<Real> cell;
   int64_t unit, column;  // panel widths
   int64_t gates;         // gate panels of H units
   int64_t width;         // of a gate panel with all slots
-  int64_t gate_width;    // with the gates of the input's product
+  int64_t d_width;       // with their gradients, and those of a program's vectors
+  int64_t kept_width;    // with what forward keeps
+  int64_t gate_width;    // with the slots of the input's product
   int64_t units;         // H rounded up to whole gate panels
   int64_t last;          // units that the last gate panel has
   int64_t pre;           // elements of a row of projected input
@@ -109,8 +116,17 @@ struct Panels {
     return state == kHidden ? padded(shape.out()) : units;
   }
 
-  // A gate panel with the slots of a stage's product
-  int64_t stage_width(int stage) const { return cell.stage[stage].slots * unit; }
+  // A gate panel with the slots of a product
+  int64_t product_width(int product) const { return cell.product[product].count * unit; }
+
+  // Rows of weights that a column panel of a product's operand meets backward, at the most: those
+  // of all of its gates, or of the panels that the heads of its units reach into
+  int64_t product_rows(const Shape& shape, int product) const;
+  Range product_panels(const Shape& shape, int64_t column_panel) const;
+
+  // How much of what a product multiplies a panel meets, at the most: all, or what belongs to the
+  // heads of its units
+  int64_t panel_length(const Shape& shape, int product) const;
 
   int64_t units_of(int64_t panel) const { return panel + 1 < gates ? unit : last; }
 
@@ -122,10 +138,10 @@ struct Panels {
 template <class Real>
 struct Saved {
   struct Direction {
-    Real* gates = nullptr;             // [rows][gate panels][slots][unit]
-    Real* states[kMostStates] = {};    // [rows][units]; `outputs` has the hidden one
-    Real* operands[kMostStages] = {};  // [rows][H] what a stage after the first multiplies
-    Real* raw = nullptr;               // [rows][H] the hidden state before the projection
+    Real* gates = nullptr;               // [rows][gate panels][saved][unit]
+    Real* states[kMostStates] = {};      // [rows][units]; `outputs` has the hidden one
+    Real* operands[kMostProducts] = {};  // [rows][H] what a product after the first multiplies
+    Real* raw = nullptr;                 // [rows][H] the hidden state before the projection
   };
   Saved(const Plan& plan, Arena& arena);
 

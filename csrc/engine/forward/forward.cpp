@@ -76,9 +76,8 @@ class Forward {
       const int64_t last = job.reverse ? 0 : batch_.length(r) - 1;
       const bool moved = batch_.length(r) > 0;
       for (int s = 0; s < panels_.cell.states; ++s) {
-        const int64_t width = shape_.state_width(s);
-        std::copy_n(moved ? job.states[s].at(last, r) : pass_.initial_state(job, s, r), width,
-                    pass_.args.last[s] + at * width);
+        std::copy_n(moved ? job.states[s].at(last, r) : pass_.initial_state(job, s, r),
+                    shape_.state_width(s), pass_.args.last[s] + at * shape_.state_stride(s));
       }
     }
   }
@@ -103,7 +102,7 @@ class Forward {
       const int64_t index = layer * shape_.directions + d;
       for (int s = 0; s < panels_.cell.states; ++s) {
         const int64_t width = shape_.state_width(s);
-        const View<Real> to = states_view(batch_, pass_.args.all[s], index, width);
+        const View<Real> to = states_view(batch_, shape_, s, pass_.args.all[s], index);
         copy_rows(pass_.state(layer, d, s), width, to, id, size);
         clear_padding(batch_, to, width, id, size);
       }

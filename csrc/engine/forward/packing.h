@@ -1,6 +1,8 @@
 // Weights, biases and initial states in the order that the steps read them in.
 #pragma once
 
+#include <algorithm>
+
 #include "pass.h"
 
 namespace fastrnn {
@@ -13,20 +15,24 @@ class ForwardPacking {
   explicit ForwardPacking(const ForwardPass<Real>& pass)
       : pass_(pass), batch_(pass.batch), shape_(pass.shape), panels_(pass.panels) {}
 
-  void pack_w_ih(const Job& job, Range panels, Real* to) const {
-    const CellKernels<Real>& cell = panels_.cell;
-    pack_gates(job.weights.w_ih, job.in_features, cell.input_slot, cell.gates, panels, to);
+  // By slot, each slot's panels begin `slot_stride` elements after those of the one before.
+  void pack_w_ih(const Job& job, Range panels, Real* to, int64_t slot_stride) const {
+    pack_gates(job.weights.w_ih, shape_.H, job.in_features, panels_.cell.input, panels, to,
+               slot_stride);
   }
-  void pack_w_hh(const Job& job, int stage, Range panels, Real* to) const {
-    const Stage<Real>& of = panels_.cell.stage[stage];
-    pack_gates(job.weights.w_hh, shape_.operand_width(stage), of.slot, of.slots, panels, to);
+  void pack_w_hh(const Job& job, int product, Range panels, Real* to, int64_t slot_stride) const {
+    const Slots& slots = panels_.cell.product[product];
+    if (shape_.program && shape_.program->heads > 1)
+      return pack_heads(job.weights.w_hh, slots, panels, to, slot_stride);
+    pack_gates(job.weights.w_hh, shape_.H, shape_.operand_width(product), slots, panels, to,
+               slot_stride);
   }
 
   void pack_weights(const Job& job) const {
     const Range mine = share(panels_.gates, job.crew.id, job.crew.size);
-    pack_w_ih(job, mine, pass_.w_ih_panel(job, mine.begin));
-    for (int i = 0; i < panels_.cell.stages; ++i)
-      pack_w_hh(job, i, mine, pass_.w_hh_panel(job, i, mine.begin));
+    pack_w_ih(job, mine, pass_.w_ih_panel(job, mine.begin), pass_.w_ih_slot(job));
+    for (int i = 0; i < panels_.cell.products; ++i)
+      pack_w_hh(job, i, mine, pass_.w_hh_panel(job, i, mine.begin), pass_.w_hh_slot(i));
   }
 
   // What every way of running needs: bias, peepholes, projection, initial states within the cell
@@ -45,16 +51,47 @@ class ForwardPacking {
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       const int64_t at = job.index * batch_.B() + batch_.entry(r);
       for (int s = 1; s < panels_.cell.states; ++s) {
-        copy_or_zero(pass_.args.initial[s], at, shape_.H, job.dir.initial[s] + r * panels_.units,
+        copy_or_zero(shape_, s, pass_.args.initial[s], at, job.dir.initial[s] + r * panels_.units,
                      panels_.units);
       }
     }
   }
 
  private:
-  void pack_gates(const Real* w, int64_t K, int slot, int gates, Range panels, Real* to) const {
-    panels_.kernels.pack_gates({w, shape_.H, K, gates, panels_.cell.gate_of_slot + slot,
-                                panels_.unit, to, panels.begin, panels.end});
+  void pack_gates(const Real* w, int64_t H, int64_t K, const Slots& slots, Range panels, Real* to,
+                  int64_t slot_stride) const {
+    const int* gates = panels_.cell.gate_of_slot + slots.first;
+    if (!panels_.cell.by_slot) {
+      panels_.kernels.pack_gates(
+          {w, H, K, slots.count, gates, panels_.unit, to, panels.begin, panels.end});
+      return;
+    }
+    for (int s = 0; s < slots.count; ++s) {
+      panels_.kernels.pack_gates(
+          {w, H, K, 1, gates + s, panels_.unit, to + s * slot_stride, panels.begin, panels.end});
+    }
+  }
+
+  // Weights [heads, gates * H / heads, H / heads]: a panel meets what belongs to the heads of its
+  // units, and zeros where it has more than one.
+  void pack_heads(const Real* w, const Slots& slots, Range panels, Real* to,
+                  int64_t slot_stride) const {
+    const int64_t of_head = shape_.H / shape_.program->heads, unit = panels_.unit;
+    const int64_t length = panels_.panel_length(shape_, 0);
+    for (int s = 0; s < slots.count; ++s) {
+      const int64_t gate = panels_.cell.gate_of_slot[slots.first + s];
+      Real* panel = to + s * slot_stride;
+      for (int64_t i = panels.begin; i < panels.end; ++i, panel += length * unit) {
+        std::fill_n(panel, length * unit, Real{0});
+        const int64_t first = i * unit, begin = first / of_head * of_head;
+        for (int64_t u = first; u < std::min(first + unit, shape_.H); ++u) {
+          const int64_t head = u / of_head, row = (head * panels_.cell.gates + gate) * of_head;
+          const Real* from = w + (row + u % of_head) * of_head;
+          Real* column = panel + (head * of_head - begin) * unit + u - first;
+          for (int64_t k = 0; k < of_head; ++k) column[k * unit] = from[k];
+        }
+      }
+    }
   }
 
   // Each slot starts from the bias of every product that it takes part in.
@@ -63,18 +100,24 @@ class ForwardPacking {
     Real* to = job.dir.bias + mine.begin * panels_.width;
     for (int64_t panel = mine.begin; panel < mine.end; ++panel) {
       for (int s = 0; s < cell.slots; ++s) {
-        const bool from_input = s >= cell.input_slot && s < cell.input_slot + cell.gates;
-        const bool from_hidden = s >= cell.hidden_slot && s < cell.hidden_slot + cell.gates;
+        const bool from_input = has(cell.input, s) && job.weights.b_ih;
+        const bool from_hidden =
+            job.weights.b_hh && std::any_of(cell.product, cell.product + cell.products,
+                                            [&](const Slots& own) { return has(own, s); });
         for (int64_t j = 0; j < panels_.unit; ++j, ++to) {
           const int64_t unit = panel * panels_.unit + j;
           const int64_t at = cell.gate_of_slot[s] * shape_.H + unit;
           *to = 0;
-          if (unit >= shape_.H || !shape_.bias) continue;
+          if (unit >= shape_.H) continue;
           if (from_input) *to += job.weights.b_ih[at];
           if (from_hidden) *to += job.weights.b_hh[at];
         }
       }
     }
+  }
+
+  static bool has(const Slots& slots, int s) {
+    return s >= slots.first && s < slots.first + slots.count;
   }
 
   const ForwardPass<Real>& pass_;

@@ -22,7 +22,7 @@ struct ForwardPass {
         workspace(plan, arena),
         saved_arena(args.saved),
         saved(plan, saved_arena) {
-    std::fill_n(workspace.zeros, std::max(shape.out(), panels.units), Real{0});
+    workspace.numbers.fill(shape.program);
   }
 
   const Plan& plan;
@@ -130,11 +130,18 @@ struct ForwardPass {
 
   // ---- packed weights, projected input ----
 
+  // Where a panel's weights begin; by slot, those of the first one
   Real* w_ih_panel(const Job& job, int64_t panel) const {
-    return job.dir.w_ih + panel * job.in_features * panels.gate_width;
+    const int64_t width = panels.cell.by_slot ? panels.unit : panels.gate_width;
+    return job.dir.w_ih + panel * job.in_features * width;
   }
-  Real* w_hh_panel(const Job& job, int stage, int64_t panel) const {
-    return job.dir.w_hh[stage] + panel * shape.operand_width(stage) * panels.stage_width(stage);
+  Real* w_hh_panel(const Job& job, int product, int64_t panel) const {
+    const int64_t width = panels.cell.by_slot ? panels.unit : panels.product_width(product);
+    return job.dir.w_hh[product] + panel * panels.panel_length(shape, product) * width;
+  }
+  int64_t w_ih_slot(const Job& job) const { return panels.gates * job.in_features * panels.unit; }
+  int64_t w_hh_slot(int product) const {
+    return panels.gates * panels.panel_length(shape, product) * panels.unit;
   }
   Real* w_hr_panel(const Job& job, int64_t panel) const {
     return job.dir.w_hr + panel * shape.H * panels.column;
@@ -151,22 +158,23 @@ struct ForwardPass {
   // A state after a step, or what Batch::previous says instead of one
   const Real* state_of(const Job& job, int s, int64_t step, int64_t r) const {
     if (step >= 0) return job.states[s].at(step, r);
-    return step == Batch::kZeros ? workspace.zeros : initial_state(job, s, r);
+    return step == Batch::kZeros ? workspace.numbers.reset(s) : initial_state(job, s, r);
   }
   const Real* initial_state(const Job& job, int s, int64_t r) const {
     if (s != kHidden) return job.dir.initial[s] + r * panels.units;
     const Real* h0 = args.initial[kHidden];
-    return h0 ? h0 + (job.index * batch.B() + batch.entry(r)) * shape.out() : workspace.zeros;
+    return h0 ? h0 + (job.index * batch.B() + batch.entry(r)) * shape.out()
+              : workspace.numbers.reset(s);
   }
   // A row's gates, or null where nobody will read them
   Real* gates(const Job& job, int64_t t, int64_t r) const {
-    const int64_t size = panels.gates * panels.width;
+    const int64_t size = panels.gates * panels.kept_width;
     if (!plan.save) return job.dir.gates ? job.dir.gates + r * size : nullptr;
-    return panels.cell.saves_gates ? job.saved.gates + (batch.start(t) + r) * size : nullptr;
+    return panels.cell.saved ? job.saved.gates + (batch.start(t) + r) * size : nullptr;
   }
-  Real* operand(const Job& job, int stage, int64_t t, int64_t r) const {
-    return plan.save ? job.saved.operands[stage] + (batch.start(t) + r) * shape.H
-                     : job.dir.operands[stage] + r * shape.H;
+  Real* operand(const Job& job, int product, int64_t t, int64_t r) const {
+    return plan.save ? job.saved.operands[product] + (batch.start(t) + r) * shape.H
+                     : job.dir.operands[product] + r * shape.H;
   }
   Real* raw(const Job& job, int64_t t, int64_t r) const {
     return plan.save ? job.saved.raw + (batch.start(t) + r) * shape.H : job.dir.raw + r * shape.H;

@@ -23,18 +23,20 @@ class ForwardRecurrence {
 
   void take_single_step(const Job& job, Crew group) const {
     const int64_t count = list_rows(job, 0, 0);
-    if (count == 1) {
-      panels_.cell.forward_row(
-          step_arguments(job, 0, {0, count}, job.own.panels, job.weights.w_ih, job.weights.w_hh));
+    if (count == 1 && panels_.cell.forward_row) {
+      panels_.cell.forward_row(step_arguments(job, 0, 0, {0, count}, job.own.panels,
+                                              {job.weights.w_ih, job.weights.w_hh, 0, 0}));
       end_step(job, 0, group);
       return;
     }
+    const int64_t length = hidden_length(job, 0);
+    const Packed one = {job.scratch.w_ih, job.scratch.w_hh, job.in_features * panels_.unit,
+                        length * panels_.unit};
     for (int64_t panel = job.own.panels.begin; panel < job.own.panels.end; ++panel) {
-      const Range one = {panel, panel + 1};
-      packing_.pack_w_ih(job, one, job.scratch.w_ih);
-      if (hidden_length(job, 0) > 0) packing_.pack_w_hh(job, 0, one, job.scratch.w_hh);
-      panels_.cell.stage[0].forward(
-          step_arguments(job, 0, {0, count}, one, job.scratch.w_ih, job.scratch.w_hh));
+      const Range own = {panel, panel + 1};
+      packing_.pack_w_ih(job, own, job.scratch.w_ih, one.w_ih_slot);
+      if (length > 0) packing_.pack_w_hh(job, 0, own, job.scratch.w_hh, one.w_hh_slot);
+      panels_.cell.forward[0].run(step_arguments(job, 0, 0, {0, count}, own, one));
     }
     end_step(job, 0, group);
   }
@@ -97,9 +99,8 @@ class ForwardRecurrence {
     for (int i = 0; i < panels_.cell.stages; ++i) {
       if (i > 0) group.wait_evenly();
       each_part(job, [&](const Part& part) {
-        panels_.cell.stage[i].forward(step_arguments(job, t, part.rows(count), part.panels,
-                                                     pass_.w_ih_panel(job, part.panels.begin),
-                                                     pass_.w_hh_panel(job, i, part.panels.begin)));
+        panels_.cell.forward[i].run(step_arguments(job, t, i, part.rows(count), part.panels,
+                                                   packed(job, i, part.panels.begin)));
       });
     }
     if (!end_step(job, t, group)) return true;
@@ -141,13 +142,17 @@ class ForwardRecurrence {
       }
       slot += active;
     }
-    const Real* init = job.dir.bias + panels_.cell.input_slot * panels_.unit;
+    const Slots& slots = panels_.cell.input;
+    const bool by_slot = panels_.cell.by_slot;
     const Range panels = part.panels;
-    const int64_t columns = panels_.cell.slots == 1 ? shape_.H : panels_.pre;
-    panels_.cell.project({job.scratch.a, count, Runs{job.in_features},
-                          pass_.w_ih_panel(job, panels.begin), panels.begin, panels.end,
-                          job.scratch.c, pass_.projected_panel(job), columns, init, panels_.width,
-                          false});
+    const int64_t columns = by_slot || panels_.cell.slots == 1 ? shape_.H : panels_.pre;
+    for (int s = 0; s < (by_slot ? slots.count : 1); ++s) {
+      const Real* init = job.dir.bias + (slots.first + s) * panels_.unit;
+      panels_.cell.project({job.scratch.a, count, Runs{job.in_features},
+                            pass_.w_ih_panel(job, panels.begin) + s * pass_.w_ih_slot(job),
+                            panels.begin, panels.end, job.scratch.c, pass_.projected_panel(job),
+                            columns, init, panels_.width, false, s * panels_.unit});
+    }
   }
 
   // Where everything lies for the rows of one step; their projected input from `slot` on. Returns
@@ -163,7 +168,11 @@ class ForwardRecurrence {
         row->after[s] = s == kHidden && shape_.P ? pass_.raw(job, t, r) : job.states[s].at(t, r);
       }
       row->saved = pass_.gates(job, t, r);
-      for (int i = 1; i < panels_.cell.stages; ++i) row->operands[i] = pass_.operand(job, i, t, r);
+      for (int i = 1; i < panels_.cell.products; ++i)
+        row->operands[i] = pass_.operand(job, i, t, r);
+      if (!shape_.program) continue;
+      if (shape_.extras) row->extras = pass_.args.x.at(t, r) + shape_.I;
+      row->sums = job.dir.sums + r * shape_.program->forward_sums * panels_.gates;
     }
     return row - job.scratch.rows;
   }
@@ -171,31 +180,67 @@ class ForwardRecurrence {
   // How much of the state before is multiplied: nothing at a direction's first step, whose rows all
   // begin there, if the caller gave no state.
   int64_t hidden_length(const Job& job, int64_t t) const {
+    if (panels_.cell.product[0].count == 0) return 0;
     const int64_t first = job.reverse ? batch_.T() - 1 : 0;
     return t == first && !pass_.args.initial[kHidden] ? 0 : shape_.out();
   }
 
+  // A stage's weights, and how far one slot's are from the next one's where they lie by slot
+  struct Packed {
+    const Real* w_ih;
+    const Real* w_hh;
+    int64_t w_ih_slot, w_hh_slot;
+  };
+  Packed packed(const Job& job, int stage, int64_t panel) const {
+    const int product = panels_.cell.forward[stage].product;
+    if (product < 0) return {pass_.w_ih_panel(job, panel), nullptr, pass_.w_ih_slot(job), 0};
+    return {pass_.w_ih_panel(job, panel), pass_.w_hh_panel(job, product, panel),
+            pass_.w_ih_slot(job), pass_.w_hh_slot(product)};
+  }
+
   // Odd steps walk the panels backwards, and so begin with those that are in cache still.
-  ForwardStep<Real> step_arguments(const Job& job, int64_t t, Range rows, Range panels,
-                                   const Real* w_ih, const Real* w_hh) const {
+  ForwardStep<Real> step_arguments(const Job& job, int64_t t, int stage, Range rows, Range panels,
+                                   const Packed& weights) const {
+    const int product = panels_.cell.forward[stage].product;
+    const int64_t K = product == 0  ? hidden_length(job, t)
+                      : product > 0 ? shape_.operand_width(product)
+                                    : 0;
     return {job.scratch.rows + rows.begin,
             rows.end - rows.begin,
             shape_.H,
-            hidden_length(job, t),
-            job.decision.fused.yes ? job.in_features : 0,
+            K,
+            job.decision.fused.yes && stage == 0 ? job.in_features : 0,
             pass_.projected_panel(job),
             job.dir.bias,
-            w_ih,
-            w_hh,
+            weights.w_ih,
+            weights.w_hh,
             panels.begin,
             panels.end,
             t % 2 != 0,
             &shape_.variant,
-            job.dir.peepholes};
+            job.dir.peepholes,
+            shape_.program ? program_step(job, stage, weights) : nullptr};
+  }
+
+  const ProgramStep<Real>* program_step(const Job& job, int stage, const Packed& weights) const {
+    const Program& program = *shape_.program;
+    const ProgramStage& own = program.stages(pass_.plan.save)[stage];
+    ProgramStep<Real>& step = job.scratch.program.start(
+        program, panels_, pass_.workspace.numbers.constants, job.weights.w_ch);
+    step.code = own.view();
+    step.product_number = own.product;
+    step.input = program.input;
+    step.w_ih_slot = weights.w_ih_slot;
+    if (own.product < 0) return &step;
+    step.product = program.products[own.product];
+    step.w_hh_slot = weights.w_hh_slot;
+    step.w_hh_panel = panels_.panel_length(shape_, own.product) * panels_.unit;
+    return &step;
   }
 
   // From here on the rest of the group may read this step's output. True if it is a smaller group.
   bool end_step(const Job& job, int64_t t, Crew& group) const {
+    if (!panels_.cell.meets && !shape_.P) return false;
     if (shape_.P) {
       group.wait_evenly();
       project_hidden(job, t);

@@ -6,26 +6,29 @@
 #include <vector>
 
 #include "engine/call/plan.h"
+#include "engine/call/program_room.h"
 
 namespace fastrnn {
 
 template <class Real>
 struct ForwardWorkspace {
   struct Direction {
-    Real* w_ih;                    // gate panels
-    Real* w_hh[kMostStages] = {};  // those of the slots of each stage
-    Real* w_hr;                    // column panels of the transposed matrix
-    Real* bias;                    // [gate panels][slots][unit]
-    Real* peepholes;               // the same, if there are any
-    Real* projected;               // [row groups][gate panels][rows of a block][gates][unit]
+    Real* w_ih;                      // gate panels
+    Real* w_hh[kMostProducts] = {};  // those of the slots of each product
+    Real* w_hr;                      // column panels of the transposed matrix
+    Real* bias;                      // [gate panels][slots][unit]
+    Real* peepholes;                 // the same, if there are any
+    Real* projected;                 // [row groups][gate panels][rows of a block][gates][unit]
     // [B][units] but of the hidden state; without `saved` and `states`, the running ones
     Real* initial[kMostStates] = {};
     // [rows][units] the same after every step, where wanted without `saved`
     Real* states[kMostStates] = {};
     // Without `saved`:
-    Real* gates;                       // [B][gate panels][slots][unit] between stages
-    Real* operands[kMostStages] = {};  // [B][H] what a stage after the first multiplies
-    Real* raw;                         // [B][H] the hidden state before a projection
+    Real* gates;                         // [B][gate panels][kept][unit] between stages
+    Real* operands[kMostProducts] = {};  // [B][H] what a product after the first multiplies
+    Real* raw;                           // [B][H] the hidden state before a projection
+    // Of programs
+    Real* sums;  // [B][sums][gate panels]
   };
   struct Thread {
     Real* w_ih;  // one gate panel, for a single step
@@ -33,6 +36,7 @@ struct ForwardWorkspace {
     const Real** a;
     Real** c;
     ForwardRow<Real>* rows;
+    ProgramThread<Real> program;
   };
 
   ForwardWorkspace(const Plan& plan, Arena& arena) {
@@ -41,13 +45,14 @@ struct ForwardWorkspace {
     const int64_t in = shape.widest_in();
     const int64_t B = plan.batch.B();
     const bool once = plan.weights_once;
-    const int stages = panels.cell.stages;
+    const int products = panels.cell.products;
+    const Program* program = shape.program;
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
       dir.w_ih = arena.take<Real>(once ? 0 : panels.pre * in);
-      for (int i = 0; i < stages; ++i) {
-        const int64_t columns = panels.gates * panels.stage_width(i);
-        dir.w_hh[i] = arena.take<Real>(once ? 0 : columns * shape.operand_width(i));
+      for (int i = 0; i < products; ++i) {
+        const int64_t columns = panels.gates * panels.product_width(i);
+        dir.w_hh[i] = arena.take<Real>(once ? 0 : columns * panels.panel_length(shape, i));
       }
       dir.w_hr = shape.P ? arena.take<Real>(panels.padded(shape.P) * shape.H) : nullptr;
       dir.bias = arena.take<Real>(panels.gates * panels.width);
@@ -59,32 +64,35 @@ struct ForwardWorkspace {
         if (plan.states && !plan.save)
           dir.states[s] = arena.take<Real>(plan.batch.rows() * panels.units);
       }
-      dir.gates =
-          stages > 1 && !plan.save ? arena.take<Real>(B * panels.gates * panels.width) : nullptr;
-      for (int i = 1; i < stages && !plan.save; ++i)
+      dir.gates = panels.cell.kept && !plan.save
+                      ? arena.take<Real>(B * panels.gates * panels.kept_width)
+                      : nullptr;
+      for (int i = 1; i < products && !plan.save; ++i)
         dir.operands[i] = arena.take<Real>(B * shape.H);
+      dir.sums = program ? arena.take<Real>(B * program->forward_sums * panels.gates) : nullptr;
       dir.raw = shape.P && !plan.save ? arena.take<Real>(B * shape.H) : nullptr;
     }
     if (!plan.save && shape.layers > 1) {
       for (Real*& output : outputs)
         output = arena.take<Real>(plan.batch.rows() * shape.directions * shape.out());
     }
-    zeros = arena.take<Real>(std::max(shape.out(), panels.units));
+    numbers = ProgramNumbers<Real>(plan, panels, arena);
     for (int i = 0; i < plan.threads; ++i) {
       const int64_t pointers = std::max(plan.block_rows, B);
       Thread thread;
       thread.w_ih = arena.take<Real>(once ? in * panels.gate_width : 0);
-      thread.w_hh = arena.take<Real>(once ? shape.out() * panels.gate_width : 0);
+      thread.w_hh = arena.take<Real>(once ? shape.out() * panels.product_width(0) : 0);
       thread.a = arena.take<const Real*>(pointers);
       thread.c = arena.take<Real*>(pointers);
       thread.rows = arena.take<ForwardRow<Real>>(B);
+      if (program) thread.program = ProgramThread<Real>(*program, panels, arena);
       threads.push_back(thread);
     }
   }
 
   Direction directions[2];
   Real* outputs[2] = {};  // of the layer below and of this one, by turns
-  Real* zeros;            // a state of zeros
+  ProgramNumbers<Real> numbers;
   std::vector<Thread> threads;
 };
 

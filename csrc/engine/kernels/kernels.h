@@ -3,6 +3,7 @@
 // (kernels/isa).
 #pragma once
 
+#include "code.h"
 #include "engine/call/api.h"
 
 namespace fastrnn {
@@ -12,8 +13,9 @@ namespace fastrnn {
 // width exist:
 //   gate panels:   `unit_width` units with all their gates side by side, [slot][unit]
 //   column panels: `column_width` plain columns
-// A call works on the panels panel_begin .. panel_end of an operand; `panels` is where the first of
-// these lies.
+// A program has as many gates as it likes: a unit's slots have gate panels of one gate each, as
+// wide as column panels, first all of one slot and then all of the next. A call works on the panels
+// panel_begin .. panel_end of an operand; `panels` is where the first of these lies.
 
 // Gate panels out of torch's w[gate * units + unit][k].
 template <class Real>
@@ -63,7 +65,8 @@ struct Product {
   int64_t columns;   // in all panels together: the last may be partly filled
   const Real* init;  // [panel][init_panel] or null: zero
   int64_t init_panel;
-  bool accumulate;  // add to c instead of init
+  bool accumulate;       // add to c instead of init
+  int64_t c_offset = 0;  // of a row's first panel
 };
 
 // What Product does, in the same order, with the right-hand operand's rows where they lie: for an
@@ -109,6 +112,28 @@ struct SumRows {
   bool accumulate;
 };
 
+// What a program's code works on beside the rows of a step.
+template <class Real>
+struct ProgramStep {
+  Code code;  // of the stage
+  const Real* constants;
+  const Real* vectors;   // [vectors][H] of the direction
+  const Extra* extras;   // [extras]
+  Real* registers;       // [registers][kBlockVectors vectors], the thread's own
+  int product_number;    // which of the recurrent ones
+  int64_t heads;         // blocks on the diagonal of its weights, 1: dense
+  Real* shares;          // the products of some rows, the thread's own (see ProgramShares)
+  Slots input, product;  // those of the stage's products; none: count 0
+  int slots;             // before those of the vectors' gradients
+  int kept;              // quantities in a row's `saved`
+  int temps;
+  int64_t panels;     // of a row
+  int64_t w_ih_slot;  // elements from the panels of one slot to those of the next
+  int64_t w_hh_slot;
+  int64_t w_hh_panel;    // and from one panel to the next
+  int64_t extras_width;  // elements from one extra's gradient to the next
+};
+
 // One row at one step, forward.
 template <class Real>
 struct ForwardRow {
@@ -118,7 +143,10 @@ struct ForwardRow {
   const Real* before[kMostStates];
   Real* after[kMostStates];
   Real* saved;  // [panel][slots][unit_width]; null but for cells of several stages: not wanted
-  Real* operands[kMostStages];  // [H] what a stage after the first multiplies
+  Real* operands[kMostProducts];  // [H] what a product after the first multiplies
+  // Of programs: per-step values, and sums over units [sum][panel]
+  const Real* extras;
+  Real* sums;
 };
 
 template <class Real>
@@ -126,16 +154,17 @@ struct ForwardStep {
   const ForwardRow<Real>* rows;
   int64_t count;
   int64_t H;
-  int64_t K;         // H_out
+  int64_t K;         // of the stage's product
   int64_t I;         // 0: x is projected already
   int64_t x_panel;   // elements from one panel of projected input to the next
   const Real* bias;  // [panel][slots][unit_width]
   const Real* w_ih;  // gate panels
-  const Real* w_hh;  // those of the stage
+  const Real* w_hh;  // those of the stage's product
   int64_t panel_begin, panel_end;
   bool descending;  // walk the panels backwards
   const Variant* variant;
   const Real* peepholes;  // like bias, or null
+  const ProgramStep<Real>* program;
 };
 
 // One row at one step, backward.
@@ -148,8 +177,13 @@ struct BackwardRow {
   // [H rounded up]: in, from the step after; out, for the step before: of the hidden state what
   // goes past the products
   Real* d_states[kMostStates];
-  Real* d_pre;                          // [panel][slots][units that the panel has]
-  const Real* d_operands[kMostStages];  // [H rounded up] of what a stage after the first multiplies
+  Real* d_pre;                            // [panel][slots][units that the panel has]
+  const Real* d_operands[kMostProducts];  // [H rounded up] of what a later product multiplies
+  // Of programs
+  const Real* extras;
+  Real* d_extras;  // [extra][H rounded up]
+  Real* sums;      // [sum][panel]
+  Real* temps;     // [panel][temps][unit_width]
 };
 
 template <class Real>
@@ -161,32 +195,48 @@ struct BackwardStep {
   int64_t panel_begin, panel_end;
   const Variant* variant;
   const Real* peepholes;
+  const ProgramStep<Real>* program;
 };
 
-// A product with recurrent weights, fused with the equations that follow it. The first stage
-// multiplies the hidden state of before and has the product of the input as well; what a later one
-// multiplies has been written by the one before, and all units of a row pass one stage before any
-// begins the next. Backward goes from the last stage to the first, the product after the equations.
+// Equations that end where all units of a row meet. Forward they follow a product with recurrent
+// weights, if any: the first is that of the hidden state and has the input's beside it; what a
+// later one multiplies has been written by the stage before. Backward it is the product that
+// follows.
 template <class Real>
-struct Stage {
-  int slot, slots;  // the first of those that the product adds to, and their number
-  void (*forward)(const ForwardStep<Real>&);
-  void (*backward)(const BackwardStep<Real>&);
+struct ForwardStage {
+  int product;  // -1: none
+  void (*run)(const ForwardStep<Real>&);
+};
+
+template <class Real>
+struct BackwardStage {
+  void (*run)(const BackwardStep<Real>&);
+  int product;
 };
 
 // A cell's constants, as the cells' headers state them, and its fused steps.
 template <class Real>
 struct CellKernels {
-  int gates, slots, input_slot, hidden_slot;
+  int gates;    // blocks of rows of a weight matrix
+  int slots;    // pre-activations of a unit
+  Slots input;  // those that the input's product adds to
   const int* gate_of_slot;
   int states;
-  bool reads_previous_hidden, saves_gates;
+  int saved;  // quantities of a unit that forward leaves for backward
+  int kept;   // and those that it leaves from stage to stage, where nothing is saved
+  bool reads_previous_hidden;
+  bool meets;  // do units depend on one another's states?
   int64_t unit_width;
   int tallest;                                    // rows of a forward tile
+  bool by_slot;                                   // weights of each slot in panels of their own
   void (*forward_row)(const ForwardStep<Real>&);  // of one row, weights as torch keeps them
   void (*project)(const Product<Real>&);          // gate panels
+  int products;
+  Slots product[kMostProducts];
   int stages;
-  Stage<Real> stage[kMostStages];
+  ForwardStage<Real> forward[kMostStages];
+  int backward_stages;
+  BackwardStage<Real> backward[kMostStages];
 
   bool has_cell_state() const { return states > 1; }
 };
@@ -204,6 +254,12 @@ struct Kernels {
   void (*activate)(const Squash& squash, const Real* in, Real* out, int64_t n);
   void (*slope)(const Squash& squash, const Real* in, Real* out, int64_t n);
   CellKernels<Real> cells[kCells];
+  // What runs the code of programs, whose panels are as wide as column panels
+  int64_t program_register;  // elements
+  // Elements of the products of some rows with `slots` slots in all
+  int64_t (*program_shares)(int slots);
+  void (*program_forward)(const ForwardStep<Real>&);
+  void (*program_backward)(const BackwardStep<Real>&);
 };
 
 struct KernelTable {

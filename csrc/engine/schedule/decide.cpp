@@ -21,7 +21,7 @@ class Model {
   double forward_cycles() const {
     double cycles = 0;
     for (int64_t layer = 0; layer < shape_.layers; ++layer) {
-      const int64_t K = shape_.in(layer) + shape_.out();
+      const int64_t K = shape_.in(layer) + recurrent_length();
       const double weights = static_cast<double>(panels.pre * K);
       cycles += weights / kPackingPerCycle +
                 plan_.batch.T() * schedule_step(forward_work(K, 1), 1).cycles;
@@ -30,23 +30,26 @@ class Model {
   }
 
   Schedule forward(int64_t in, int crews, int threads) const {
-    return schedule_forward(forward_work(shape_.out(), crews), in,
+    return schedule_forward(forward_work(recurrent_length(), crews), in,
                             panels.gate_width * int64_t{sizeof(Real)}, threads);
   }
 
   Schedule backward(int crews, int threads) const {
     const bool deals = false;
-    const int64_t K = panels.cell.gates * shape_.H;
+    const Program* program = shape_.program;
+    const int64_t K = panels.cell.gates * (program ? recurrent_length() : shape_.H);
+    const double equations = program ? cycles_of(program->backward, 4) : kBackwardRowCycles;
     return schedule_step(
         {plan_.batch.mean_active(), panels.columns(shape_.out()), 4, panels.kernels.tallest, K,
-         K * panels.column * int64_t{sizeof(Real)}, kBackwardRowCycles, deals, crews},
+         K * panels.column * int64_t{sizeof(Real)}, equations, deals, crews},
         threads);
   }
 
   // Rows of a forward time block, of all row groups together
   int64_t block_rows(int64_t in, int crews) const {
     const int64_t row_bytes = panels.pre * int64_t{sizeof(Real)};
-    const int64_t wanted = forward_block_rows(row_bytes, row_bytes * (in + shape_.out()) * crews);
+    const int64_t wanted =
+        forward_block_rows(row_bytes, row_bytes * (in + recurrent_length()) * crews);
     const Batch& batch = plan_.batch;
     return std::min(batch.rows() + batch.T() * plan_.threads,
                     std::max(wanted, batch.B() + plan_.threads));
@@ -58,6 +61,16 @@ class Model {
   }
 
  private:
+  // What a unit's slots meet in a step, of all recurrent products together
+  int64_t recurrent_length() const {
+    const Program* program = shape_.program;
+    if (!program) return shape_.out();
+    int64_t length = 0;
+    for (int i = 0; i < panels.cell.products; ++i)
+      length += panels.panel_length(shape_, i) * panels.cell.product[i].count;
+    return length / std::max(1, panels.cell.input.count);
+  }
+
   StepWork forward_work(int64_t K, int crews) const {
     const int64_t lanes = panels.column / 4;
     const bool deals = true;
@@ -67,7 +80,7 @@ class Model {
             panels.cell.tallest,
             K,
             K * panels.gate_width * int64_t{sizeof(Real)},
-            kForwardRowCycles,
+            shape_.program ? cycles_of(shape_.program->forward, 4) : kForwardRowCycles,
             deals,
             crews};
   }
@@ -183,7 +196,8 @@ void decide_layout(Plan& plan, int offered) {
       plan.forward_cycles = model.forward_cycles();
       plan.threads = threads_worth(plan.forward_cycles, plan.threads);
     }
-    const bool one_stage = model.panels.cell.stages == 1;
+    const bool one_stage = model.panels.cell.stages == 1 && model.panels.cell.products == 1 &&
+                           !(shape.program && shape.program->heads > 1);
     plan.weights_once = plan.batch.T() == 1 && shape.I > 0 && one_stage;
     plan.weights_in_place = plan.batch.T() * model.tiles_of_step() <= kFewTiles && one_stage;
     const int crews = plan.threads > 1 ? static_cast<int>(shape.directions) : 1;

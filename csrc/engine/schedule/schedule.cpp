@@ -14,6 +14,7 @@ namespace {
 // each.
 double arrival_cycles(const StepWork& work, int64_t panels, Split split) {
   const int64_t each = work.panel_bytes * panels;
+  if (each == 0) return 0;
   const double near = std::min(1.0, static_cast<double>(caches().near()) / each);
   const bool far = each * split.threads() * work.crews <= caches().far();
   const double rate = (far ? kFarBytesPerCycle : kMemoryBytesPerCycle) / split.rows;

@@ -28,7 +28,7 @@ void product(const Product<Real>& p) {
       const int64_t first = tiling.begin(t), rows = tiling.begin(end) - first;
       multiply_block<Real, N>(columns, tiling, t, end, p.a + first, pieces, 1, w, sums, width);
       for (int64_t i = 0; i < rows; ++i) {
-        Real* c = p.c[first + i] + panel * p.c_panel;
+        Real* c = p.c[first + i] + p.c_offset + panel * p.c_panel;
         store_sums(c, columns, sums + i * width, width, p.accumulate ? c : init);
       }
     }

@@ -38,6 +38,10 @@ constexpr int kColumnVectors = 4;
 #include "engine/cells/rnn-inl.h"
 // Products and cells in one
 #include "step-inl.h"
+// Cells as programs: instructions
+#include "interpret-inl.h"
+// ... and steps
+#include "program-inl.h"
 
 template <class Real>
 void activate_all(const Squash& squash, const Real* in, Real* out, int64_t n) {
@@ -56,26 +60,39 @@ void slope_all(const Squash& squash, const Real* in, Real* out, int64_t n) {
 template <class C, class Real>
 constexpr CellKernels<Real> cell_kernels() {
   typedef CellPanel<C, Real> Panel;
-  CellKernels<Real> cell = {C::kGates,
-                            C::kSlots,
-                            C::kInputSlot,
-                            C::kHiddenSlot,
-                            C::kGateOfSlot,
-                            C::kStates,
-                            C::kReadsPreviousHidden,
-                            C::kSavesGates,
-                            Panel::kUnits,
-                            Panel::kTallest,
-                            forward_row<C, Real>,
-                            product<Real, Panel::kGateVectors>,
-                            C::kStages,
-                            {}};
-  cell.stage[0] = {C::kHiddenSlot, C::kHiddenGates, forward_step<C, Real>, backward_step<C, Real>};
+  constexpr int saved = C::kSavesGates ? C::kSlots : 0;
+  CellKernels<Real> cell = {};
+  cell.gates = C::kGates;
+  cell.slots = C::kSlots;
+  cell.input = {C::kInputSlot, C::kGates};
+  cell.gate_of_slot = C::kGateOfSlot;
+  cell.states = C::kStates;
+  cell.saved = saved;
+  cell.kept = C::kStages > 1 ? saved : 0;
+  cell.reads_previous_hidden = C::kReadsPreviousHidden;
+  cell.meets = true;
+  cell.unit_width = Panel::kUnits;
+  cell.tallest = Panel::kTallest;
+  cell.forward_row = forward_row<C, Real>;
+  cell.project = product<Real, Panel::kGateVectors>;
+  cell.products = cell.stages = cell.backward_stages = C::kStages;
+  cell.product[0] = {C::kHiddenSlot, C::kHiddenGates};
+  cell.forward[0] = {0, forward_step<C, Real>};
   if constexpr (C::kStages > 1) {
-    cell.stage[0].backward = backward_last<C, Real>;
-    cell.stage[1] = {C::kSlots - 1, 1, forward_last<C, Real>, backward_step<C, Real>};
+    cell.product[1] = {C::kSlots - 1, 1};
+    cell.forward[1] = {1, forward_last<C, Real>};
+    cell.backward[0] = {backward_step<C, Real>, 1};
+    cell.backward[1] = {backward_last<C, Real>, 0};
+  } else {
+    cell.backward[0] = {backward_step<C, Real>, 0};
   }
   return cell;
+}
+
+template <class Real>
+int64_t program_shares(int slots) {
+  const int64_t tiles = tiles_of_program(slots);
+  return tiles * max_rows(kColumnVectors) * slots * kColumnVectors * kLanes<Real>;
 }
 
 template <class Real>
@@ -93,7 +110,11 @@ constexpr Kernels<Real> kernels() {
           {cell_kernels<Lstm, Real>(), cell_kernels<Gru, Real>(), cell_kernels<Rnn<Tanh>, Real>(),
            cell_kernels<Rnn<Relu>, Real>(), cell_kernels<LstmVariant, Real>(),
            cell_kernels<GruVariant, Real>(), cell_kernels<GruResetBefore, Real>(),
-           cell_kernels<RnnVariant, Real>()}};
+           cell_kernels<RnnVariant, Real>()},
+          kRegister<Real>,
+          program_shares<Real>,
+          program_forward<Real>,
+          program_backward<Real>};
 }
 
 }  // namespace

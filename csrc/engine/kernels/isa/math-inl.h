@@ -1,10 +1,10 @@
-// sigmoid, tanh, relu and softplus of a vector. Valid for every input, infinities included; NaN
-// gives NaN.
-// Error at most 4 ULP (tests/test_math.py holds them to it over the whole range, denormal results
-// included).
+// exp, expm1, sigmoid, tanh, relu and softplus of a vector. Valid for every input, infinities
+// included; NaN gives NaN. Error at most 4 ULP (tests/test_math.py holds them to it over the whole
+// range, denormal results included).
 //
-// All start from exp(-a) of a >= 0, split as 2^n * (1 + p): p = expm1(r), r = -a - n ln 2, |r| <=
-// ln(2) / 2. Keeping p apart from the 1 is what leaves tanh its relative accuracy near zero.
+// All start from exp(-a), of a >= 0 but for exp and expm1 themselves, split as 2^n * (1 + p): p =
+// expm1(r), r = -a - n ln 2, |r| <= ln(2) / 2. Keeping p apart from the 1 is what leaves tanh its
+// relative accuracy near zero.
 
 template <class Real>
 struct MathOf;
@@ -17,6 +17,7 @@ struct MathOf<float> {
   static constexpr float kLn2Low = 1.42860682030941723212e-6f;
   static constexpr float kInvLn2 = 1.44269504088896340736f;
   static constexpr float kVanishes = 104.0f;  // exp(-104) rounds to zero
+  static constexpr float kOverflows = 89.0f;
   static constexpr int kMantissaBits = 23;
   static constexpr int kExponentBias = 127;
   static constexpr int kHeadroom = 64;  // 2^(n + 64) is normal for every n that occurs
@@ -32,6 +33,7 @@ struct MathOf<double> {
   static constexpr double kLn2Low = 1.90821492927058770002e-10;
   static constexpr double kInvLn2 = 1.44269504088896340736;
   static constexpr double kVanishes = 746.0;
+  static constexpr double kOverflows = 710.0;
   static constexpr int kMantissaBits = 52;
   static constexpr int kExponentBias = 1023;
   static constexpr int kHeadroom = 512;
@@ -114,6 +116,27 @@ FASTRNN_INLINE V negative_expm1(V a) {
   const NegativeExp<V> parts = negative_exp(a, 40);
   const V scale = power_of_two(parts.n, 0);
   return scale * parts.p + (scale - 1);
+}
+
+// 2^n in two steps, since neither of them is denormal or overflows
+template <class V>
+FASTRNN_INLINE V exp(V x) {
+  typedef MathOf<typename RealOf<V>::Real> M;
+  const V below = x > M::kOverflows ? V{} + M::kOverflows : x;
+  const NegativeExp<V> parts = negative_exp(-below, M::kVanishes);
+  const IntsOf<V> n = bits(parts.n) - bits(V{} + M::kRound), half = n >> 1;
+  const V first = (V)((half + M::kExponentBias) << M::kMantissaBits);
+  const V second = (V)((n - half + M::kExponentBias) << M::kMantissaBits);
+  return (first + first * parts.p) * second;
+}
+
+// Above 60 the 1 is lost in rounding, in both precisions.
+template <class V>
+FASTRNN_INLINE V expm1(V x) {
+  const V below = x > 60 ? V{} + 60 : x;
+  const NegativeExp<V> parts = negative_exp(-below, 40);
+  const V scale = power_of_two(parts.n, 0);
+  return x > 60 ? exp(x) : scale * parts.p + (scale - 1);
 }
 
 // e / (1 + e) or 1 / (1 + e) with e = exp(-|x|): neither cancels nor overflows.

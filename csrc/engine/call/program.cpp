@@ -1,0 +1,189 @@
+#include "program.h"
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+
+#include "api.h"
+
+namespace fastrnn {
+namespace {
+
+const std::map<std::string, Op>& operations() {
+  static const std::map<std::string, Op> all = {
+#define FASTRNN_ENTRY(name) {#name, Op::name},
+      FASTRNN_OPERATIONS(FASTRNN_ENTRY)
+#undef FASTRNN_ENTRY
+  };
+  return all;
+}
+
+enum class Kind { kSource, kSink, kArithmetic };
+
+Kind kind_of(Op op) {
+  if (op <= Op::temp) return Kind::kSource;
+  return op <= Op::add_d_extra ? Kind::kSink : Kind::kArithmetic;
+}
+
+int operands_of(Op op) {
+  if (op <= Op::one_minus) return 1;
+  return op <= Op::d_relu ? 2 : 3;
+}
+
+// How many of what an instruction's number counts there are
+int count_of(const Program& program, Op op, bool save, bool backward) {
+  switch (op) {
+    case Op::input:
+    case Op::hidden:
+    case Op::pre:
+      return backward ? 0 : program.slots;
+    case Op::state:
+      return program.states;
+    case Op::after:
+    case Op::d_state:
+    case Op::set_d_state:
+      return backward ? program.states : 0;
+    case Op::kept:
+      return backward || save ? program.saved : program.kept;
+    case Op::keep:
+      return backward ? 0 : save ? program.saved : program.kept;
+    case Op::vector:
+      return program.vectors;
+    case Op::extra:
+      return static_cast<int>(program.extras.size());
+    case Op::add_d_extra:
+      return backward ? static_cast<int>(program.extras.size()) : 0;
+    case Op::constant:
+      return static_cast<int>(program.constants.size());
+    case Op::sum:
+    case Op::add_to_sum:
+      return backward ? program.backward_sums : program.forward_sums;
+    case Op::d_operand:
+      return backward ? static_cast<int>(program.products.size()) : 0;
+    case Op::temp:
+    case Op::set_temp:
+      return backward ? program.temps : 0;
+    case Op::set_state:
+      return backward ? 0 : program.states;
+    case Op::set_operand:
+      return backward ? 0 : static_cast<int>(program.products.size());
+    case Op::set_d_pre:
+      return backward ? program.slots + program.vectors : 0;
+    default:
+      return 0;
+  }
+}
+
+void expect(bool right, const std::string& what) {
+  if (!right) throw std::invalid_argument("program: " + what);
+}
+
+void check_stages(const Program& program, const std::vector<ProgramStage>& stages, bool save,
+                  bool backward) {
+  expect(!stages.empty() && stages.size() <= kMostStages, "too few or too many stages");
+  for (const ProgramStage& stage : stages) {
+    expect(stage.product >= -1 && stage.product < static_cast<int>(program.products.size()),
+           "a stage's product is none of its products");
+    for (const Instruction& own : stage.code) {
+      const Kind kind = kind_of(own.op);
+      const bool reads = kind != Kind::kSource, writes = kind != Kind::kSink;
+      const int numbered = kind == Kind::kSource ? own.a : own.to;
+      if (kind != Kind::kArithmetic)
+        expect(numbered < count_of(program, own.op, save, backward), "a number is out of range");
+      const uint16_t from[] = {own.a, own.b, own.c};
+      const int operands = kind == Kind::kArithmetic ? operands_of(own.op) : 1;
+      for (int i = 0; reads && i < operands; ++i)
+        expect(from[i] < stage.registers, "a register is out of range");
+      expect(!writes || own.to < stage.registers, "a register is out of range");
+    }
+  }
+}
+
+bool within(const Slots& slots, int count) {
+  return slots.first >= 0 && slots.count >= 0 && slots.first + slots.count <= count;
+}
+
+double cycles_of(Op op) {
+  switch (op) {
+    case Op::log:
+    case Op::log1p:
+    case Op::sin:
+    case Op::cos:
+    case Op::erf:
+      return 60;
+    case Op::exp:
+    case Op::expm1:
+    case Op::sigmoid:
+    case Op::tanh:
+    case Op::softplus:
+      return 14;
+    case Op::div:
+    case Op::sqrt:
+    case Op::reciprocal:
+      return 5;
+    default:
+      return 2;
+  }
+}
+
+}  // namespace
+
+int Program::registers() const {
+  int most = 0;
+  for (const auto* stages : {&forward, &forward_saving, &backward}) {
+    for (const ProgramStage& stage : *stages) most = std::max(most, stage.registers);
+  }
+  return most;
+}
+
+bool Program::sets_hidden_gradient() const {
+  for (const ProgramStage& stage : backward) {
+    for (const Instruction& own : stage.code) {
+      if (own.op == Op::set_d_state && own.to == kHidden) return true;
+    }
+  }
+  return false;
+}
+
+bool Program::meets() const {
+  const bool multiplies = std::any_of(products.begin(), products.end(),
+                                      [](const Slots& slots) { return slots.count > 0; });
+  return multiplies || forward_sums > 0 || backward_sums > 0;
+}
+
+void Program::check() const {
+  expect(gates > 0 && slots >= 0 && vectors >= 0, "too few gates, slots or vectors");
+  expect(states >= 1 && states <= kMostStates, "too few or too many states");
+  expect(!products.empty() && products.size() <= kMostProducts, "too few or too many products");
+  expect(static_cast<int>(gate_of_slot.size()) == slots, "gate_of_slot is not of all slots");
+  for (int gate : gate_of_slot) expect(gate >= 0 && gate < gates, "a gate is out of range");
+  expect(within(input, slots), "the input's slots are out of range");
+  for (const Slots& own : products)
+    expect(within(own, slots), "a product's slots are out of range");
+  expect(static_cast<int>(initial.size()) == states, "initial is not of all states");
+  expect(heads >= 1, "too few heads");
+  expect(kept >= 0 && saved >= 0 && temps >= 0 && forward_sums >= 0 && backward_sums >= 0,
+         "a negative number of quantities");
+  check_stages(*this, forward, false, false);
+  check_stages(*this, forward_saving, true, false);
+  check_stages(*this, backward, true, true);
+}
+
+Instruction make_instruction(const std::string& op, int to, int a, int b, int c) {
+  const auto found = operations().find(op);
+  expect(found != operations().end(), "there is no operation " + op);
+  for (int number : {to, a, b, c})
+    expect(number >= 0 && number <= UINT16_MAX, "a number is negative");
+  const auto small = [](int number) { return static_cast<uint16_t>(number); };
+  return {found->second, small(to), small(a), small(b), small(c)};
+}
+
+double cycles_of(const std::vector<ProgramStage>& stages, int vectors) {
+  double cycles = 0;
+  for (const ProgramStage& stage : stages) {
+    for (const Instruction& own : stage.code) cycles += cycles_of(own.op) * vectors;
+  }
+  return cycles;
+}
+
+}  // namespace fastrnn

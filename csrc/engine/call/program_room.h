@@ -1,0 +1,74 @@
+// What running a program's code needs of a workspace.
+#pragma once
+
+#include <algorithm>
+
+#include "arena.h"
+#include "plan.h"
+
+namespace fastrnn {
+
+// Numbers that stand in a program: constants, and what each state goes back to at a reset. Of other
+// cells that is zero.
+template <class Real>
+struct ProgramNumbers {
+  ProgramNumbers() = default;
+  ProgramNumbers(const Plan& plan, const Panels<Real>& panels, Arena& arena)
+      : width(std::max(plan.shape.out(), panels.units)),
+        states(panels.cell.states),
+        resets(arena.take<Real>(states * width)),
+        constants(arena.take<Real>(
+            plan.shape.program ? static_cast<int64_t>(plan.shape.program->constants.size()) : 0)) {}
+
+  void fill(const Program* program) const {
+    for (int s = 0; s < states; ++s)
+      std::fill_n(resets + s * width, width, static_cast<Real>(program ? program->initial[s] : 0));
+    if (!program) return;
+    std::transform(program->constants.begin(), program->constants.end(), constants,
+                   [](double value) { return static_cast<Real>(value); });
+  }
+  const Real* reset(int state) const { return resets + state * width; }
+
+  int64_t width = 0;
+  int states = 0;
+  Real* resets = nullptr;
+  Real* constants = nullptr;
+};
+
+// A thread's room for registers and products
+template <class Real>
+struct ProgramThread {
+  ProgramThread() = default;
+  ProgramThread(const Program& program, const Panels<Real>& panels, Arena& arena) {
+    int64_t most = program.input.count;
+    for (const Slots& own : program.products)
+      most = std::max<int64_t>(most, program.input.count + own.count);
+    registers = arena.take<Real>(program.registers() * panels.kernels.program_register);
+    shares = arena.take<Real>(panels.kernels.program_shares(static_cast<int>(most)));
+    step = arena.take<ProgramStep<Real>>(1);
+  }
+
+  // Sets what all stages have in common, for a direction with these vectors.
+  ProgramStep<Real>& start(const Program& program, const Panels<Real>& panels,
+                           const Real* constants, const Real* vectors) const {
+    *step = {};
+    step->constants = constants;
+    step->vectors = vectors;
+    step->extras = program.extras.data();
+    step->registers = registers;
+    step->shares = shares;
+    step->heads = program.heads;
+    step->slots = program.slots;
+    step->kept = static_cast<int>(panels.kept_width / panels.unit);
+    step->temps = program.temps;
+    step->panels = panels.gates;
+    step->extras_width = panels.units;
+    return *step;
+  }
+
+  Real* registers = nullptr;
+  Real* shares = nullptr;
+  ProgramStep<Real>* step = nullptr;
+};
+
+}  // namespace fastrnn

@@ -1,0 +1,52 @@
+// A cell's equations as code for the interpreter (isa/program-inl.h): instructions on registers,
+// each of which holds one quantity of a few rows and units.
+#pragma once
+
+#include <stdint.h>
+
+namespace fastrnn {
+
+// FASTRNN_OPERATIONS(f) calls f(name) for each. The first group brings a quantity into register
+// `to`, a being its number; the second takes it out of register a, `to` being its number; the
+// others compute register `to` from a, b and c. Where a number is of what, says ProgramStep.
+#define FASTRNN_SOURCES(f)                                                                  \
+  f(input) f(hidden) f(pre) f(state) f(kept) f(vector) f(extra) f(constant) f(sum) f(after) \
+      f(d_state) f(d_operand) f(temp)
+#define FASTRNN_SINKS(f)                                                                    \
+  f(set_state) f(set_operand) f(keep) f(add_to_sum) f(set_d_pre) f(set_d_state) f(set_temp) \
+      f(add_d_extra)
+#define FASTRNN_ARITHMETIC(f)                                                                 \
+  f(neg) f(exp) f(expm1) f(log) f(log1p) f(sqrt) f(sigmoid) f(tanh) f(softplus) f(sin) f(cos) \
+      f(erf) f(abs) f(sign) f(relu) f(reciprocal) f(one_minus) f(add) f(sub) f(mul) f(div)    \
+          f(minimum) f(maximum) f(lt) f(le) f(eq) f(d_sigmoid) f(d_tanh) f(d_relu) f(where) f(fma)
+#define FASTRNN_OPERATIONS(f) FASTRNN_SOURCES(f) FASTRNN_SINKS(f) FASTRNN_ARITHMETIC(f)
+
+enum class Op : uint16_t {
+#define FASTRNN_NAME(name) name,
+  FASTRNN_OPERATIONS(FASTRNN_NAME)
+#undef FASTRNN_NAME
+};
+
+struct Instruction {
+  Op op;
+  uint16_t to, a, b, c;
+};
+
+struct Code {
+  const Instruction* first = nullptr;
+  int64_t count = 0;
+};
+
+// A run of slots
+struct Slots {
+  int first = 0, count = 0;
+};
+
+// A per-step value of the caller's: where it stands among the features of the input, and whether
+// each unit has one of its own.
+struct Extra {
+  int64_t offset = 0;
+  bool per_unit = false;
+};
+
+}  // namespace fastrnn
