@@ -174,7 +174,7 @@ def collect(call: dict[str, Any]) -> dict[str, Any]:
         save=call["training"],
         threads=call["threads"],
         isa=call["isa"],
-        program=program and _explain_programs.native(program, call["H"]),
+        program=None if program is None else _explain_programs.native(program, call["H"]),
     )
     found = plan.explain()
     threads = {

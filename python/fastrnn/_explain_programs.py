@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import _core
     from ._program.program import Program
 
 __all__ = ["described", "native", "program_of"]
@@ -42,7 +43,7 @@ def program_of(name: str, heads: int | None) -> Program:
     raise ValueError(f"cell: {name}: expected a fastrnn.Cell, got {type(cell).__name__}")
 
 
-def native(program: Program, hidden_size: int) -> Any:
+def native(program: Program, hidden_size: int) -> _core.Program:
     """The program as the engine has it."""
     from . import _core
     from ._program.lowering import engine_arguments
