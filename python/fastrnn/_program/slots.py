@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial, reduce
 from typing import NamedTuple
 
-from .graph import Graph, Node
-from .program import Program
+from .equations import Equations
+from .graph import Graph, Node, reachable
 
 __all__ = ["OnSlots", "Slots", "on_slots"]
 
@@ -40,11 +41,12 @@ class OnSlots(NamedTuple):
     results: tuple[int, ...]
 
 
-def on_slots(program: Program) -> OnSlots:
+def on_slots(program: Equations) -> OnSlots:
     """A program as the engine's slots have it, shorter where no result changes but by rounding."""
-    index = {node: place for place, node in enumerate(program.nodes)}
-    operands, products = list(program.operands), list(program.products)
-    nodes = list(program.nodes)
+    later = len(program.operands)
+    nodes, found = _shares_first(program.nodes, [*program.operands, *program.internal_results])
+    operands, results, products = found[:later], found[later:], list(program.products)
+    index = {node: place for place, node in enumerate(nodes)}
     if program.output is not None:
         first = Node("s", name=program.states[0])
         operands.insert(0, index.get(first, len(nodes)))
@@ -54,7 +56,6 @@ def on_slots(program: Program) -> OnSlots:
     there = [0, *(place for place in range(1, len(used)) if used[place])]
     operands = [operands[place - 1] for place in there[1:]]
     products = [used[place] for place in there]
-    results = program.internal_results
     both = _both(nodes, [*operands, *results])
     slots = _slots(
         program.gates, products, {node.name for node in nodes if node.operation == "x"}, both
@@ -66,6 +67,44 @@ def on_slots(program: Program) -> OnSlots:
         tuple(place[one] for one in operands),
         tuple(place[one] for one in results),
     )
+
+
+def _shares_first(nodes: Sequence[Node], results: Sequence[int]) -> tuple[list[Node], list[int]]:
+    """The nodes with both shares of a gate added before all else that a sum has.
+
+    Then they are one pre-activation, as in x.f + u.f + p.w * s.c, whatever the user's order.
+    """
+    uses, graph, place = _uses(nodes, results), Graph(), dict[int, int]()
+
+    def terms_of(index: int) -> list[int]:
+        inner = nodes[index].operation == "add" and len(uses[index]) == 1
+        return [t for one in nodes[index].operands for t in terms_of(one)] if inner else [index]
+
+    for index, node in enumerate(nodes):
+        if not node.operands:
+            constant = node.operation == "constant"
+            own = graph.constant(node.value) if constant else graph.source(*node[::2])
+            place[index] = own
+            continue
+        place[index] = graph.apply(node.operation, *(place[one] for one in node.operands))
+        terms = [term for one in node.operands for term in terms_of(one)]
+        alone = {nodes[t]: t for t in terms if len(uses[t]) == 1 and terms.count(t) == 1}
+        pairs = [
+            (alone[Node("x", name=one.name)], t)
+            for one, t in alone.items()
+            if one.operation == "u" and Node("x", name=one.name) in alone
+        ]
+        if node.operation == "add" and pairs and len(terms) > 2:
+            paired = {term for pair in pairs for term in pair}
+            sums = [graph.apply("add", place[x], place[u]) for x, u in pairs]
+            sums += [place[term] for term in terms if term not in paired]
+            place[index] = reduce(partial(graph.apply, "add"), sums)
+    kept = list(reachable(graph.nodes, (place[result] for result in results)))
+    new = {old: number for number, old in enumerate(kept)}
+    renumbered = [
+        graph[old]._replace(operands=tuple(new[one] for one in graph[old].operands)) for old in kept
+    ]
+    return renumbered, [new[place[result]] for result in results]
 
 
 def _uses(nodes: Sequence[Node], results: Iterable[int]) -> dict[int, list[int]]:
