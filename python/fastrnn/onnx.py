@@ -63,9 +63,9 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     ImportError
         onnxscript is not installed, which torch's exporter needs, too.
     NotImplementedError
-        The model uses what ONNX's operators do not have: a `fastrnn.Recurrent`, ``proj_size``, ``resets``, a
-        PackedSequence, an LSTM's ``return_states``, or dropout that is at work. torch's exporter
-        raises it as the cause of an error of its own.
+        The model uses what ONNX's operators do not have: a `fastrnn.Recurrent`, ``proj_size``,
+        ``resets``, a PackedSequence, an LSTM's ``return_states``, or dropout that is at work.
+        torch's exporter raises it as the cause of an error of its own.
     """
     from onnxscript import opset18
 
