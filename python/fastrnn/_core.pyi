@@ -61,6 +61,36 @@ class Variant:
     def __init__(self) -> None:
         """As torch's layers are."""
 
+_Stage = tuple[int, int, list[tuple[str, int, int, int, int]]]
+
+class Program:
+    """A cell that is a program, as instructions: see docs/architecture.md."""
+
+    def __init__(
+        self,
+        *,
+        gates: int,
+        states: int,
+        slots: int,
+        gate_of_slot: list[int],
+        input_slots: tuple[int, int],
+        products: list[tuple[int, int]],
+        vectors: int,
+        extras: list[tuple[int, bool]],
+        heads: int,
+        recurrent: bool,
+        initial: list[float],
+        constants: list[float],
+        kept: int,
+        saved: int,
+        temps: int,
+        sums: tuple[int, int],
+        forward: list[_Stage],
+        forward_saving: list[_Stage],
+        backward: list[_Stage],
+    ) -> None:
+        """ValueError where the code could reach beyond what there is."""
+
 class Plan:
     """The geometry of one call: sizes, active rows, how much memory it needs, threads.
 
@@ -90,8 +120,11 @@ class Plan:
         row_index: int = 0,
         resets: int = 0,
         isa: str,
+        program: Program | None = None,
     ) -> None:
-        """``isa``: one of `isa_built`; it computes only where that is among `isa_available`.
+        """``program``: in the place of ``cell``, with states, vectors and inputs of its own.
+
+        ``isa``: one of `isa_built`; it computes only where that is among `isa_available`.
 
         ``batch_sizes``: [T] int64, active rows at each step, not increasing; 0 for all at all.
 

@@ -30,8 +30,6 @@ class Cpu:
     masks_by_entry = False
 
     def refuses(self, spec: Spec) -> str | None:
-        if spec.program is not None and not hasattr(_core, "Program"):
-            return "this build of the engine has no cells but torch's"
         return None
 
     def kept_bytes(self, spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
@@ -140,6 +138,7 @@ def make_plan(batch: Batch, save: bool, dropout: bool, isa: str | None = None) -
         row_index=order.address,
         resets=resets.address,
         isa=_core.isa_active() if isa is None else isa,
+        program=native.program_of(spec),
     )
 
 
@@ -176,6 +175,8 @@ def unread(spec: Spec, single_step: bool, needed: tuple[bool, ...]) -> tuple[int
     ``single_step``: there is one step, so that no gradient goes from one to the one before unless
     that of hx is wanted.
     """
+    if spec.program is not None:
+        return ()
     needs_data, needs_hx, _, *needs_weights = needed
     of_layers = by_direction(spec, needs_weights)
     of_w_hh = [own.w_hh for layer in of_layers for own in layer]
