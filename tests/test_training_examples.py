@@ -17,7 +17,14 @@ import ranks
 import torch
 from torch.multiprocessing import ProcessRaisedException
 
-from examples import compare, direction, forecast, language_model, rows_to_digit
+from examples import (
+    compare,
+    direction,
+    forecast,
+    language_model,
+    missing_values,
+    rows_to_digit,
+)
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -73,6 +80,24 @@ def test_forecasts_beat_the_season_before_with_either_cell(quick, tmp_path):
 
 
 @pytest.mark.slow
+def test_gru_d_makes_more_of_a_series_with_gaps_than_a_gru_on_filled_ones(quick, tmp_path):
+    said = quick(missing_values, tmp_path)
+    metrics = metrics_of(tmp_path)
+    check_last_line(said, metrics)
+    errors = metrics["details"]["mse"]
+    assert 0.15 < metrics["details"]["seen"] < 0.25
+    assert errors["GRU-D"] < errors["GRU on filled gaps"] < errors["last value seen"]
+
+
+def test_gaps_say_what_was_seen_last_and_how_long_before():
+    values = torch.tensor([[0.0, 2.0, 0.0, 0.0, 5.0, 0.0]])
+    seen = torch.tensor([[0.0, 1.0, 0.0, 0.0, 1.0, 0.0]])
+    last, since = missing_values.gaps(values, seen)
+    assert last.tolist() == [[0.0, 2.0, 2.0, 2.0, 5.0, 5.0]]
+    assert since.tolist() == [[0.0, 1.0, 1.0, 2.0, 3.0, 1.0]]
+
+
+@pytest.mark.slow
 def test_direction_finds_a_rule_where_there_is_one_and_claims_none_for_prices(quick, tmp_path):
     said = quick(direction, tmp_path, "--epochs", "8")
     metrics = metrics_of(tmp_path)
@@ -88,8 +113,11 @@ def test_direction_finds_a_rule_where_there_is_one_and_claims_none_for_prices(qu
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("example", "options"),
-    [(forecast, []), (direction, []), (rows_to_digit, ["--hidden", "32"])],
-    ids=["forecast", "direction", "rows_to_digit"],
+    [
+        *((forecast, []), (direction, []), (missing_values, [])),
+        (rows_to_digit, ["--hidden", "32"]),
+    ],
+    ids=["forecast", "direction", "missing_values", "rows_to_digit"],
 )
 def test_either_backend_learns_along_the_same_curve_with_the_same_masks(
     quick, tmp_path, example, options

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cases import CELLS, LAYERS, flat
+from program_cells import LSTM
 from torch import Tensor
 from torch.export import Dim
 
@@ -169,6 +170,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any]]] = {
     "resets": (fastrnn.GRU(3, 4), {"resets": torch.zeros(T, B, dtype=torch.bool)}),
     "return_states": (fastrnn.LSTM(3, 4), {"return_states": True}),
     "dropout": (fastrnn.GRU(3, 4, num_layers=2, dropout=0.5), {}),
+    "fastrnn.Recurrent": (fastrnn.Recurrent(LSTM, 3, 4), {}),
 }
 
 
