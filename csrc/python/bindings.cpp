@@ -73,7 +73,7 @@ const Hooks kHooks = {kHooksBytes,        kernels_of,      schedule_step,      s
 
 }  // namespace
 
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::enum_<Cell>(m, "Cell")
       .value("lstm", Cell::kLstm)
       .value("gru", Cell::kGru)
