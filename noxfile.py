@@ -1,12 +1,15 @@
-"""Tests in environments of their own: other versions of torch, and packages that build on torch.
+"""Work in environments of its own: tests with other versions of torch and with clients, wheels.
 
 ``nox`` runs the suite with every version, ``nox -s "tests(torch='2.6.0')"`` with one of them,
-``nox -s clients`` the packages of other people. ``pip install nox`` brings it.
+``nox -s clients`` packages that build on torch; ``nox -s wheels`` builds a wheel and has it tried.
+``pip install nox`` brings it.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import nox
 
@@ -14,6 +17,10 @@ VERSIONS = ("2.6.0", "2.13.0", "2.15.0")
 """The oldest torch that pyproject.toml admits, the one that figures are from, and the newest."""
 MEASURED = VERSIONS[1]
 EXTRAS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
+
+WHEELHOUSE = Path(__file__).parent / "wheelhouse"
+TRIED = ("import", "info", "modules", "packed", "fork", "threads", "shared_threads")
+"""The tests that a wheel has to pass: whatever depends on how it was linked."""
 
 nox.options.sessions = ["tests"]
 
@@ -31,6 +38,53 @@ def clients(session: nox.Session) -> None:
     """Packages that use torch's layers, with fastrnn's; their times are printed."""
     session.install(".", f"torch=={MEASURED}", *packages("clients"))
     session.run("pytest", "-s", "tests/clients", *session.posargs)
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """A source archive, and out of it, without git and network, a wheel for this Python.
+
+    It runs on any Linux with glibc 2.28. ``--force-python 3.12`` builds for another Python.
+    """
+    session.install(*EXTRAS["wheels"])
+    shutil.rmtree(WHEELHOUSE, ignore_errors=True)
+    scratch = Path(session.create_tmp())
+    linking = session.run("python", "release/older_linux.py", str(scratch), silent=True)
+    built = scratch / "built"
+    shutil.rmtree(built, ignore_errors=True)
+    settings = [f"-Ccmake.define.{line}" for line in str(linking).splitlines()]
+    offline = {"PIP_NO_INDEX": "1", "GIT_DIR": str(scratch / "no-repository")}
+    session.run("python", "-m", "build", "-n", "-o", str(built), *settings, env=offline)
+    [wheel] = built.glob("*.whl")
+    session.run("python", "release/symbols.py", str(wheel))
+    session.run("auditwheel", "repair", "--plat", "auto", "-w", str(WHEELHOUSE), str(wheel))
+    for archive in built.glob("*.tar.gz"):
+        shutil.move(archive, WHEELHOUSE)
+    archives = sorted(map(str, WHEELHOUSE.iterdir()))
+    session.run("auditwheel", "show", str(only_wheel()))
+    session.run("python", "release/contents.py", *archives)
+    session.notify("wheel_alone")
+    session.notify("wheel_with_torch", session.posargs)
+
+
+@nox.session
+def wheel_alone(session: nox.Session) -> None:
+    """The wheel without torch."""
+    session.install(str(only_wheel()))
+    session.run("python", "-m", "fastrnn", "info")
+    session.run("python", "-c", "import fastrnn; print(fastrnn.isa.active())")
+
+
+@nox.session
+def wheel_with_torch(session: nox.Session) -> None:
+    """The wheel under those tests that depend on how it was linked, or as many as are asked for."""
+    session.install(str(only_wheel()), f"torch=={MEASURED}", *packages("test"))
+    session.run("pytest", "-q", *(session.posargs or [f"tests/test_{name}.py" for name in TRIED]))
+
+
+def only_wheel() -> Path:
+    [wheel] = WHEELHOUSE.glob("*.whl")
+    return wheel
 
 
 def packages(extra: str) -> Iterator[str]:

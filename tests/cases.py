@@ -284,9 +284,19 @@ def assert_same(got: Sequence[Tensor], expected: Sequence[Tensor], of: Case | to
     assert len(got) == len(expected)
     for g, e in zip(got, expected, strict=True):
         assert g.dtype == case.dtype
-        magnitude = max(1.0, float(e.detach().abs().max())) if e.numel() else 1.0
-        atol = magnitude * case.tolerance
-        torch.testing.assert_close(g.to(e.dtype), e, rtol=0, atol=atol)
+        _assert_near(g, e, case.tolerance)
+
+
+def assert_near(got: Any, expected: Any, K: int, T: int) -> None:
+    """A pair of Tensors or arrays agrees within the `tolerance` of the dtype of ``got``."""
+    got, expected = torch.as_tensor(got), torch.as_tensor(expected)
+    _assert_near(got, expected, tolerance(got.dtype, K, T))
+
+
+def _assert_near(got: Tensor, expected: Tensor, share: float) -> None:
+    magnitude = max(1.0, float(expected.detach().abs().max())) if expected.numel() else 1.0
+    atol = magnitude * share
+    torch.testing.assert_close(got.to(expected.dtype), expected, rtol=0, atol=atol)
 
 
 def assert_derivatives_of_the_equations(layer: Any, case: Case, **keywords: Any) -> None:

@@ -49,6 +49,8 @@ def test_text_says_the_same(capsys):
     told = {name.strip(): value.strip() for name, value in lines.items()}
     assert told["fastrnn"] == fastrnn.__version__
     assert told["torch"] == torch.__version__
+    assert told["threads"].startswith(f"{torch.get_num_threads()}, ")
+    assert (fastrnn._core.build_info()["openmp"] or "the engine's own") in told["threads"]
     assert told["processors"].startswith(str(fastrnn._core.processors()["usable"]))
     assert told["isa active"] == isa.active()
     assert told["isa available"].split() == isa.available()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import LAYERS, Case, assert_same, cases, flat, like, run
+from cases import LAYERS, Case, assert_near, assert_same, cases, flat, like, run
 from hypothesis import given, settings
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
@@ -108,7 +108,7 @@ def test_a_state_that_is_given_is_the_one_that_counts(kind: str) -> None:
     plain = getattr(torch.nn, kind)(3, 4)
     plain.load_state_dict({name: layer.state_dict()[name] for name in plain.state_dict()})
     got = layer(x, (zeros, zeros) if kind == "LSTM" else zeros)[0]
-    torch.testing.assert_close(got, plain(x)[0], rtol=1e-4, atol=1e-6)
+    assert_near(got, plain(x)[0], 3 + 4, T)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -220,7 +220,7 @@ def test_an_attribute_of_a_derived_class_is_not_taken_for_the_option() -> None:
     model, x = Own(), torch.randn(T, B, 3)
     expected = model(x)[0]
     fast = fastrnn.convert(model, subclasses=True)
-    torch.testing.assert_close(fast(x)[0], expected, rtol=1e-4, atol=1e-6)
+    assert_near(fast(x)[0], expected, 3 + 4, T)
 
 
 def test_a_wrong_input_is_what_the_message_is_about() -> None:

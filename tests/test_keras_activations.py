@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cases import assert_near
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras")
@@ -60,7 +61,7 @@ def test_the_parameters_of_an_activation_are_taken_over(activation, own):
     layer = fastrnn.from_keras(theirs)
     assert layer.variant.activation == own
     x = torch.randn(B, T, I)
-    torch.testing.assert_close(layer(x)[0].detach(), outputs(theirs, x), rtol=1e-4, atol=1e-5)
+    assert_near(layer(x)[0], outputs(theirs, x), I + H, T)
 
 
 def tanh(x):
@@ -209,7 +210,7 @@ def test_a_layer_of_keras_2_keeps_the_values_of_its_version(
     own = fastrnn.from_keras(theirs)
     assert own.weight_ih_l0.dtype is torch.float64
     y = own(torch.from_numpy(x))[0].detach().numpy()
-    np.testing.assert_allclose(y, theirs(x), rtol=1e-6, atol=1e-7)
+    assert_near(y, theirs(x), I + H, T)
 
 
 def test_what_a_keras_2_does_not_have_is_refused(keras_2):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cases import assert_near
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras")
@@ -51,7 +52,7 @@ def as_tensor(value: Any) -> torch.Tensor:
 
 
 def close(got: torch.Tensor, expected: torch.Tensor) -> None:
-    torch.testing.assert_close(got.detach(), expected, rtol=1e-4, atol=1e-5)
+    assert_near(got, expected, I + H, T)
 
 
 @pytest.mark.parametrize(("kind", "options"), OF_KERAS, ids=str)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from cases import assert_near
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import (
     GATES,
@@ -37,7 +38,7 @@ def layer_node(kind: str = "LSTM", name: str = "", y: str = "Y", **more: Any) ->
 
 def assert_computes(layer: Any, model: onnx.ModelProto, **feeds: np.ndarray) -> None:
     got, *_ = outputs_as_in_onnx(layer, feeds["X"])
-    np.testing.assert_allclose(got, in_onnx_runtime(model, **feeds)[0], rtol=1e-4, atol=1e-6)
+    assert_near(got, in_onnx_runtime(model, **feeds)[0], I + H, T)
 
 
 def body(nodes: list[onnx.NodeProto], y: str, inputs: tuple[str, ...] = ()) -> onnx.GraphProto:
@@ -252,7 +253,7 @@ def test_dynamic_quantize_lstm_is_the_lstm_of_its_weights(per_column: bool, sign
         scale, zero = (one.reshape(2, 1, -1).astype(np.float32) for one in (scale, zero))
         exact[name] = ((constants[name].astype(np.float32) - zero) * scale).transpose(0, 2, 1)
     plain = model_of("LSTM", {"hidden_size": H, "direction": "bidirectional"}, exact)
-    np.testing.assert_allclose(y, in_onnx_runtime(plain, X=X)[0], rtol=1e-4, atol=1e-6)
+    assert_near(y, in_onnx_runtime(plain, X=X)[0], I + H, T)
 
 
 def test_external_data_of_other_nodes_are_not_asked_for() -> None:

@@ -12,11 +12,12 @@
 #include "engine/kernels/dispatch.h"
 #include "engine/schedule/schedule.h"
 #include "engine/team/crowd.h"
+#include "engine/team/openmp.h"
 #include "engine/team/processors.h"
-#include "engine/team/team.h"
 #include "hooks.h"
 #include "plans.h"
 #include "python/torch/direct.h"
+#include "python/torch/openmp.h"
 #include "scratch.h"
 
 namespace py = pybind11;
@@ -27,7 +28,8 @@ namespace {
 py::dict build_info() {
   py::dict info;
   info["compiler"] = FASTRNN_COMPILER;
-  info["openmp"] = built_with_openmp();
+  const OpenMp* const shared = openmp();
+  info["openmp"] = shared ? py::cast(shared->library) : py::none();
   return info;
 }
 
@@ -65,13 +67,13 @@ void bind_variants(py::module_ m) {
       }));
 }
 
-const Hooks kHooks = {kHooksBytes,        kernels_of,     schedule_step,      schedule_forward,
-                      better_in_turn,     threads_worth,  forward_block_rows, processor_quota,
-                      pretend_processors, pretend_crowded};
+const Hooks kHooks = {kHooksBytes,        kernels_of,      schedule_step,      schedule_forward,
+                      better_in_turn,     threads_worth,   forward_block_rows, processor_quota,
+                      pretend_processors, pretend_crowded, pretend_no_openmp};
 
 }  // namespace
 
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::enum_<Cell>(m, "Cell")
       .value("lstm", Cell::kLstm)
       .value("gru", Cell::kGru)
@@ -85,6 +87,7 @@ PYBIND11_MODULE(_core, m) {
   py::enum_<DType>(m, "DType").value("float32", DType::kFloat32).value("float64", DType::kFloat64);
   bind_variants(m);
 
+  search_openmp_by(torchs_openmp);
   bind_plan(m);
 
   py::class_<Tensors>(m, "Tensors")

@@ -23,6 +23,7 @@ struct Hooks {
   double (*processor_quota)(const std::string& root);
   void (*pretend_processors)(int count);
   void (*pretend_crowded)(int waits);
+  void (*pretend_no_openmp)(bool none);
 };
 
 constexpr char kHooksName[] = "fastrnn._core.hooks";

@@ -16,7 +16,8 @@ def collect() -> dict[str, Any]:
     Returns
     -------
     dict
-        Plain values only, ready for JSON: ``version``, ``compiler``, ``openmp``, ``python``,
+        Plain values only, ready for JSON: ``version``, ``compiler``, ``openmp`` (the library whose
+        threads calls share with torch, None where the engine has its own), ``python``,
         ``platform``, ``isa`` (built, available, active, error), ``threads``, ``processors``
         (allowed: those that the process may run on; quota: what its control group grants of their
         time, None for all of it; usable: as many as a call will use threads at the most), ``torch``
@@ -44,12 +45,13 @@ def as_text(info: dict[str, Any]) -> str:
     """The same for people, a line for each subject."""
     isa, cuda, processors = info["isa"], info["cuda"], info["processors"]
     quota = "" if processors["quota"] is None else f", a quota of {processors['quota']:g}"
+    whose = f"torch's ({info['openmp']})" if info["openmp"] else "the engine's own"
     rows = {
         "fastrnn": info["version"],
         "python": f"{info['python']} on {info['platform']}",
         "torch": info["torch"] or "not installed (pip install 'fastrnn[torch]')",
-        "compiler": f"{info['compiler']}, OpenMP {'on' if info['openmp'] else 'off'}",
-        "threads": info["threads"],
+        "compiler": info["compiler"],
+        "threads": f"{info['threads']}, {whose}",
         "processors": f"{processors['usable']} usable of {processors['allowed']} allowed{quota}",
         "isa built": " ".join(isa["built"]),
         "isa available": " ".join(isa["available"]),

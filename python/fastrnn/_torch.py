@@ -23,6 +23,7 @@ __all__ = [
     "casts_lstm_of_bfloat16",
     "casts_packed_lstm",
     "computes_by_itself",
+    "constant_to_compilers",
     "dlpack_exchange_api",
     "empty_strided_on_cpu",
     "has_forward_mode",
@@ -277,3 +278,9 @@ empty_strided_on_cpu: Callable[..., Tensor] = getattr(
     _C._dynamo.guards, "_empty_strided_cpu", _empty_strided
 )
 """Makes a tensor of these sizes, strides and dtype, as torch's compiler does: at half the price."""
+
+
+def constant_to_compilers(function: Callable[..., Any]) -> Any:
+    """``torch.compiler.assume_constant_result``, which would import all of the compiler at once."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function

@@ -63,9 +63,9 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     ImportError
         onnxscript is not installed, which torch's exporter needs, too.
     NotImplementedError
-        The model uses what ONNX's operators do not have: ``proj_size``, ``resets``, a
-        PackedSequence, an LSTM's ``return_states``, or dropout that is at work. torch's exporter
-        raises it as the cause of an error of its own.
+        The model uses what ONNX's operators do not have: a `fastrnn.Recurrent`, ``proj_size``,
+        ``resets``, a PackedSequence, an LSTM's ``return_states``, or dropout that is at work.
+        torch's exporter raises it as the cause of an error of its own.
     """
     from onnxscript import opset18
 
@@ -98,6 +98,7 @@ class _Recurrence:
         peephole = self.spec.variant.peephole
         lacking = {
             "a PackedSequence (lengths= can be exported)": self.batch_sizes is not None,
+            "a cell that is a program (fastrnn.Recurrent)": self.spec.program is not None,
             "resets": self.resets is not None,
             "proj_size": self.spec.proj_size > 0,
             "return_states of an LSTM": self.states and self.spec.has_cell_state,
@@ -106,7 +107,7 @@ class _Recurrence:
         }
         for what, used in lacking.items():
             if used:
-                raise NotImplementedError(f"ONNX's {self.spec.cell} has nothing like {what}")
+                raise NotImplementedError(f"ONNX's {self.spec.name} has nothing like {what}")
 
     def outputs(self) -> list[Any]:
         """y, h_n, c_n, h_all and c_all, empty ones for those that there are not."""

@@ -170,10 +170,12 @@ class Encoded(Dataset[Tensor]):
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_workers_of_a_data_loader_use_a_layer_that_was_used_before(start: str) -> None:
+@pytest.mark.parametrize(("start", "workers"), [("fork", 2), ("spawn", 1)])
+def test_workers_of_a_data_loader_use_a_layer_that_was_used_before(
+    start: str, workers: int
+) -> None:
     layer = fastrnn.LSTM(3, 64)
     layer(torch.randn(50, 16, 3))  # on all threads
     data = Encoded(layer)
-    loader = DataLoader(data, 3, num_workers=2, multiprocessing_context=start)
+    loader = DataLoader(data, 3, num_workers=workers, multiprocessing_context=start)
     assert torch.equal(torch.cat(list(loader)), torch.stack([data[i] for i in range(6)]))

@@ -30,7 +30,7 @@ constexpr int kHidden = 0;
 
 // Products with recurrent weights that follow one another within a step, each on what the one
 // before has led to; the first is that of the hidden state.
-constexpr int kMostProducts = 4;
+constexpr int kMostProducts = 5;
 
 // Equations between which all units of a row meet
 constexpr int kMostStages = 32;

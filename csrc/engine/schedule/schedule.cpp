@@ -87,7 +87,8 @@ int64_t forward_block_rows(int64_t projected_row_bytes, int64_t weight_bytes) {
   const int64_t short_room = caches().second_level / 2;
   const int64_t room =
       weight_bytes <= caches().far() ? short_room : std::max(short_room, caches().third_level / 4);
-  return std::clamp(room / projected_row_bytes, kLeastBlockRows, kMostBlockRows);
+  const int64_t row_bytes = std::max<int64_t>(1, projected_row_bytes);  // 0: nothing is projected
+  return std::clamp(room / row_bytes, kLeastBlockRows, kMostBlockRows);
 }
 
 int threads_worth(double cycles, int threads) {

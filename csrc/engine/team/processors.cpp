@@ -8,9 +8,11 @@
 #include <string>
 #include <thread>
 
-#ifdef _OPENMP
-#include <omp.h>
+#if defined(__linux__)
+#include <sched.h>
 #endif
+
+#include "openmp.h"
 
 namespace fastrnn {
 namespace {
@@ -70,12 +72,13 @@ int count_usable() {
 }  // namespace
 
 int allowed_processors() {
-#ifdef _OPENMP
-  // Not sched_getaffinity, which sees the one place that OMP_PROC_BIND has given this thread.
-  return std::max(1, omp_get_num_procs());
-#else
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  // An OpenMP remembers what it was before OMP_PROC_BIND gave this thread one place of it.
+  if (const OpenMp* const shared = openmp()) return std::max(1, shared->processors());
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
 #endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 // Each line of the list of groups is "number:controllers:group"; version 2 has no controllers.

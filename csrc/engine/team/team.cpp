@@ -4,12 +4,12 @@
 
 #include "crowd.h"
 #include "engine/schedule/machine.h"
+#include "openmp.h"
 #include "parking.h"
+#include "pool.h"
 #include "processors.h"
+#include "spin.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
@@ -17,38 +17,42 @@
 namespace fastrnn {
 namespace {
 
-// Spins before the first look at a clock, which most waits never need, and from one look to the
-// next
-constexpr int kFirstSpins = 64;
-constexpr int kSpins = 32;
-
 // How long a wait for the others' step is no reason to sleep: a few steps, and what a short delay
 // of the system takes. In nanoseconds.
 constexpr double kStepsWorthSpinning = 3;
 constexpr int64_t kLeastPatience = 20000, kMostPatience = 500000;
 
-void relax() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#endif
-}
-
 std::atomic<bool> in_forked_child{false};
 
-#if defined(_OPENMP) && (defined(__unix__) || defined(__APPLE__))
+#if defined(__unix__) || defined(__APPLE__)
 const int fork_handler = pthread_atfork(nullptr, nullptr, [] { in_forked_child = true; });
 #endif
 
 // A call inside a parallel region of the caller's gets one thread (the others are busy with one
-// another), and so does a forked child (the OpenMP pool does not survive a fork).
-int usable_threads(int wanted) {
-#ifdef _OPENMP
-  if (wanted > 1 && !in_forked_child && !omp_in_parallel())
-    return uncrowded_threads(std::min(wanted, usable_processors()));
-#endif
-  (void)wanted;
-  return 1;
+// another), and so does a forked child (no pool's threads survive a fork).
+int usable_threads(int wanted, const OpenMp* shared) {
+  if (wanted <= 1 || in_forked_child || (shared && shared->in_parallel())) return 1;
+  return uncrowded_threads(std::min(wanted, usable_processors()));
 }
+
+struct Region {
+  void (*prepare)(void* context, int size);
+  void (*body)(void* context, int id, int size);
+  void* context;
+  const OpenMp* shared;
+  int wanted;
+
+  static void run(void* context) { static_cast<const Region*>(context)->run(); }
+
+  void run() const {
+    const int id = shared->thread_id(), size = shared->team_size();
+    if (size != wanted) {
+      if (id == 0) prepare(context, size);
+      shared->barrier();
+    }
+    body(context, id, size);
+  }
+};
 
 }  // namespace
 
@@ -71,18 +75,9 @@ void Crew::meet(bool evenly) const {
 }
 
 void Crew::await(std::atomic<int>& signal, int wanted, bool evenly) const {
-  const auto came = [&](int spins) {
-    for (; spins > 0; --spins) {
-      if (signal.load(std::memory_order_acquire) >= wanted) return true;
-      relax();
-    }
-    return false;
-  };
-  if (came(kFirstSpins)) return;
-  const int64_t begin = nanoseconds_now();
-  while (nanoseconds_now() - begin < patience_) {
-    if (came(kSpins)) return;
-  }
+  const int64_t begin =
+      spin(patience_, [&] { return signal.load(std::memory_order_acquire) >= wanted; });
+  if (begin == 0) return;
   for (int seen; (seen = signal.load(std::memory_order_acquire)) < wanted;) {
     if ((seen & 1) || signal.compare_exchange_strong(seen, seen | 1)) park(signal, seen | 1);
   }
@@ -105,33 +100,19 @@ bool Crew::meet_after_step() {
   return true;
 }
 
-bool built_with_openmp() {
-#ifdef _OPENMP
-  return true;
-#else
-  return false;
-#endif
-}
-
 void run_team(int threads, void (*prepare)(void* context, int size),
               void (*body)(void* context, int id, int size), void* context) {
-  threads = usable_threads(threads);
+  const OpenMp* const shared = threads > 1 ? openmp() : nullptr;
+  threads = usable_threads(threads, shared);
   prepare(context, threads);
-#ifdef _OPENMP
-  if (threads > 1) {
-#pragma omp parallel num_threads(threads)
-    {
-      const int size = omp_get_num_threads();
-      if (size != threads) {
-#pragma omp single
-        prepare(context, size);
-      }
-      body(context, omp_get_thread_num(), size);
-    }
-    return;
+  if (threads == 1) {
+    body(context, 0, 1);
+  } else if (shared) {
+    Region region = {prepare, body, context, shared, threads};
+    shared->parallel(&Region::run, &region, static_cast<unsigned>(threads), 0);
+  } else {
+    run_on_pool(threads, prepare, body, context);
   }
-#endif
-  body(context, 0, 1);
 }
 
 }  // namespace fastrnn

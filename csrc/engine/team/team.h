@@ -137,7 +137,8 @@ class Seats {
 };
 
 // Calls prepare(context, size) on one thread and then body(context, id, size) on `threads` threads,
-// or on fewer: as many as the process may use processors (processors.h), or not even those on a
+// those of the process's OpenMP (openmp.h) or else of a pool of the engine's own (pool.h), or on
+// fewer: as many as the process may use processors (processors.h), or not even those on a
 // crowded machine (crowd.h); on one inside a parallel region of the caller's and in a forked child.
 // Where the system has not even so many threads, prepare is called again with what it has.
 void run_team(int threads, void (*prepare)(void* context, int size),
@@ -150,7 +151,5 @@ void run_team(int threads, Body& body) {
       threads, [](void* context, int size) { static_cast<Body*>(context)->prepare(size); },
       [](void* context, int id, int size) { (*static_cast<Body*>(context))(id, size); }, &body);
 }
-
-bool built_with_openmp();
 
 }  // namespace fastrnn

@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import torch
-
+from .. import _torch
 from .._program.program import Program
 
 __all__ = [
@@ -79,7 +78,7 @@ def cell_of(name: str) -> Cell:
     return _of_program(name) if found is None else found
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # read no text there
+@_torch.constant_to_compilers  # read no text there
 def _of_program(text: str) -> Cell:
     return _parsed(text)
 

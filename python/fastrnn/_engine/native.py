@@ -10,6 +10,7 @@ import torch
 from .. import _core, variants
 from .._call.spec import PLAIN, Spec, Variant
 from .._program.lowering import engine_arguments
+from .._program.program import Program
 
 __all__ = ["DTYPES", "cell_and_variant", "cell_name", "program_of"]
 
@@ -64,20 +65,26 @@ _PLAIN_CELLS = {cell: _native(cell, PLAIN) for cell in _CELLS}
 
 
 def cell_and_variant(spec: Spec) -> tuple[_core.Cell, _core.Variant]:
-    """The engine's names for the cell of a spec and for how it differs from torch's."""
+    """The engine's names for the cell of a spec and for how it differs from torch's.
+
+    Those of a program stand for nothing: `program_of` is what such a call has.
+    """
     if spec.program is not None:
-        return _core.Cell.program, _PLAIN_CELLS["lstm"][1]
+        return _PLAIN_CELLS["rnn_tanh"]
     return _PLAIN_CELLS[spec.cell] if spec.variant is PLAIN else _native(spec.cell, spec.variant)
+
+
+def program_of(spec: Spec) -> _core.Program | None:
+    """A program as the engine has it; None for torch's cells."""
+    return None if spec.program is None else _program(spec.cell, spec.hidden_size)
+
+
+@lru_cache(maxsize=256)
+def _program(text: str, hidden_size: int) -> _core.Program:
+    return _core.Program(**engine_arguments(Program.parse(text), hidden_size))
 
 
 def cell_name(spec: Spec) -> str:
     """The engine's name for the cell of a spec: one of torch's wherever that computes the same."""
     plain = spec.variant is PLAIN
     return spec.cell if plain else _native_cell(spec.cell, spec.variant).name
-
-
-@lru_cache(maxsize=256)
-def program_of(spec: Spec) -> _core.Program | None:
-    """What the engine interprets, where the cell is a program."""
-    program = spec.program
-    return None if program is None else _core.Program(**engine_arguments(program, spec.hidden_size))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import _torch
 from .._call import program_inputs
 from .._call.spec import PLAIN
 from .._call.weights import NAMES, Weights, expected_of_cell
@@ -26,7 +27,7 @@ __all__ = ["OfProgram", "recurrent", "recurrent_cell"]
 _LONG = dict(zip(Weights._fields, NAMES, strict=True))
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # make no programs there
+@_torch.constant_to_compilers  # make no programs there
 def _text_of(text: str, per_unit: tuple[bool, ...]) -> str:
     """That of the same program for per-step inputs of these shapes."""
     return _text_with_inputs(text, per_unit)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 
 import torch
 
+from ... import _torch
 from .. import cuda
 
 __all__ = ["why_not"]
 
-_Asks = Callable[[torch.device], str | None]
-_as_it_is: Callable[[_Asks], _Asks] = torch.compiler.assume_constant_result
-"""For a function that a compiler is not to look into: there is nothing to see in a driver."""
 
-
-@_as_it_is
+@_torch.constant_to_compilers  # there is nothing to see in a driver
 def why_not(device: torch.device) -> str | None:
     """Why no kernel can run on a CUDA device, as a sentence; None if they can.
 

@@ -1,0 +1,202 @@
+"""The interpreter: programs drawn at random, and every operation of its own, on each ISA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from cases import tolerance
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_program_random import programs
+from torch import Tensor
+
+from fastrnn import _core
+from fastrnn._autograd import eager
+from fastrnn._call.arguments import Arguments
+from fastrnn._call.spec import PLAIN, Outputs, Spec
+from fastrnn._call.weights import shapes_of_weights
+from fastrnn._engine import backends
+from fastrnn._program.lowering import engine_arguments
+from fastrnn._program.program import Program
+from fastrnn._program.tracing import trace
+
+FEATURES = 3
+
+
+def spec_of(program: Program, H: int, layers: int = 1, both: bool = False) -> Spec:
+    return Spec(program.text, FEATURES, H, 0, layers, both, True, 0.0, PLAIN)
+
+
+def drawn(spec: Spec, T: int, B: int, *, ragged: bool) -> Arguments:
+    """A call; weights so small that what they give does not depend on the size."""
+    of_layers = spec.num_layers * spec.directions
+    hx, cx = (torch.randn(of_layers, B, width).double() for width in (*spec.widths, 1)[:2])
+    weights = [torch.randn(shape).double() / shape[-1] ** 0.5 for shape in shapes_of_weights(spec)]
+    return Arguments(
+        torch.randn(T, B, spec.data_size).double(),
+        hx,
+        cx if spec.has_cell_state else None,
+        lengths=torch.randint(0, T + 1, (B,)) if ragged else None,
+        resets=torch.rand(T, B) < 0.3 if ragged else None,
+        weights=weights,
+    )
+
+
+def computed(spec: Spec, given: Arguments, backend: str) -> tuple[Outputs, Sequence[Tensor]]:
+    """Outputs, and the gradients of all inputs for fixed gradients of the outputs."""
+    inputs = [None if one is None else one.clone().requires_grad_() for one in given.inputs]
+    with backends.using(backend):
+        outputs = eager.run(spec, given.with_inputs(inputs), states=True)
+        present = [one for one in outputs if one is not None]
+        weights = [torch.linspace(-1, 1, one.numel()).view_as(one).to(one) for one in present]
+        wanted = [one for one in inputs if one is not None]
+        gradients = torch.autograd.grad(present, wanted, weights, materialize_grads=True)
+    return outputs, gradients
+
+
+@settings(max_examples=60)
+@given(
+    program=programs(),
+    H=st.sampled_from((2, 8, 20, 66)),
+    T=st.integers(1, 4),
+    B=st.integers(1, 9),
+    stack=st.booleans(),
+    ragged=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_any_program_is_what_autograd_makes_of_its_equations(
+    program: Program, H: int, T: int, B: int, stack: bool, ragged: bool, seed: int, each_isa: str
+) -> None:
+    torch.manual_seed(seed)
+    spec = spec_of(program, H, 1 + stack, stack)
+    call = drawn(spec, T, B, ragged=ragged)
+    got, d_got = computed(spec, call, "cpu")
+    expected, d_expected = computed(spec, call, "reference")
+    for g, e in zip((*got, *d_got), (*expected, *d_expected), strict=True):
+        if e is not None:
+            torch.testing.assert_close(g, e, rtol=1e-8, atol=1e-9 * float(1 + e.abs().max()))
+
+
+@settings(max_examples=40)
+@given(program=programs(), H=st.sampled_from((5, 40, 70)), seed=st.integers(0, 2**31))
+def test_a_row_of_any_program_depends_on_itself_alone(
+    program: Program, H: int, seed: int, each_isa: str, restore_threads: None
+) -> None:
+    torch.manual_seed(seed)
+    spec, B = spec_of(program, H), 11
+    call = drawn(spec, 3, B, ragged=False)
+    together, d_together = computed(spec, call, "cpu")
+    torch.set_num_threads(1)
+    one_thread, d_one_thread = computed(spec, call, "cpu")
+    for a, b in zip((*together, *d_together), (*one_thread, *d_one_thread), strict=True):
+        assert a is None or torch.equal(a, b)
+    own = slice(B // 2, B // 2 + 1)
+    of_row = call._replace(
+        data=call.data[:, own],
+        hx=call.hx[:, own],
+        cx=None if call.cx is None else call.cx[:, own],
+    )
+    alone, _ = computed(spec, of_row, "cpu")
+    assert torch.equal(alone.y, together.y[:, own])
+    assert torch.equal(alone.h_all, together.h_all[:, :, own])
+
+
+def operation(compute: Callable[[Any], Any]) -> Spec:
+    """A layer that computes one function of its single feature."""
+    cell = SimpleNamespace(gates="a", recurrent="none", step=lambda x, u, s, p: {"h": compute(x.a)})
+    return Spec(trace(cell).text, 1, 1, 0, 1, False, False, 0.0, PLAIN)
+
+
+def applied(compute: Callable[[Any], Any], values: np.ndarray) -> np.ndarray:
+    data = torch.from_numpy(values)[None, :, None]
+    weights = [torch.ones(1, 1, dtype=data.dtype)]
+    outputs = eager.run(operation(compute), Arguments(data, None, None, weights=weights))
+    found: np.ndarray = outputs.y.flatten().numpy()
+    return found
+
+
+EXACT: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "exp": (torch.exp, mpmath.exp),
+    "expm1": (torch.expm1, mpmath.expm1),
+    "log": (lambda x: torch.log(x.abs()), lambda x: mpmath.log(abs(x))),
+    "log1p": (lambda x: torch.log1p(x.abs()), lambda x: mpmath.log1p(abs(x))),
+    "sqrt": (lambda x: torch.sqrt(x.abs()), lambda x: mpmath.sqrt(abs(x))),
+    "reciprocal": (torch.reciprocal, lambda x: 1 / x),
+    "sin": (torch.sin, mpmath.sin),
+    "cos": (torch.cos, mpmath.cos),
+    "erf": (torch.erf, mpmath.erf),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", EXACT)
+def test_operations_are_accurate_to_four_ulp(name: str, dtype: type, each_isa: str) -> None:
+    rng = np.random.default_rng(0)
+    wide = rng.choice([-1, 1], 400) * 10.0 ** rng.uniform(-30, 1.9, 400)
+    values = np.concatenate([rng.normal(scale=5, size=800), wide, [1.0, -1.0]]).astype(dtype)
+    compute, exact = EXACT[name]
+    got = applied(compute, values)
+    with mpmath.workdps(60):
+        expected = [exact(mpmath.mpf(float(value))) for value in values]
+    nearest = np.array([float(value) for value in expected])
+    ulp = np.spacing(np.abs(nearest).astype(dtype)).astype(np.float64)
+    finite = np.isfinite(nearest.astype(dtype))
+    worst = max(
+        abs(mpmath.mpf(float(g)) - e) / u
+        for g, e, u in zip(got[finite], np.array(expected)[finite], ulp[finite], strict=True)
+    )
+    assert worst <= 4
+
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, 1e-30, 100.0, -100.0, 1000.0, -1000.0, np.inf, -np.inf, np.nan]
+
+OF_SPECIAL: dict[str, Callable[[Any], Any]] = {
+    name: getattr(torch, name)
+    for name in ("exp", "expm1", "log", "log1p", "sqrt", "sigmoid", "tanh", "erf", "abs", "sign")
+} | {
+    "reciprocal": torch.reciprocal,
+    "relu": torch.relu,
+    "softplus": torch.nn.functional.softplus,
+    "minimum": lambda x: torch.minimum(x, torch.ones_like(x)),
+    "maximum of it": lambda x: torch.maximum(torch.ones_like(x), x),
+    "clamp": lambda x: torch.clamp(x, -0.5, 0.5),
+    "less": lambda x: torch.where(x < 1, 1.0, 0.0),
+    "less or equal": lambda x: torch.where(x <= 1, 1.0, 0.0),
+    "equal": lambda x: torch.where(x == 1, 1.0, 0.0),
+    "division": lambda x: 1 / x,
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", OF_SPECIAL)
+def test_limits_zero_and_nan_are_torch_s(name: str, dtype: type, each_isa: str) -> None:
+    values = np.array(SPECIAL, dtype=dtype)
+    got = torch.from_numpy(applied(OF_SPECIAL[name], values))
+    expected = OF_SPECIAL[name](torch.from_numpy(values))
+    own = tolerance(got.dtype, 1, 1)
+    torch.testing.assert_close(got, expected, rtol=own, atol=1e-37, equal_nan=True)
+
+
+def test_code_that_reaches_beyond_what_there_is_is_refused() -> None:
+    gru = SimpleNamespace(gates="a", step=lambda x, u, s, p: {"h": torch.tanh(x.a + u.a) + s.h})
+    right = engine_arguments(trace(gru), 8)
+    _core.Program(**right)
+    product, registers, code = right["forward"][0]
+    wrong: dict[str, Any] = {
+        "out of range": [(product, registers, [*code, ("add", registers, 0, 0, 0)])],
+        "a number": [(product, registers, [*code, ("state", 0, 1, 0, 0)])],
+        "no operation": [(product, registers, [("guess", 0, 0, 0, 0)])],
+        "product": [(2, registers, code)],
+        "stages": [],
+    }
+    for words, stages in wrong.items():
+        with pytest.raises(ValueError, match=words):
+            _core.Program(**right | {"forward": stages})
+    with pytest.raises(ValueError, match="a gate is out of range"):
+        _core.Program(**right | {"gate_of_slot": [1]})
