@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fastrnn._program.lowering import engine_arguments
 from fastrnn._program.norms import layer_norm, rms_norm
 from fastrnn._program.program import Program
 from fastrnn._program.tensors import step
 from fastrnn._program.tracing import trace
-from tests.program_emulator import Step
+from tests.program_emulator import BINARY, TERNARY, UNARY, Step
 
 B, FEATURES, H, STEPS = 3, 4, 6, 3
 
@@ -281,11 +283,91 @@ def test_instructions_give_autograd_s_gradients(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_is_lowered_as_the_engine_takes_it(name: str) -> None:
-    own = engine_arguments(PROGRAMS[name], H)
+    own, fused = engine_arguments(PROGRAMS[name], H), {}
     for passed in ("forward", "forward_saving", "backward"):
         products = [product for product, _, _ in own[passed] if product >= 0]
+        names = [name for _, _, code in own[passed] for name, *_ in code]
+        fused[passed] = names.count("fma")
         there = [p for p, (_, count) in enumerate(own["products"]) if count]
         assert sorted(products) == there
         assert products == (there if passed != "backward" else there[::-1])
         if 0 in products:
             assert own[passed][-1 if passed == "backward" else 0][0] == 0
+    assert fused["forward"] == fused["forward_saving"]  # the same bits
+
+
+@pytest.mark.parametrize("name", ["NormedLstm", "NormedLate", "Decaying", "Slstm"])
+def test_a_program_on_tensors_has_second_derivatives(name: str) -> None:
+    torch.manual_seed(0)
+    program = PROGRAMS[name]
+    width = FEATURES + sum(H if per_unit else 1 for _, per_unit in program.inputs)
+    weights = vars(weights_of(program))
+    names = [name for name, tensor in weights.items() if tensor is not None]
+
+    def stepped(x: Tensor, *flat: Tensor) -> tuple[Tensor, ...]:
+        states, given = flat[: len(program.states)], flat[len(program.states) :]
+        own = {**weights, **dict(zip(names, given, strict=True))}
+        return step(program, x, states, SimpleNamespace(**own))
+
+    inputs = (drawn(B, width), *(drawn(B, H) for _ in program.states), *map(weights.get, names))
+    assert torch.autograd.gradcheck(stepped, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(stepped, inputs, fast_mode=True)
+
+
+KINKS = [-1.0, -0.5, 0.0, 0.5, 1.0, float("nan")]
+
+AT_KINKS: list[Callable[[Any, Any], Any]] = [
+    lambda a, b: torch.relu(a) + b.abs() + torch.sign(a),
+    lambda a, b: torch.maximum(a, b) + torch.maximum(a, torch.zeros_like(b)),
+    lambda a, b: torch.minimum(a, b) + torch.minimum(torch.ones_like(b), a),
+    lambda a, b: a.clamp(-0.5, 0.5) + torch.clamp(a, min=b) + b.clamp(max=0.5),
+    lambda a, b: functional.elu(a) + functional.leaky_relu(b) + functional.softsign(a),
+    lambda a, b: functional.hardtanh(torch.where(a == a, a, 0.0), -0.5, 0.5) + b,
+    lambda a, b: functional.hardsigmoid(6 * torch.where(a == a, a, 0.0)) + b,
+    lambda a, b: torch.where(a <= b, a * b, b) + torch.where(a == b, a, 1.0) + (a != b) * b,
+    lambda a, b: torch.sqrt(a.abs()) + b**2 + torch.reciprocal(a) + a / b + a**3,
+]
+
+
+@pytest.mark.parametrize("function", AT_KINKS, ids=range(len(AT_KINKS)))
+def test_gradients_where_a_function_has_a_kink_or_is_nan(
+    function: Callable[[Any, Any], Any],
+) -> None:
+    def own_step(self: Any, x: Any, u: Any, s: Any, p: Any) -> dict[str, Any]:
+        return {"h": function(s.h, s.c), "c": s.c}
+
+    cell = type("AtKinks", (), {"gates": "g", "states": "h c", "step": own_step})
+    grid = torch.tensor(KINKS, dtype=torch.float64)
+    h, c = (side.contiguous() for side in torch.meshgrid(grid, grid, indexing="ij"))
+    a, b = h.clone().requires_grad_(), c.clone().requires_grad_()
+    value = function(a, b)
+    gradients = torch.autograd.grad(value.sum(), (a, b))
+
+    program = trace(cell)
+    own = Step(program, H, engine_weights(weights_of(program)))
+    new = own.forward(torch.zeros(H, FEATURES, dtype=torch.float64), [h, c], saving=True)
+    found = own.backward([torch.ones_like(h), torch.zeros_like(c)])["states"]
+    torch.testing.assert_close(new[0], value.detach(), equal_nan=True)
+    torch.testing.assert_close(found, list(gradients), equal_nan=True)
+
+
+def test_a_program_is_shown_in_the_words_of_its_cell() -> None:
+    shown = str(PROGRAMS["Mgu"])
+    for line in ("f = sigmoid(x.f + u.f)", "u.n = U @ operand1", "d_s.h += U^T @ d_u.f", "keep n"):
+        assert f"    {line}\n" in f"{shown}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "saved", "computed"),
+    [("Lstm", 4, (8, 13)), ("Gru", 4, (6, 9)), ("Mgu", 2, (7, 10)), ("Relu", 0, (1, 1))],
+)
+def test_known_cells_are_as_short_as_by_hand(
+    name: str, saved: int, computed: tuple[int, int]
+) -> None:
+    own = engine_arguments(PROGRAMS[name], H)
+    assert own["saved"] == saved
+    counts = [
+        sum(one[0] in {*UNARY, *BINARY, *TERNARY} for stage in own[passed] for one in stage[2])
+        for passed in ("forward", "backward")
+    ]
+    assert tuple(counts) == computed

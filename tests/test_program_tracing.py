@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor
@@ -137,6 +138,14 @@ def test_what_is_written_twice_is_computed_once() -> None:
     assert len(twice.nodes) == len(once.nodes) + 4  # x.n, 0, their product and the sum: NaN stays
 
 
+@pytest.mark.parametrize("kind", [numpy.float64, numpy.array, torch.tensor])
+def test_numbers_of_numpy_and_of_torch_are_numbers(kind: Callable[[float], Any]) -> None:
+    plain = cell_of(lambda x, u, s, p: (2.0 - x.f) * 3 / (2 / x.n) + (s.h > 0.5) * x.f)
+    two, three, half = kind(2.0), kind(3.0), kind(0.5)
+    own = cell_of(lambda x, u, s, p: (two - x.f) * three / (two / x.n) + (half < s.h) * x.f)
+    assert trace(own) == trace(plain)
+
+
 FUNCTIONS: list[Callable[[Any, Any], Any]] = [
     lambda a, b: torch.exp(a) + torch.expm1(b) - a / b,
     lambda a, b: (a.abs() + 1).log() * torch.log1p(b**2) / (2 - b.square()),
@@ -200,6 +209,7 @@ REFUSED: list[tuple[Callable[..., Any], str]] = [
     (lambda x, u, s, p: torch.where(x.f, x.n, 0.0), r"torch\.where"),
     (lambda x, u, s, p: (x.f > 0) + (x.n > 0), "add of two comparisons"),
     (lambda x, u, s, p: x.f + "1", "an operand of type str"),
+    (lambda x, u, s, p: numpy.asarray(x.f), r"array\(\)"),
 ]
 
 
@@ -221,6 +231,8 @@ NAMES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (lambda x, u, s, p: x.h, {"states": "c", "gates": "h"}, "returns 'h', which is a gate"),
     (lambda x, u, s, p: x.f * torch.ones(3), {}, rf"shape \[3\] {HERE} does not broadcast"),
     (lambda x, u, s, p: torch.ones(3) + x.f, {}, rf"shape \[3\] {HERE} does not broadcast"),
+    (lambda x, u, s, p: x.f * torch.ones((), requires_grad=True), {}, "requires a gradient"),
+    (lambda x, u, s, p: x.f, {"gates": "if"}, "'if' is not a name that Python can write"),
     (lambda x, u, s, p: x.f, {"gates": "f f"}, r"Own\.gates: 'f' is there twice"),
     (lambda x, u, s, p: x.f, {"gates": "f", "late": "n"}, "'n' is no gate, expected some of f"),
     (lambda x, u, s, p: x.f, {"recurrent": "sparse"}, "'dense', 'none', 'heads' or a number"),

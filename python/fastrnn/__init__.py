@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import functional, isa, onnx, reference, variants
+    from . import cells, functional, isa, onnx, reference, variants
     from ._autograd.operators import decompositions
     from ._engine.fallback import set_fallback
     from ._engine.memory import empty_cache
@@ -39,6 +39,7 @@ __all__ = [
     "Recurrent",
     "RecurrentCell",
     "__version__",
+    "cells",
     "convert",
     "decompositions",
     "empty_cache",
@@ -58,7 +59,7 @@ __all__ = [
     "variants",
 ]
 
-_SUBMODULES = ("functional", "isa", "onnx", "reference", "variants")
+_SUBMODULES = ("cells", "functional", "isa", "onnx", "reference", "variants")
 _HOME = {
     **dict.fromkeys(("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"), "_layers.modules"),
     **dict.fromkeys(("convert", "revert"), "_layers.conversion"),

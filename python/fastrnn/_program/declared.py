@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from keyword import iskeyword
 from typing import Any, NamedTuple
 
 __all__ = ["Declared", "declared_by"]
@@ -66,7 +67,7 @@ def _split(cell: Any, field: str, names: Any) -> tuple[str, ...]:
         )
     found = tuple(names.split())
     for name in found:
-        if not name.isidentifier() or name.startswith("_"):
+        if not name.isidentifier() or iskeyword(name) or name.startswith("_"):
             raise ValueError(f"{_of(cell)}.{field}: {name!r} is not a name that Python can write")
         if found.count(name) > 1:
             raise ValueError(f"{_of(cell)}.{field}: {name!r} is there twice")

@@ -150,7 +150,7 @@ def hardsigmoid(input: Symbol, inplace: bool = False) -> Symbol:
     """Its gradient at -3 and 3 is zero, as torch's."""
     _not_in_place(inplace)
     line = emit("add", emit("mul", input, 1 / 6), 0.5)
-    above = emit("where", emit("lt", input, 3), line, 1)
+    above = emit("where", emit("le", 3, input), 1, line)
     return emit("where", emit("le", input, -3), 0, above)
 
 
@@ -321,7 +321,7 @@ def _complete() -> None:
     for name, function in _operators().items():
         setattr(Symbol, f"__{name}__", function)
     control = "Python cannot look at a value, which every unit of every row has its own of"
-    for name in ("float", "int", "len", "iter", "index", "complex", "round", "contains"):
+    for name in ("float", "int", "len", "iter", "index", "complex", "round", "contains", "array"):
         setattr(Symbol, f"__{name}__", _refused(f"{name}()", control))
     for name, sign in (("getitem", "[]"), ("setitem", "[] ="), ("matmul", "@"), ("mod", "%")):
         setattr(Symbol, f"__{name}__", _refused(f"a value with {sign}"))

@@ -7,17 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from .cut import least_kept
-from .derivative import differentiate
-from .graph import Graph, Node, reachable
-from .program import Program
-from .slots import OnSlots, Slots, on_slots
+from .equations import Equations
+from .graph import Node
+from .joint import OF_SLOTS, Joint, constant, constants, joint_of, saved_of
+from .slots import Slots, on_slots
 from .stages import Code, Sink, written
 
 __all__ = ["Lowered", "engine_arguments", "lowered"]
-
-_RENAMED = {"clamp_min": "maximum", "clamp_max": "minimum"}
-_OF_SLOTS = ("pre", "input", "hidden")
 
 
 class Lowered(NamedTuple):
@@ -26,7 +22,7 @@ class Lowered(NamedTuple):
     Of a constant ``constants`` says, too, whether it is for a single unit, to be multiplied with H.
     """
 
-    program: Program
+    program: Equations
     slots: Slots
     constants: tuple[tuple[float, bool], ...]
     forward: Code
@@ -34,44 +30,25 @@ class Lowered(NamedTuple):
     backward: Code
 
 
-class _Joint(NamedTuple):
-    """Forward and backward in one graph; gradients of the sources by kind and name."""
-
-    nodes: Sequence[Node]
-    operands: tuple[int, ...]
-    results: tuple[int, ...]
-    gradients: Mapping[tuple[str, str], int]
-    zero: int
-
-    @property
-    def of_forward(self) -> list[bool]:
-        """Of each node, whether forward could compute it, since it depends on no gradient."""
-        found: list[bool] = []
-        for node in self.nodes:
-            own = node.operation not in ("d_state", "d_operand")
-            found.append(own and all(found[operand] for operand in node.operands))
-        return found
-
-
 @lru_cache(maxsize=256)
-def lowered(program: Program) -> Lowered:
+def lowered(program: Equations) -> Lowered:
     """The instructions of a program."""
     base = on_slots(program)
-    joint = _joint(base)
+    joint = joint_of(base)
     forward = _Forward(program, base.slots, joint)
-    saving = forward.code(_saved(joint))
+    saving = forward.code(forward.saved)
     return Lowered(
         program=program,
         slots=base.slots,
         forward=forward.code(()),
         forward_saving=saving,
         backward=_Backward(program, base.slots, joint, saving.places).code(),
-        constants=tuple(_constant(joint, index) for index in forward.constants),
+        constants=tuple(constant(joint, index) for index in forward.constants),
     )
 
 
 @lru_cache(maxsize=256)
-def engine_arguments(program: Program, hidden_size: int) -> dict[str, Any]:
+def engine_arguments(program: Equations, hidden_size: int) -> dict[str, Any]:
     """The keyword arguments of ``_core.Program``."""
     low = lowered(program)
     slots = low.slots
@@ -99,92 +76,18 @@ def engine_arguments(program: Program, hidden_size: int) -> dict[str, Any]:
     }
 
 
-def _joint(base: OnSlots) -> _Joint:
-    graph = Graph(base.graph.nodes)
-    gradient_of = [(r, graph.source("d_state", str(k))) for k, r in enumerate(base.results)]
-    gradient_of += [
-        (operand, graph.source("d_operand", str(1 + p))) for p, operand in enumerate(base.operands)
-    ]
-    gradients = differentiate(graph, gradient_of)
-    of_sources = {
-        (graph[index].operation, graph[index].name): gradient
-        for index, gradient in gradients.items()
-        if not graph[index].operands
-    }
-    zero = graph.constant(0)
-    results = [*base.operands, *base.results, *of_sources.values(), zero]
-    settled, place = Graph(), dict[int, int]()
-    for index in reachable(graph.nodes, results):
-        place[index] = _settled(settled, graph[index], place)
-    return _Joint(
-        settled.nodes,
-        tuple(place[one] for one in base.operands),
-        tuple(place[one] for one in base.results),
-        {source: place[gradient] for source, gradient in of_sources.items()},
-        place[zero],
-    )
-
-
-def _settled(graph: Graph, node: Node, place: Mapping[int, int]) -> int:
-    """Add a node in the engine's operations."""
-    if node.operation == "constant":
-        return graph.constant(node.value)
-    if not node.operands:
-        return graph.source(node.operation, node.name)
-    operands = [place[operand] for operand in node.operands]
-    if node.operation == "stationary":
-        return operands[0]
-    return graph.apply(_RENAMED.get(node.operation, node.operation), *operands)
-
-
-def _constant(joint: _Joint, index: int) -> tuple[float, bool]:
-    """The value of a constant, or of what a row sum of it has of each unit."""
-    node = joint.nodes[index]
-    of_row = node.operation == "row_sum"
-    return (joint.nodes[node.operands[0]].value if of_row else node.value), of_row
-
-
-def _constants(joint: _Joint) -> list[int]:
-    """The nodes that are constants once the number of units is known."""
-    nodes = joint.nodes
-    return [
-        index
-        for index, node in enumerate(nodes)
-        if node.operation == "constant"
-        or (node.operation == "row_sum" and nodes[node.operands[0]].operation == "constant")
-    ]
-
-
-def _saved(joint: _Joint) -> list[int]:
-    """The nodes that forward leaves for backward beside the states."""
-    of_forward = joint.of_forward
-    wanted = {
-        operand
-        for index in reachable(joint.nodes, joint.gradients.values())
-        if not of_forward[index]
-        for operand in joint.nodes[index].operands
-        if of_forward[operand]
-    }
-    constants = set(_constants(joint))
-    lost = [
-        index
-        for index, node in enumerate(joint.nodes)
-        if node.operation in _OF_SLOTS or (node.operation == "row_sum" and of_forward[index])
-    ]
-    return least_kept(joint.nodes, lost, {*joint.results, *constants}, wanted)
-
-
 class _Direction:
     """What the two passes have in common: sources that are there in every stage, and sums."""
 
-    def __init__(self, program: Program, slots: Slots, joint: _Joint) -> None:
+    def __init__(self, program: Equations, slots: Slots, joint: Joint) -> None:
         self.program, self.slots, self.joint = program, slots, joint
-        self.constants = {index: number for number, index in enumerate(_constants(joint))}
+        self.constants = {index: number for number, index in enumerate(constants(joint))}
         self.product_of = {
             gate: product
             for product, (first, count) in enumerate(slots.products)
             for gate in slots.gates[first : first + count]
         }
+        self.stage_of: dict[int, int] = {}  # of each product
         self.levels: dict[int, int] = {}
         self.sums: dict[int, int] = {}
 
@@ -269,12 +172,16 @@ def _by_stage(sinks: Iterable[tuple[int, Sink]], stages: int) -> list[list[Sink]
 
 
 class _Forward(_Direction):
+    def __init__(self, program: Equations, slots: Slots, joint: Joint) -> None:
+        super().__init__(program, slots, joint)
+        self.saved = saved_of(joint)
+
     def first_stage(self, node: Node) -> int:
         return self.stage_of.get(self.product_of[node.name], 0) if node.operation == "hidden" else 0
 
     def code(self, saved: Sequence[int]) -> Code:
         """Its stages, with what is saved kept to the end."""
-        self.stage_of: dict[int, int] = {0: 0} if self.slots.products[0][1] else {}
+        self.stage_of = {0: 0} if self.slots.products[0][1] else {}
         self.find_levels()
         for product, operand in enumerate(self.joint.operands, 1):
             after = self.stage_of.get(product - 1, 0)
@@ -297,13 +204,13 @@ class _Forward(_Direction):
             _by_stage(sinks, 1 + last),
             [product_in.get(stage, -1) for stage in range(1 + last)],
             ("keep", "kept"),
-            self.fused([*operands, *results], _saved(self.joint)),
+            self.fused([*operands, *results], self.saved),
             saved,
         )
 
     def _source(self, index: int, stage: int) -> tuple[str, int] | None:
         node = self.joint.nodes[index]
-        if node.operation in _OF_SLOTS:
+        if node.operation in OF_SLOTS:
             slot = getattr(self.slots, node.operation)[node.name]
             return (node.operation, slot) if self.levels[index] == stage else None
         return self.lasting(index)
@@ -312,14 +219,13 @@ class _Forward(_Direction):
 class _Backward(_Direction):
     def __init__(
         self,
-        program: Program,
+        program: Equations,
         slots: Slots,
-        joint: _Joint,
+        joint: Joint,
         kept: Mapping[int, int],
     ) -> None:
         super().__init__(program, slots, joint)
         self.kept = kept
-        self.stage_of: dict[int, int] = {}
 
     def known(self, index: int) -> bool:
         there = index in self.kept or index in self.joint.results
@@ -346,7 +252,7 @@ class _Backward(_Direction):
         states = self._of_states()
         sinks += self.sums_of([*(sink.node for _, sink in sinks), *(node for _, node in states)])
         last = max([0, *(stage for stage, _ in sinks), *(self.levels[n] for _, n in states)])
-        last = max([last, *(stage for stage in self.stage_of.values())])
+        last = max([last, *self.stage_of.values()])
         if self.slots.products[0][1]:
             last = max([last, *(1 + stage for stage in self.stage_of.values())])
             self.stage_of[0] = last
@@ -359,7 +265,7 @@ class _Backward(_Direction):
             _by_stage(sinks, 1 + last),
             [product_in.get(stage, -1) for stage in range(1 + last)],
             ("set_temp", "temp"),
-            self.fused([*(sink.node for _, sink in sinks)]),
+            self.fused([sink.node for _, sink in sinks]),
         )
 
     def _of_slots(self) -> list[tuple[int, int]]:
@@ -367,7 +273,7 @@ class _Backward(_Direction):
         gradients, zero = self.joint.gradients, self.joint.zero
         found = {  # a slot of both shares has the same gradient by either name
             slot: gradients.get((kind, gate), zero)
-            for kind in _OF_SLOTS
+            for kind in OF_SLOTS
             for gate, slot in getattr(self.slots, kind).items()
         }
         at = len(self.slots.gates)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from .equations import Equations
 from .graph import Graph, Node
-from .program import Program
 
 __all__ = ["OnSlots", "Slots", "on_slots"]
 
@@ -40,7 +40,7 @@ class OnSlots(NamedTuple):
     results: tuple[int, ...]
 
 
-def on_slots(program: Program) -> OnSlots:
+def on_slots(program: Equations) -> OnSlots:
     """A program as the engine's slots have it, shorter where no result changes but by rounding."""
     index = {node: place for place, node in enumerate(program.nodes)}
     operands, products = list(program.operands), list(program.products)

@@ -66,6 +66,7 @@ class Symbol:
         return f"a value of a cell: {self.graph[self.index]}"
 
     __hash__ = object.__hash__
+    __array_ufunc__ = None  # so that NumPy's numbers leave an operator to the symbol
 
     def __bool__(self) -> NoReturn:
         refuse(
@@ -105,6 +106,11 @@ def lift(graph: Graph, value: Any) -> int:
                 f"a tensor of shape {list(value.shape)} ({line_of_the_user()}) does not broadcast "
                 "over units: learned numbers are vectors of the cell (p.name), those of every "
                 "step are inputs, and other numbers are Python's"
+            )
+        if isinstance(value, torch.Tensor) and value.requires_grad:
+            raise ValueError(
+                f"a tensor that requires a gradient ({line_of_the_user()}): learned numbers are "
+                "vectors of the cell (p.name)"
             )
         value = value.item()
     if isinstance(value, (bool, int, float, numpy.number)):

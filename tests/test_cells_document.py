@@ -1,0 +1,57 @@
+"""docs/cells.md has a row and a section for every cell, and says of each what is so."""
+
+import inspect
+import re
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+import fastrnn
+from fastrnn import cells
+
+TEXT = (Path(__file__).parent.parent / "docs" / "cells.md").read_text(encoding="utf-8")
+ROWS = {
+    row[0]: row[1:]
+    for row in (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in TEXT.splitlines()
+        if re.match(r"\| \[`\w+`\]", line)
+    )
+}
+ZOO = sorted(name for name in cells.__all__ if issubclass(getattr(cells, name), fastrnn.Cell))
+
+
+def words(column):
+    return re.findall(r"`([^`]*)`", column)
+
+
+def test_the_table_has_a_row_for_every_cell_and_for_nothing_else():
+    assert sorted(ROWS) == sorted(f"[`{name}`](#{name.lower()})" for name in ZOO)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_row_says_what_the_cell_declares(name):
+    cell = getattr(cells, name)
+    paper, states, products, vectors, inputs, size = ROWS[f"[`{name}`](#{name.lower()})"]
+    assert re.search(r"(19|20)\d\d, \[.*\]\(https://.*\)$", paper)
+    assert words(states) == [cell.states]
+    assert words(vectors) == list(cell.vectors)
+    assert words(inputs) == cell.inputs.split()
+    heads = 2 if cell.recurrent == "heads" else None
+    I, H = 5, 6  # noqa: E741
+    rnn = fastrnn.Recurrent(cell, I, H, num_heads=heads)
+    gates = [" ".join(product) for product in rnn.program.products if product]
+    assert words(products) == gates
+    formula = re.sub(r"(\d) \(", r"\1 * (", size)
+    count = sum(parameter.numel() for parameter in rnn.parameters())
+    assert H * eval(formula, {"I": I, "H": H, "heads": heads}) == pytest.approx(count)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_section_has_the_equations_of_the_docstring(name):
+    section = TEXT.split(f"\n### {name}\n", 1)[1].split("\n#", 1)[0]
+    document = inspect.getdoc(getattr(cells, name))
+    (equations,) = re.findall(r"::\n\n((?:    .*\n|\n)+)", document + "\n")
+    assert f"```text\n{dedent(equations).strip()}\n```" in section
+    assert document.splitlines()[0].replace("``", "`") in section
