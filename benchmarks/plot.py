@@ -14,7 +14,7 @@ from benchmarks import machine
 from benchmarks.contenders import BASELINE, SUBJECT
 from benchmarks.results import Point, Report, situations_of_points, summarise
 from benchmarks.situations import Situation
-from benchmarks.workloads import CELLS, PHASES, Cell, Phase
+from benchmarks.workloads import CELLS, PHASES, Phase
 
 # Okabe and Ito's palette: told apart by every kind of colour vision, and in grey.
 COLOURS: dict[Phase, str] = {"inference": "#0072B2", "training": "#E69F00"}
@@ -35,13 +35,13 @@ def save_plot(report: Report, path: Path) -> None:
     points = [point for point in report.points if BASELINE in point.ratios()]
     if not points:
         raise ValueError(f"expected points with times of {SUBJECT} and {BASELINE}, found none")
-    cells = [cell for cell in CELLS if any(point.workload.cell == cell for point in points)]
+    cells = list(dict.fromkeys(point.workload.recurrence for point in points))
     rows = list(dict.fromkeys((point.workload.shape, point.situation) for point in points))
     size = (1.6 + 4.4 * len(cells), 1.9 + ROW_INCHES * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(cells), squeeze=False, sharex=True, sharey=True)
     for panel, cell in zip(axes[0], cells, strict=True):
-        _draw_panel(panel, rows, [point for point in points if point.workload.cell == cell])
+        _draw_panel(panel, rows, [point for point in points if point.workload.recurrence == cell])
         panel.set_title(_panel_title(cell, points), fontsize=10, color=INK)
     several = len(situations_of_points(points)) > 1
     labels = [f"{shape}\n{situation.name}" if several else shape for shape, situation in rows]
@@ -55,13 +55,13 @@ def save_plot(report: Report, path: Path) -> None:
     figure.savefig(path, dpi=160)
 
 
-def _panel_title(cell: Cell, points: Sequence[Point]) -> str:
+def _panel_title(cell: str, points: Sequence[Point]) -> str:
     means = [
         f"{summary.phase} {summary.geomean:.2f}x"
         for summary in summarise(points)
         if (summary.cell, summary.over) == (cell, BASELINE)
     ]
-    return f"{cell.upper()}, geometric mean: {', '.join(means)}"
+    return f"{cell.upper() if cell in CELLS else cell}, geometric mean: {', '.join(means)}"
 
 
 def _draw_panel(axes: Axes, rows: Sequence[Row], points: Sequence[Point]) -> None:

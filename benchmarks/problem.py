@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +29,7 @@ class Problem:
         padded where the workload has lengths.
     resets : bool (T, B), where the state is cleared before the step; None without episodes.
     device : where the problem is to be solved, and where all of these tensors are.
+    inputs : what a program is given for every step beside the input, by name, (T, B, H).
     """
 
     workload: Workload
@@ -35,6 +37,7 @@ class Problem:
     x: torch.Tensor
     resets: torch.Tensor | None = None
     device: Device = "cpu"
+    inputs: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def double(self) -> Problem:
         """Return the same numbers in float64, the precision of the reference."""
@@ -44,6 +47,7 @@ class Problem:
             self.x.double(),
             self.resets,
             self.device,
+            {name: values.double() for name, values in self.inputs.items()},
         )
 
     def on(self, device: Device) -> Problem:
@@ -54,6 +58,7 @@ class Problem:
             self.x.to(device),
             None if self.resets is None else self.resets.to(device),
             device,
+            {name: values.to(device) for name, values in self.inputs.items()},
         )
 
     def batch(self) -> torch.Tensor | PackedSequence:
@@ -90,7 +95,11 @@ class Problem:
 
 
 def make_problem(workload: Workload) -> Problem:
-    """Draw the weights (torch's own initialisation) and a standard normal input."""
+    """Draw the weights (torch's own initialisation) and a standard normal input.
+
+    Those of a program, too, whatever its cell begins with: a product with zeros would be right
+    whatever it is taken of, and norms with gains of one amplify rounding from step to step.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         weights = build_module(_home(workload), workload).state_dict()
@@ -98,20 +107,34 @@ def make_problem(workload: Workload) -> Problem:
         resets = None
         if workload.episode:
             resets = torch.rand(workload.T, workload.B) < 1 / workload.episode
-    return Problem(workload, weights, x, resets)
+        inputs = {}
+        if workload.program:
+            bound = 1 / math.sqrt(workload.H)
+            for weight in weights.values():
+                weight.uniform_(-bound, bound)
+            shape = (workload.T, workload.B, workload.H)
+            names = getattr(fastrnn.cells, workload.program).inputs.split()
+            inputs = {name: torch.randn(shape, dtype=x.dtype) for name in names}
+    return Problem(workload, weights, x, resets, inputs=inputs)
 
 
 def _home(workload: Workload) -> ModuleType:
     """Whose layers have all of the workload's options."""
-    return fastrnn if workload.variant else torch.nn
+    return fastrnn if workload.variant or workload.program else torch.nn
 
 
 def build_module(namespace: ModuleType, workload: Workload) -> torch.nn.Module:
-    """Construct the workload's layer from a namespace with torch.nn's class names."""
+    """Construct the workload's layer from a namespace with torch.nn's class names.
+
+    That of a program is fastrnn's, which alone has `Recurrent`.
+    """
+    sizes, dtype = (workload.I, workload.H), getattr(torch, workload.dtype)
+    options = _layer_options(workload)
+    if workload.program:
+        cell = getattr(fastrnn.cells, workload.program)
+        return fastrnn.Recurrent(cell, *sizes, dtype=dtype, **options)
     name = _CLASS[workload.cell] + ("Cell" if workload.single_step else "")
-    module: torch.nn.Module = getattr(namespace, name)(
-        workload.I, workload.H, dtype=getattr(torch, workload.dtype), **_layer_options(workload)
-    )
+    module: torch.nn.Module = getattr(namespace, name)(*sizes, dtype=dtype, **options)
     return module
 
 

@@ -16,7 +16,7 @@ from benchmarks.device import Device
 from benchmarks.language_model import Outcome
 from benchmarks.situations import Situation
 from benchmarks.timing import ratio_of_rounds
-from benchmarks.workloads import GRIDS, Cell, Phase, Workload
+from benchmarks.workloads import GRIDS, Phase, Workload
 
 BEST_PEER = "best peer"
 
@@ -204,14 +204,14 @@ def _rounded(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Summary:
-    """A ratio over all points of one cell in one phase: its mean, and where it is worst.
+    """A ratio over all points of one recurrence in one phase: its mean, and where it is worst.
 
     Attributes
     ----------
     over : the peer that the subject is compared with, or BEST_PEER, the best of each point.
     """
 
-    cell: Cell
+    cell: str
     phase: Phase
     over: str
     geomean: float
@@ -244,7 +244,7 @@ def summarise(
     Where there are several, the best one of each point is summarised as well: over all points,
     while a peer's own row has those that it supports.
     """
-    groups = _grouped(points, ratios, lambda point: (point.workload.cell, point.phase))
+    groups = _grouped(points, ratios, lambda point: (point.workload.recurrence, point.phase))
     return [
         Summary(*key, over, _mean(row), _worst(row)[0], _worst(row)[1].workload, len(row))
         for key, rows in groups.items()

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from fastrnn import cells
+
 Cell = Literal["lstm", "gru", "rnn"]
 Phase = Literal["inference", "training"]
 DType = Literal["float32", "float64", "float16", "bfloat16"]
@@ -34,6 +36,8 @@ class Workload:
     single_step : the cell's class (``LSTMCell``) instead of the layer's; T is 1.
     dtype : of the input and of every parameter.
     variant : options that torch's layers lack, as (name, value).
+    program : a cell of ``fastrnn.cells`` by its name, in one layer and one direction; `cell` is
+        then its kin among the built-in ones. Empty is the built-in cell itself.
     """
 
     cell: Cell
@@ -51,6 +55,7 @@ class Workload:
     single_step: bool = False
     dtype: DType = "float32"
     variant: tuple[tuple[str, str | float], ...] = ()
+    program: str = ""
 
     @property
     def shape(self) -> str:
@@ -75,7 +80,17 @@ class Workload:
     @property
     def name(self) -> str:
         """Identifies the workload within a grid."""
-        return f"{self.cell} {self.shape}"
+        return f"{self.recurrence} {self.shape}"
+
+    @property
+    def recurrence(self) -> str:
+        """What is computed in a step: the program's name, or the built-in cell's."""
+        return self.program or self.cell
+
+    @property
+    def is_in_torch(self) -> bool:
+        """Whether torch.nn has a layer that computes this, be it from a program here or not."""
+        return not self.variant and self.program in ("", self.cell.upper())
 
     @property
     def rows(self) -> int:
@@ -93,9 +108,17 @@ class Workload:
         per_row = 0
         for layer in range(self.layers):
             features = self.I if layer == 0 else directions * state
-            gates = GATES[self.cell] * self.H * (features + state)
-            per_row += directions * (gates + self.H * self.proj_size)
+            gates, recurrent = self._gates_and_reach(state)
+            per_row += directions * self.H * (gates * (features + recurrent) + self.proj_size)
         return 2 * self.rows * per_row * (3 if phase == "training" else 1)
+
+    def _gates_and_reach(self, state: int) -> tuple[int, int]:
+        """How many gates there are, and with how many numbers of the state each unit is joined."""
+        if not self.program:
+            return GATES[self.cell], state
+        cell = getattr(cells, self.program)
+        blocks = int(dict(self.variant).get("num_heads", 1))
+        return len(cell.gates.split()), 0 if cell.recurrent == "none" else state // blocks
 
 
 def _label(option: str, value: str | float) -> str:
@@ -252,6 +275,26 @@ def _long() -> Iterable[Workload]:
             yield Workload(cell, T, 1, 32, 32)
 
 
+def _programs() -> Iterable[Workload]:
+    """Cells of `fastrnn.cells`: two that are built in as well, and five that torch lacks."""
+    compiled: tuple[Cell, ...] = ("lstm", "gru")
+    for cell in compiled:
+        for B in (1, 8, 32):
+            for H in (64, 128, 512):
+                yield Workload(cell, 100, B, H, H, program=cell.upper())
+    others: list[tuple[str, Cell]] = [
+        ("SLSTM", "lstm"),
+        ("LayerNormLSTM", "lstm"),
+        ("GRUD", "gru"),
+        ("MGU", "gru"),
+        ("MinGRU", "gru"),
+    ]
+    for program, kin in others:
+        variant = (("num_heads", 4),) if program == "SLSTM" else ()
+        for B, H in [(1, 64), (4, 64), (32, 128)]:
+            yield Workload(kin, 100, B, H, H, program=program, variant=variant)
+
+
 def _cudnn() -> Iterable[Workload]:
     """One layer on a GPU around a middling size, and what cuDNN has slower algorithms for."""
     middle: dict[str, Any] = {"T": 512, "B": 16, "I": 512, "H": 512}
@@ -300,6 +343,7 @@ GRIDS: dict[str, tuple[Workload, ...]] = {
     "unseen": tuple(_unseen()),
     "busy": tuple(_busy()),
     "long": tuple(_long()),
+    "programs": tuple(_programs()),
     "cudnn": tuple(_cudnn()),
     "cudnn-quick": tuple(_cudnn_quick()),
 }

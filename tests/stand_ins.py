@@ -66,7 +66,8 @@ def shrunk(workload: Workload) -> Workload:
     lengths = None if workload.lengths is None else (2, T, 1)[:B]
     proj_size = min(workload.proj_size, 3)
     sizes = {"lengths": lengths, "proj_size": proj_size, "episode": min(workload.episode, 2)}
-    return replace(workload, T=T, B=B, I=5, H=7, **sizes)
+    H = 8 if dict(workload.variant).get("num_heads") else 7
+    return replace(workload, T=T, B=B, I=5, H=H, **sizes)
 
 
 KINDS = list(dict.fromkeys(shrunk(workload) for grid in GRIDS.values() for workload in grid))

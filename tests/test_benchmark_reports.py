@@ -150,13 +150,18 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_run(option: str) ->
 
 
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("where", device.DEVICES)
-def test_no_table_is_cut_at_a_hundred_columns_with_every_contender(
-    phase: Phase, where: device.Device
+@pytest.mark.parametrize("grid", GRIDS)
+def test_no_table_is_cut_at_a_hundred_columns_with_everyone_who_is_in_it(
+    phase: Phase, grid: str
 ) -> None:
-    names = [contender.name for contender in CONTENDERS if device.runs_on(contender, where)]
-    grids = [grid for name, grid in GRIDS.items() if name.startswith("cudnn") == (where == "cuda")]
-    longest = max((w for grid in grids for w in grid), key=lambda w: len(w.name))
+    where: device.Device = "cuda" if grid.startswith("cudnn") else "cpu"
+    names = [
+        contender.name
+        for contender in CONTENDERS
+        if device.runs_on(contender, where)
+        and any(contender.supports(workload, phase) for workload in GRIDS[grid])
+    ]
+    longest = max(GRIDS[grid], key=lambda workload: len(workload.name))
     crowded = Point(
         longest,
         phase,
@@ -184,6 +189,20 @@ def test_replay_shows_and_draws_without_running(tmp_path: Path) -> None:
     points.append(replace(points[0], failures={"other": "relative error"}))
     Report(DESCRIBED, "abc", points).save(results)
     assert cli.main(["--replay", str(results), "--plot", str(picture)]) == 1
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_programs_have_rows_and_panels_of_their_own(tmp_path: Path) -> None:
+    results, picture = tmp_path / "results.json", tmp_path / "plot.png"
+    heads = replace(TINY, H=8, program="SLSTM", variant=(("num_heads", 4),))
+    workloads = [TINY, replace(TINY, program="LSTM"), heads]
+    points = [point(ratio, w) for ratio, w in zip((2, 3, 4), workloads, strict=True)]
+    Report(DESCRIBED, "abc", points).save(results)
+    loaded = Report.load(results)
+    assert [found.workload for found in loaded.points] == workloads
+    means = {row.cell: row.geomean for row in summarise(loaded.points)}
+    assert means == pytest.approx({"lstm": 2, "LSTM": 3, "SLSTM": 4})
+    save_plot(loaded, picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

@@ -76,6 +76,12 @@ def test_peers_grid_has_fourteen_shapes_of_both_gated_cells() -> None:
         (Workload("rnn", 1, 1, 2, 3, layers=2, bidirectional=True), 2 * 2 * 3 * (5 + 9)),
         (Workload("lstm", 1, 1, 2, 4, proj_size=3), 2 * (16 * 5 + 4 * 3)),
         (Workload("rnn", 4, 2, 2, 3, lengths=(4, 1)), 2 * 5 * 3 * 5),
+        (Workload("gru", 3, 2, 5, 7, program="MGU"), 2 * 6 * 2 * 7 * 12),
+        (Workload("gru", 3, 2, 5, 7, program="MinGRU"), 2 * 6 * 2 * 7 * 5),
+        (
+            Workload("lstm", 3, 2, 5, 8, program="SLSTM", variant=(("num_heads", 4),)),
+            2 * 6 * 4 * 8 * (5 + 2),
+        ),
     ],
 )
 def test_flops_count_real_steps_and_every_product(workload: Workload, flops: int) -> None:

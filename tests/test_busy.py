@@ -144,7 +144,9 @@ def test_a_process_that_does_not_start_is_an_error(capfd: pytest.CaptureFixture[
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_busy_processes_do_not_outlive_who_started_them(number: signal.Signals) -> None:
     program = (
-        "import time\n"
+        "import signal, time\n"
+        # Whoever was started in the background by a shell has been told to ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from benchmarks.situations import busy_processes\n"
         "with busy_processes(2) as found:\n"
         "    print(*(process.pid for process in found), flush=True)\n"

@@ -10,9 +10,12 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
+import fastrnn
 from benchmarks.contenders import BASELINE, CONTENDERS, SUBJECT, Contender
 from benchmarks.contenders.base import Results
+from benchmarks.contenders.cell_loop import loop_of
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.device import runs_on
 from benchmarks.problem import Problem, make_problem
@@ -40,8 +43,25 @@ KINDS = [
     )
 ]
 KINDS.append(Workload("lstm", **SIZE, layers=2, bidirectional=True, proj_size=3))
+HEADS = Workload("lstm", 2, 3, 5, 8, program="SLSTM", variant=(("num_heads", 4),))
+TIMED = Workload("gru", 2, 3, 5, 7, program="GRUD")
+KINDS += [
+    Workload("lstm", **SIZE, program="LSTM"),
+    Workload("gru", **SIZE, program="GRU"),
+    HEADS,
+    TIMED,
+    Workload("gru", 2, 3, 5, 7, program="MinGRU"),
+]
+OF_ZOO = {name: getattr(fastrnn.cells, name) for name in fastrnn.cells.__all__}
+ZOO = [name for name, found in OF_ZOO.items() if issubclass(found, fastrnn.Cell)]
 POINTS = [
-    pytest.param(peer, workload, phase, id=f"{peer.name}-{workload.name}-{phase}")
+    pytest.param(
+        peer,
+        workload,
+        phase,
+        id=f"{peer.name}-{workload.name}-{phase}",
+        marks=[pytest.mark.slow] if peer.name == "compiled_loop" else [],
+    )
     for peer in PEERS
     for workload in KINDS
     for phase in PHASES
@@ -84,6 +104,53 @@ def test_runtimes_for_inference_leave_out_what_they_cannot_do(peer: Contender) -
     assert not peer.supports(Workload("lstm", **SIZE, proj_size=3), "inference")
     assert not peer.supports(Workload("lstm", **SIZE, episode=2), "inference")
     assert not peer.supports(Workload("lstm", **SIZE, dtype="float64"), "inference")
+
+
+def test_programs_are_left_to_those_who_run_them() -> None:
+    def peers(workload: Workload) -> set[str]:
+        supporting = [peer for peer in PEERS if peer.supports(workload, "inference")]
+        return {peer.name for peer in supporting}
+
+    assert peers(Workload("gru", **SIZE, program="GRU")) == {"built_in"}
+    assert peers(TIMED) == peers(HEADS) == {"compiled_loop"}
+    assert not peers(Workload("gru", **SIZE)) & {"built_in", "compiled_loop"}
+
+
+def test_a_programs_gradients_are_checked_with_those_of_its_inputs() -> None:
+    problem = make_problem(TIMED)
+    names = {f"{name}.grad" for name in ("x", "decay", *problem.weights)}
+    assert results(TORCH, problem, "training").keys() == {"y", "h_n"} | names
+    assert not problem.inputs["decay"].requires_grad
+    assert problem.double().on("cpu").inputs["decay"].dtype == torch.float64
+
+
+def test_every_number_of_a_program_counts_in_its_check() -> None:
+    states = {"y", "h_n", "c_n", "n_n", "m_n"}
+    assert results(TORCH, make_problem(HEADS), "inference").keys() == states
+    gradients = results(TORCH, make_problem(HEADS).double(), "training")
+    assert all(gradient.any() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_loop_computes_what_the_layer_does_of_every_cell(name: str) -> None:
+    cell = OF_ZOO[name]
+    heads = 2 if cell.recurrent == "heads" else None
+    torch.manual_seed(4)
+    layer = fastrnn.Recurrent(cell, 3, 4, num_heads=heads, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.uniform_(0.1, 0.6)
+    x = torch.randn(5, 2, 3, dtype=torch.float64)
+    given = {name: torch.rand(5, 2, 4, dtype=torch.float64) for name in layer.cell.inputs.split()}
+    y, hx = layer(x, **given)
+    of_loop, states = loop_of(layer, given)(x)
+    torch.testing.assert_close((of_loop, states), (y, hx), rtol=1e-12, atol=1e-12)
+
+
+def test_the_loop_refuses_layers_that_are_more_than_it() -> None:
+    layer = fastrnn.Recurrent(fastrnn.cells.MGU, 3, 4, num_layers=2)
+    with pytest.raises(ValueError, match="one layer in one direction"):
+        loop_of(layer, {})
 
 
 def test_asking_who_is_installed_imports_no_peer() -> None:

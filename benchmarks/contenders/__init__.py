@@ -1,6 +1,8 @@
 """Everyone who can be timed. A new contender is one module here and one line in CONTENDERS."""
 
 from benchmarks.contenders import (
+    built_in,
+    compiled_loop,
     fastrnn_layers,
     flashrnn_layers,
     haste_layers,
@@ -22,6 +24,8 @@ CONTENDERS: tuple[Contender, ...] = (
     jax_scan.CONTENDER,
     haste_layers.CONTENDER,
     flashrnn_layers.CONTENDER,
+    built_in.CONTENDER,
+    compiled_loop.CONTENDER,
 )
 
 __all__ = ["BASELINE", "CONTENDERS", "SUBJECT", "Contender", "Entry"]

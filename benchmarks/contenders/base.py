@@ -13,7 +13,7 @@ import numpy.typing as npt
 from benchmarks.problem import Problem
 from benchmarks.workloads import Phase, Workload
 
-OUTPUTS = ("y", "h_n", "c_n")
+OUTPUTS = ("y", "h_n", "c_n", "n_n", "m_n")  # the last two are states of a program
 
 Array = npt.NDArray[np.float64]
 Results = dict[str, Array]
@@ -28,8 +28,9 @@ class Entry:
     call : what is timed; nothing that a user's program would not do belongs in it.
     results : names what a call returned, and the gradients that it left behind. Outputs are named
         by their place in OUTPUTS (a cell's only or first output is its ``y``); gradients are
-        ``x.grad`` and, say, ``weight_ih_l0.grad``; layouts are torch's, packed data packed. The
-        runner compares every name that the reference has.
+        ``x.grad`` and, say, ``weight_ih_l0.grad`` or that of an input of a program, as
+        ``decay.grad``; layouts are torch's, packed data packed. The runner compares every name
+        that the reference has.
     """
 
     call: Callable[[], Any]

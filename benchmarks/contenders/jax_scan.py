@@ -33,7 +33,7 @@ class JaxLayers:
         """Not with another number of threads than at the first problem."""
         threads = str(torch.get_num_threads())
         has_them = os.environ.get("NPROC", threads) == threads
-        return has_them and not (workload.episode or workload.variant)
+        return has_them and not (workload.episode or workload.variant or workload.program)
 
     def prepare(self, problem: Problem, phase: Phase) -> Entry:
         """Compile for float32 without shortcuts: JAX's default on the CPU, said all the same."""

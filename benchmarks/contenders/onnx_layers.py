@@ -38,9 +38,9 @@ class OnnxLayers:
     def supports(self, workload: Workload, phase: Phase) -> bool:
         """Neither library trains, or has kernels for double; ONNX has no projection, no resets.
 
-        Variants are left out: the model is built for torch's cells.
+        Variants and programs are left out: the model is built for torch's cells.
         """
-        left_out = workload.proj_size or workload.episode or workload.variant
+        left_out = workload.proj_size or workload.episode or workload.variant or workload.program
         left_out = left_out or workload.dtype != "float32"
         return phase == "inference" and not left_out
 

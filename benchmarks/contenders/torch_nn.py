@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 import fastrnn
 from benchmarks.contenders.base import OUTPUTS, Array, Entry, Results
+from benchmarks.contenders.cell_loop import loop_of
 from benchmarks.device import DEVICES, Device
 from benchmarks.problem import Problem, build_module
 from benchmarks.workloads import Phase, Workload
@@ -48,20 +49,26 @@ class TorchLayers:
         module = self.build(problem.workload).to(problem.device)
         module.load_state_dict(problem.weights)
         batch = problem.batch()
+        # Of one's own: a training step asks for their gradients.
+        inputs = {name: values.clone() for name, values in problem.inputs.items()}
+        problem = replace(problem, inputs=inputs)
         apply = self.application(module, problem)
         if phase == "inference":
             module.eval().requires_grad_(False)
             return Entry(lambda: apply(batch), outputs)
-        return _training_entry(module, apply, batch)
+        return _training_entry(module, apply, batch, inputs)
 
     def build(self, workload: Workload) -> torch.nn.Module:
-        """The workload's layer; of a variant, which torch.nn lacks, one that holds the weights."""
-        if workload.variant:
+        """The workload's layer; where torch.nn has none, one that holds the weights."""
+        if not workload.is_in_torch:
             return build_module(fastrnn, workload)
-        return build_module(importlib.import_module(self.namespace), workload)
+        built_in = replace(workload, program="")
+        return build_module(importlib.import_module(self.namespace), built_in)
 
     def application(self, module: torch.nn.Module, problem: Problem) -> Callable[[Any], Any]:
         """How a user of this library runs the module on a batch."""
+        if isinstance(module, fastrnn.Recurrent):
+            return loop_of(module, problem.inputs)
         if problem.workload.variant:
             return _ByEquations(module, problem.workload)
         if problem.workload.padded:
@@ -123,9 +130,10 @@ def _training_entry(
     module: torch.nn.Module,
     apply: Callable[[Any], Any],
     batch: torch.Tensor | PackedSequence,
+    inputs: dict[str, torch.Tensor],
 ) -> Entry:
-    data = _data(batch).requires_grad_()
-    leaves = [data, *module.parameters()]
+    named = {"x": _data(batch), **inputs, **dict(module.named_parameters())}
+    leaves = [leaf.requires_grad_() for leaf in named.values()]
 
     def call() -> Any:
         for leaf in leaves:
@@ -136,7 +144,6 @@ def _training_entry(
         return returned
 
     def results(returned: Any) -> Results:
-        named = {"x": data, **dict(module.named_parameters())}
         gradients = {f"{name}.grad": array(leaf.grad) for name, leaf in named.items()}
         return outputs(returned) | gradients
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -44,6 +44,8 @@ __all__ = [
     "unwrapped",
     "with_functional_vmap",
 ]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _C: Any = torch._C
 _length_of_dispatch_stack = _C._len_torch_dispatch_stack
@@ -280,7 +282,7 @@ empty_strided_on_cpu: Callable[..., Tensor] = getattr(
 """Makes a tensor of these sizes, strides and dtype, as torch's compiler does: at half the price."""
 
 
-def constant_to_compilers(function: Callable[..., Any]) -> Any:
+def constant_to_compilers(function: _Function) -> _Function:
     """``torch.compiler.assume_constant_result``, which would import all of the compiler at once."""
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function

@@ -37,6 +37,17 @@ FASTRNN_INLINE void take(const ProgramBlock<Real>& block, Real* to, From from) {
   }
 }
 
+// The sum of two
+template <class Real, class From, class Other>
+FASTRNN_INLINE void take_sum(const ProgramBlock<Real>& block, Real* to, From from, Other other) {
+  for (int64_t m = 0; m < block.rows; ++m) {
+    const Real* row = from(m);
+    const Real* added = other(m);
+    for (int j = 0; j < block.vectors; ++j, to += kLanes<Real>)
+      store(to, load(row + j * kLanes<Real>) + load(added + j * kLanes<Real>));
+  }
+}
+
 // The same for what ends with the last unit
 template <class Real, class From>
 FASTRNN_INLINE void take_first(const ProgramBlock<Real>& block, Real* to, From from) {

@@ -39,13 +39,12 @@ void run_forward(const ForwardStep<Real>& p, const ProgramShares<Real>& shares,
         take(block, to, [&](int64_t m) { return input(m, a); });
         break;
       case Op::pre:
-        take(block, to, [&](int64_t m) { return input(m, a); });
         if (shares.hidden) {
-          for (int64_t m = 0, i = 0; m < block.rows; ++m) {
-            const Real* row = hidden(m, a);
-            for (int j = 0; j < block.vectors; ++j, i += kLanes<Real>)
-              store(to + i, load(to + i) + load(row + j * kLanes<Real>));
-          }
+          take_sum(
+              block, to, [&](int64_t m) { return input(m, a); },
+              [&](int64_t m) { return hidden(m, a); });
+        } else {
+          take(block, to, [&](int64_t m) { return input(m, a); });
         }
         break;
       case Op::hidden: {
@@ -174,8 +173,10 @@ ProgramShares<Real> multiply_for_program(const ForwardStep<Real>& p, const Tilin
     multiply_slots(columns, tiling, begin, end, a, p.I, p.w_ih + from * width * p.I, own.w_ih_slot,
                    inputs, of_input);
     const Real* bias = p.bias + (panel * own.slots + own.input.first) * width;
-    for (int64_t i = 0; i < count * inputs * width; i += kLanes<Real>)
-      store(of_input + i, load(bias + i % (inputs * width)) + load(of_input + i));
+    for (Real* row = of_input; row < of_hidden; row += inputs * width) {
+      for (int64_t j = 0; j < inputs * width; j += kLanes<Real>)
+        store(row + j, load(bias + j) + load(row + j));
+    }
   }
   if (hidden > 0) {
     const PanelRange<Real> range(own, p.H, p.K, panel);
