@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+import fastrnn
 from fastrnn import __main__, _core, _explain, isa
 
 ISAS = (Path(__file__).parent.parent / "cmake" / "isa.cmake").read_text()
@@ -172,7 +173,18 @@ def test_every_reason_is_told(words: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("LSMT T=1 B=1 I=1 H=1", "cell: expected LSTM, GRU or RNN, got 'LSMT'"),
+        (
+            "LSMT T=1 B=1 I=1 H=1",
+            "expected LSTM, GRU, RNN or MODULE:CELL as fastrnn.cells:MGU, got",
+        ),
+        ("nowhere:A T=1 B=1 I=1 H=1", "cell: nowhere:A: No module named 'nowhere'"),
+        ("fastrnn.cells:A T=1 B=1 I=1 H=1", "cell: fastrnn.cells:A: module 'fastrnn.cells' has no"),
+        ("json:dumps T=1 B=1 I=1 H=1", "json:dumps: expected a fastrnn.Cell, got function"),
+        ("fastrnn.cells:SLSTM T=1 B=1 I=1 H=4", "SLSTM.recurrent is 'heads', so num_heads must"),
+        ("fastrnn.cells:MGU T=1 B=1 I=1 H=4 heads=2", "MGU.recurrent must be 'heads' to take it"),
+        ("fastrnn.cells:SLSTM T=1 B=1 I=1 H=4 heads=3", "H: expected a multiple of the 3 heads"),
+        ("fastrnn.cells:MGU T=1 B=1 I=1 H=4 proj=2", "proj: expected an LSTM to have one, got"),
+        ("LSTM T=1 B=1 I=1 H=4 heads=2", "heads: expected a cell of heads, got LSTM"),
         ("LSTM T=1 I=1", "expected T, B, I and H, got no B and no H"),
         ("LSTM T=1 B=1 I=1 H=1 K=3", "NAME one of T, B, I, H, layers, bidirectional"),
         ("LSTM T=1 B=1 I=1 H=1 T=2", "T: expected once, got it twice"),
@@ -204,6 +216,38 @@ def test_a_mistake_is_one_sentence(
     assert printed.err.count("\n") == 1
 
 
+def test_a_cell_that_is_a_program_is_planned_and_its_program_printed() -> None:
+    words = "fastrnn.cells:MGU T=9 B=20 I=7 H=33 layers=2 bidirectional=1 training=1"
+    facts = explained(words)
+    program = fastrnn.Recurrent(fastrnn.cells.MGU, 7, 33).program
+    assert facts["program"] == str(program).splitlines()
+    assert "forward, 19 instructions:" in facts["program"]
+    assert "    d_operand1 = U^T @ d_u.n" in facts["program"]
+    text = _explain.as_text(json.loads(json.dumps(facts)))
+    assert "fastrnn.cells:MGU T=9 B=20 I=7 H=33, 2 layers of two directions" in text
+    assert "units for each slot" in text
+    assert text.endswith(f"\n\n{program}")
+    kept_for_each_unit = 3  # x.n, f and n
+    rows = 9 * 20 * 2 * 2
+    assert facts["memory"]["saved"] > rows * (kept_for_each_unit + 1) * 33 * 4
+    assert explained("GRU T=9 B=20 I=7 H=33")["program"] is None
+
+
+def test_heads_cost_their_own_work() -> None:
+    dense, heads = (
+        explained(f"fastrnn.cells:SLSTM T=9 B=64 I=8 H=512 heads={heads}") for heads in (1, 8)
+    )
+    assert heads["threads"]["cycles"] < dense["threads"]["cycles"] / 2
+    assert "H=512 heads=8, 1 layer" in _explain.as_text(heads)
+
+
+def test_an_instance_of_a_cell_is_a_cell_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastrnn.cells, "chosen", fastrnn.cells.CoRNN(dt=0.25), raising=False)
+    lines = explained("fastrnn.cells:chosen T=9 B=2 I=8 H=8")["program"]
+    assert lines[0] == "CoRNN: gates y z; states y z"
+    assert any("0.25" in line for line in lines)
+
+
 def test_threads_are_those_of_torch_and_the_instruction_set_the_active_one() -> None:
     call = _explain.parse("GRU", ["T=1", "B=1", "I=1", "H=1"])
     assert call["threads"] == torch.get_num_threads()
@@ -220,3 +264,8 @@ def test_it_works_without_torch() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "GRU T=5 B=2 I=3 H=4" in done.stdout
+    code = code.replace("'GRU'", "'fastrnn.cells:MGU'")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("python -m fastrnn explain: cell: fastrnn.cells:MGU: ")
+    assert "torch" in done.stderr

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
+
+import fastrnn
 from benchmarks.results import Point, Report
+from fastrnn import __main__
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = [(cell, phase) for cell in ("lstm", "gru") for phase in ("inference", "training")]
@@ -31,3 +38,25 @@ def test_every_speedup_in_the_table_is_in_a_results_file() -> None:
         for value, column in zip(shown, COLUMNS, strict=True):
             measured = [point.ratios()["torch"] for point in points[column[0], shape, column[1]]]
             assert value in [float(f"{ratio:.3g}") for ratio in measured], (shape, column)
+
+
+def test_the_cell_that_it_writes_runs_as_printed_and_is_the_published_one() -> None:
+    section = ROOT.joinpath("README.md").read_text().split("## Write a cell")[1].split("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    x, lengths = torch.randn(7, 3, 128), torch.tensor([7, 2, 5])
+    names: dict[str, Any] = {"fastrnn": fastrnn, "x": x, "lengths": lengths}
+    exec(compile(code, "README.md", "exec"), names)
+    published = fastrnn.Recurrent(fastrnn.cells.MGU, 128, 256, num_layers=2, bidirectional=True)
+    published.load_state_dict(names["rnn"].state_dict())
+    y, h = published(x, lengths=lengths)
+    torch.testing.assert_close((names["y"], names["h"]), (y, h))
+    assert (y[2:, 1] == 0).all()
+
+
+def test_the_calls_that_it_explains_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ROOT.joinpath("README.md").read_text().splitlines()
+    calls = [line.removeprefix("python -m fastrnn ") for line in lines if " explain " in line]
+    assert len(calls) == 2
+    for call in calls:
+        __main__.main(shlex.split(call))
+        assert call.split()[1] in capsys.readouterr().out

@@ -13,12 +13,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     info = commands.add_parser("info", help="say what this build can do on this machine")
     explain = commands.add_parser("explain", help="say how a call would run here, and why")
-    explain.add_argument("cell", help="LSTM, GRU or RNN")
+    explain.add_argument("cell", help="LSTM, GRU, RNN, or a cell as fastrnn.cells:MGU")
     explain.add_argument(
         "options",
         nargs="*",
         metavar="NAME=VALUE",
-        help="T, B, I, H; layers, bidirectional, proj, dtype, threads, training, isa",
+        help="T, B, I, H; layers, bidirectional, proj, heads, dtype, threads, training, isa",
     )
     for command in (info, explain):
         command.add_argument("--json", action="store_true", help="print JSON")

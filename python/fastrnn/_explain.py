@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
+from . import _explain_programs
+
 _CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn_tanh"}
 _MOST = 10_000_000
 _MOST_NUMBERS = 2**44
@@ -52,6 +54,7 @@ _OPTIONS: dict[str, Callable[[str, str], Any]] = {
     "layers": _number(1, 1000),
     "bidirectional": _flag,
     "proj": _number(0),
+    "heads": _number(1),
     "dtype": _dtype,
     "threads": _number(1, 1024),
     "training": _flag,
@@ -66,23 +69,27 @@ def parse(cell: str, words: Sequence[str]) -> dict[str, Any]:
     Parameters
     ----------
     cell : str
-        ``LSTM``, ``GRU`` or ``RNN``.
+        ``LSTM``, ``GRU`` or ``RNN``, or one that is a program, as ``fastrnn.cells:MGU``: a module
+        and what it calls a `fastrnn.Cell` or a class of them.
     words : sequence of str
         ``T``, ``B``, ``I`` and ``H``, and where they are not the defaults ``layers``,
-        ``bidirectional``, ``proj``, ``dtype``, ``threads``, ``training`` and ``isa``.
+        ``bidirectional``, ``proj``, ``heads``, ``dtype``, ``threads``, ``training`` and ``isa``.
 
     Returns
     -------
     dict
-        Every option by its name, and ``cell``.
+        Every option by its name, and ``cell``; ``heads`` is None if it is not given.
 
     Raises
     ------
     ValueError
-        If a name is unknown, missing or given twice, or a value is not what its name stands for.
+        If a name is unknown, missing or given twice, a value is not what its name stands for, or
+        there is no such cell.
     """
-    if cell not in _CELLS:
-        raise ValueError(f"cell: expected LSTM, GRU or RNN, got {cell!r}")
+    if cell not in _CELLS and ":" not in cell:
+        raise ValueError(
+            f"cell: expected LSTM, GRU, RNN or MODULE:CELL as fastrnn.cells:MGU, got {cell!r}"
+        )
     call: dict[str, Any] = {"cell": cell}
     for word in words:
         name, _, text = word.partition("=")
@@ -102,8 +109,8 @@ def parse(cell: str, words: Sequence[str]) -> dict[str, Any]:
 def _with_defaults(call: dict[str, Any]) -> dict[str, Any]:
     from . import _core, _info
 
-    made = {"layers": 1, "bidirectional": False, "proj": 0, "dtype": "float32", "training": False}
-    call = {**made, **call}
+    made = {"layers": 1, "bidirectional": False, "proj": 0, "heads": None}
+    call = {**made, "dtype": "float32", "training": False, **call}
     if "threads" not in call:
         call["threads"] = _info.offered_threads()[1]
     if "isa" not in call:
@@ -116,6 +123,12 @@ def _checked(call: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"proj: expected an LSTM to have one, got {call['cell']}")
     if call["proj"] >= call["H"]:
         raise ValueError(f"proj: expected less than H={call['H']}, got {call['proj']}")
+    if call["cell"] not in _CELLS:
+        heads = _explain_programs.program_of(call["cell"], call["heads"]).heads
+        if call["H"] % heads:
+            raise ValueError(f"H: expected a multiple of the {heads} heads, got {call['H']}")
+    elif call["heads"] is not None:
+        raise ValueError(f"heads: expected a cell of heads, got {call['cell']}")
     of_row = call["I"] + 16 * call["layers"] * call["H"]
     of_weights = 16 * call["H"] * (call["I"] + 3 * call["H"])
     if max(call["T"] * call["B"] * of_row, of_weights) > _MOST_NUMBERS:
@@ -139,12 +152,17 @@ def collect(call: dict[str, Any]) -> dict[str, Any]:
         where it was not asked); ``panels`` (count, units of each, columns of those without gates,
         rows of the tallest tile, bytes of one for each layer); ``weights_once``,
         ``weights_in_place``; ``forward`` and ``backward``, a list of layers each, as
-        ``csrc/engine/schedule/decide.h`` describes them; ``memory`` in bytes.
+        ``csrc/engine/schedule/decide.h`` describes them; ``memory`` in bytes; ``program``, lines of
+        a cell that is one, None for others. Its per-step inputs are taken for numbers of a row.
     """
     from . import _core
 
+    name = _CELLS.get(call["cell"], "program")
+    program = None
+    if name == "program":
+        program = _explain_programs.program_of(call["cell"], call["heads"])
     plan = _core.Plan(
-        cell=getattr(_core.Cell, _CELLS[call["cell"]]),
+        cell=getattr(_core.Cell, name),
         dtype=getattr(_core.DType, call["dtype"]),
         T=call["T"],
         B=call["B"],
@@ -156,6 +174,7 @@ def collect(call: dict[str, Any]) -> dict[str, Any]:
         save=call["training"],
         threads=call["threads"],
         isa=call["isa"],
+        program=None if program is None else _explain_programs.native(program, call["H"]),
     )
     found = plan.explain()
     threads = {
@@ -169,18 +188,20 @@ def collect(call: dict[str, Any]) -> dict[str, Any]:
         "forward_workspace": found.pop("forward_bytes"),
         "backward_workspace": found.pop("backward_bytes"),
     }
-    return {"call": call, "threads": threads, **found, "memory": memory}
+    lines = None if program is None else _explain_programs.described(program)
+    return {"call": call, "threads": threads, **found, "memory": memory, "program": lines}
 
 
 def as_text(facts: dict[str, Any]) -> str:
-    """The same for people, a line for each subject."""
+    """The same for people, a line for each subject, and those of a program."""
     call, panels, memory = facts["call"], facts["panels"], facts["memory"]
+    of_units = "with their gates" if facts["program"] is None else "for each slot"
     rows = [
         ("call", _call_text(call)),
         ("threads", _threads_text(facts["threads"])),
         (
             "panels",
-            f"{panels['count']} of {panels['units']} units with their gates, products without "
+            f"{panels['count']} of {panels['units']} units {of_units}, products without "
             f"gates in panels of {panels['columns']} columns; tiles of up to {panels['tile_rows']} "
             "rows",
         ),
@@ -198,16 +219,17 @@ def as_text(facts: dict[str, Any]) -> str:
         ("memory", f"{saved}workspace of {_size(memory['forward_workspace'])} forward{backward}")
     )
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {text}".rstrip() for name, text in rows)
+    lines = [f"{name:<{width}}  {text}".rstrip() for name, text in rows]
+    return "\n".join([*lines, *([] if facts["program"] is None else ["", *facts["program"]])])
 
 
 def _call_text(call: dict[str, Any]) -> str:
-    sizes = " ".join(f"{name}={call[name]}" for name in _REQUIRED)
-    proj = f" proj={call['proj']}" if call["proj"] else ""
+    given = (*_REQUIRED, *(name for name in ("proj", "heads") if call[name]))
+    sizes = " ".join(f"{name}={call[name]}" for name in given)
     layers = "1 layer" if call["layers"] == 1 else f"{call['layers']} layers"
     both = " of two directions" if call["bidirectional"] else ""
     use = "training" if call["training"] else "inference"
-    return f"{call['cell']} {sizes}{proj}, {layers}{both}, {call['dtype']}, {use}, on {call['isa']}"
+    return f"{call['cell']} {sizes}, {layers}{both}, {call['dtype']}, {use}, on {call['isa']}"
 
 
 def _threads_text(threads: dict[str, Any]) -> str:

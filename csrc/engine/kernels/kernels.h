@@ -142,7 +142,7 @@ struct ForwardRow {
   // States: the hidden one [H_out] before, [H] after; others [H rounded up to unit_width]
   const Real* before[kMostStates];
   Real* after[kMostStates];
-  Real* saved;  // [panel][slots][unit_width]; null but for cells of several stages: not wanted
+  Real* saved;  // [panel][kept][unit_width]; null where neither backward nor a later stage reads it
   Real* operands[kMostProducts];  // [H] what a product after the first multiplies
   // Of programs: per-step values, and sums over units [sum][panel]
   const Real* extras;
@@ -200,7 +200,7 @@ struct BackwardStep {
 
 // Equations that end where all units of a row meet. Forward they follow a product with recurrent
 // weights, if any: the first is that of the hidden state and has the input's beside it; what a
-// later one multiplies has been written by the stage before. Backward it is the product that
+// later one multiplies has been written by an earlier stage. Backward it is the product that
 // follows.
 template <class Real>
 struct ForwardStage {
