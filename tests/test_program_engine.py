@@ -109,6 +109,21 @@ def test_a_row_of_any_program_depends_on_itself_alone(
     assert torch.equal(alone.h_all, together.h_all[:, :, own])
 
 
+@settings(max_examples=40)
+@given(program=programs(), H=st.sampled_from((6, 40)), seed=st.integers(0, 2**31))
+def test_inference_gives_the_bits_of_training(
+    program: Program, H: int, seed: int, each_isa: str
+) -> None:
+    torch.manual_seed(seed)
+    spec = spec_of(program, H)
+    call = drawn(spec, 3, 7, ragged=False)
+    recorded, _ = computed(spec, call, "cpu")
+    alone = eager.run(spec, call)  # whose states are written over at each step
+    assert torch.equal(alone.y, recorded.y)
+    assert torch.equal(alone.h_n, recorded.h_n)
+    assert alone.c_n is None or torch.equal(alone.c_n, recorded.c_n)
+
+
 def operation(compute: Callable[[Any], Any]) -> Spec:
     """A layer that computes one function of its single feature."""
     cell = SimpleNamespace(gates="a", recurrent="none", step=lambda x, u, s, p: {"h": compute(x.a)})
