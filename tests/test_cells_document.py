@@ -1,4 +1,4 @@
-"""docs/cells.md has a row and a section for every cell, and says of each what is so."""
+"""docs/cells.md has a row for every cell, and one of two documents a section."""
 
 import inspect
 import re
@@ -10,16 +10,29 @@ import pytest
 import fastrnn
 from fastrnn import cells
 
-TEXT = (Path(__file__).parent.parent / "docs" / "cells.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parent.parent / "docs"
+PARTS = {
+    name: (DOCS / name).read_text(encoding="utf-8")
+    for name in ("cells.md", "cells-of-other-kinds.md")
+}
+HOME = {
+    name: part for part, text in PARTS.items() for name in re.findall(r"^### (\w+)$", text, re.M)
+}
 ROWS = {
     row[0]: row[1:]
     for row in (
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in TEXT.splitlines()
+        for line in PARTS["cells.md"].splitlines()
         if re.match(r"\| \[`\w+`\]", line)
     )
 }
 ZOO = sorted(name for name in cells.__all__ if issubclass(getattr(cells, name), fastrnn.Cell))
+
+
+def link(name):
+    """How a row names a cell: with the place of its section."""
+    part = "" if HOME[name] == "cells.md" else HOME[name]
+    return f"[`{name}`]({part}#{name.lower()})"
 
 
 def words(column):
@@ -27,13 +40,13 @@ def words(column):
 
 
 def test_the_table_has_a_row_for_every_cell_and_for_nothing_else():
-    assert sorted(ROWS) == sorted(f"[`{name}`](#{name.lower()})" for name in ZOO)
+    assert sorted(ROWS) == sorted(map(link, ZOO))
 
 
 @pytest.mark.parametrize("name", ZOO)
 def test_a_row_says_what_the_cell_declares(name):
     cell = getattr(cells, name)
-    paper, states, products, vectors, inputs, size = ROWS[f"[`{name}`](#{name.lower()})"]
+    paper, states, products, vectors, inputs, size = ROWS[link(name)]
     assert re.search(r"(19|20)\d\d, \[.*\]\(https://.*\)$", paper)
     assert words(states) == [cell.states]
     assert words(vectors) == list(cell.vectors)
@@ -50,7 +63,7 @@ def test_a_row_says_what_the_cell_declares(name):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_a_section_has_the_equations_of_the_docstring(name):
-    section = TEXT.split(f"\n### {name}\n", 1)[1].split("\n#", 1)[0]
+    section = PARTS[HOME[name]].split(f"\n### {name}\n", 1)[1].split("\n#", 1)[0]
     document = inspect.getdoc(getattr(cells, name))
     (equations,) = re.findall(r"::\n\n((?:    .*\n|\n)+)", document + "\n")
     assert f"```text\n{dedent(equations).strip()}\n```" in section
