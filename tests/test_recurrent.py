@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import fastrnn
+from fastrnn._autograd import eager
+from fastrnn._engine import backends
 
 T, B = 5, 3
 LENGTHS = (3, 0, 5)
@@ -168,3 +170,25 @@ def test_a_single_step_is_one_of_the_loop(name: str, with_state: bool, each_engi
         **{k: v[1] for k, v in row.items()},
     )
     assert_same(flat(alone), [each[1] for each in expected], torch.float64)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_plain_call_takes_the_short_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **keywords: Any) -> None:
+        raise AssertionError("a plain call went the long way")
+
+    layer = layer_of(name, num_layers=2, bidirectional=True)
+    inputs, hx = inputs_of(layer, T, B), states_of(layer, B)
+    x = torch.randn(T, B, 3, dtype=torch.float64, requires_grad=True)
+    wanted = [x, *layer.parameters(), *(each for each in inputs.values() if each.requires_grad)]
+
+    def computed() -> list[Tensor]:
+        outputs = flat(layer(x, hx, **inputs))
+        factors = [torch.linspace(-1, 1, one.numel()).view_as(one).to(one) for one in outputs]
+        return outputs + list(torch.autograd.grad(outputs, wanted, factors, materialize_grads=True))
+
+    with backends.using("cpu"):  # which knows no short way
+        expected = computed()
+    monkeypatch.setattr(eager, "run", refuse)
+    for got, right in zip(computed(), expected, strict=True):
+        assert torch.equal(got, right)

@@ -105,9 +105,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::class_<Direct>(m, "Direct")
       .def(py::init([](Cell cell, int64_t I, int64_t H, int64_t P, int64_t layers,
                        int64_t directions, bool bias, const Variant& variant, bool one_step,
-                       const Tensors& tensors, py::function record) {
+                       const Tensors& tensors, py::function record,
+                       std::shared_ptr<Program> program) {
         Shape shape = {cell, DType::kFloat32, 0, 0, I, H, P, layers, directions, bias, variant};
-        return Direct(shape, one_step, tensors, std::move(record));
+        add_program(shape, program.get());
+        return Direct(shape, std::move(program), one_step, tensors, std::move(record));
       }))
       .def("call", &Direct::call);
 

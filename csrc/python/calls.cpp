@@ -13,18 +13,6 @@ namespace py = pybind11;
 namespace fastrnn {
 namespace {
 
-// Which of a direction's weights a shape has beside w_ih
-struct Present {
-  explicit Present(const Shape& shape)
-      : w_hh(!shape.program || shape.program->recurrent),
-        b_ih(shape.bias),
-        b_hh(shape.bias && w_hh),
-        w_hr(shape.P > 0),
-        w_ch(shape.program ? shape.program->vectors > 0 : shape.variant.peepholes > 0) {}
-  bool w_hh, b_ih, b_hh, w_hr, w_ch;
-  int count() const { return 1 + w_hh + b_ih + b_hh + w_hr + w_ch; }
-};
-
 // For each direction of each layer in turn: w_ih, [w_hh], [b_ih], [b_hh], [w_hr], as torch has
 // them, then [w_ch]
 template <class Real>

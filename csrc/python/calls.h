@@ -10,6 +10,18 @@
 
 namespace fastrnn {
 
+// Which of a direction's weights a shape has beside w_ih
+struct Present {
+  explicit Present(const Shape& shape)
+      : w_hh(!shape.program || shape.program->recurrent),
+        b_ih(shape.bias),
+        b_hh(shape.bias && w_hh),
+        w_hr(shape.P > 0),
+        w_ch(shape.program ? shape.program->vectors > 0 : shape.variant.peepholes > 0) {}
+  bool w_hh, b_ih, b_hh, w_hr, w_ch;
+  int count() const { return 1 + w_hh + b_ih + b_hh + w_hr + w_ch; }
+};
+
 using Address = uintptr_t;
 using Addresses = std::vector<Address>;
 

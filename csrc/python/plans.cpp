@@ -77,10 +77,12 @@ std::shared_ptr<Program> make_program(int gates, int states, int slots,
   return program;
 }
 
-void add_program(Shape& shape, const std::shared_ptr<Program>& program) {
+}  // namespace
+
+void add_program(Shape& shape, const Program* program) {
   if (!program) return;
   shape.cell = Cell::kProgram;
-  shape.program = program.get();
+  shape.program = program;
   shape.states = program->states;
   for (const Extra& extra : program->extras)
     shape.extras = std::max(shape.extras, extra.offset + (extra.per_unit ? shape.H : 1));
@@ -89,13 +91,15 @@ void add_program(Shape& shape, const std::shared_ptr<Program>& program) {
                           std::to_string(program->heads));
 }
 
+namespace {
+
 Plan make_plan(Cell cell, DType dtype, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P,
                int64_t layers, int64_t directions, bool bias, const Variant& variant, bool save,
                bool dropout, bool states, int threads, bool packed, Address batch_sizes,
                Address row_index, Address resets, const std::string& isa,
                const std::shared_ptr<Program>& program) {
   Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias, variant};
-  add_program(shape, program);
+  add_program(shape, program.get());
   PlanOptions options;
   options.save = save;
   options.dropout = dropout;

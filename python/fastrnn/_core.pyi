@@ -272,9 +272,13 @@ class Direct:
         one_step: bool,
         tensors: Tensors,
         record: Callable[..., Any],
+        program: Program | None,
         /,
     ) -> None:
-        """``record``: makes outputs part of torch's graph; csrc/python/torch/direct.h says how."""
+        """``program``: the cell, in the place of ``cell`` and ``variant``.
+
+        ``record``: makes outputs part of torch's graph; csrc/python/torch/direct.h says how.
+        """
 
     def call(
         self,

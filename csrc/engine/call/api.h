@@ -88,7 +88,8 @@ struct Shape {
   int states = 2;                    // at the most
   int64_t extras = 0;                // features of the input beside I: per-step values for programs
 
-  int64_t out() const { return P > 0 ? P : H; }  // features of one direction's output
+  int64_t features() const { return I + extras; }  // of the input
+  int64_t out() const { return P > 0 ? P : H; }    // features of one direction's output
   int64_t state_width(int state) const { return state == kHidden ? out() : H; }
   // From one row of the caller's to the next: the states after the hidden one lie side by side.
   int64_t state_stride(int state) const { return state == kHidden ? out() : (states - 1) * H; }

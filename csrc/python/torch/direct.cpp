@@ -25,8 +25,10 @@ struct Direct::Outputs {
   py::object y, h_n, c_n;
 };
 
-Direct::Direct(const Shape& shape, bool one_step, Tensors tensors, py::function record)
+Direct::Direct(const Shape& shape, std::shared_ptr<const Program> program, bool one_step,
+               Tensors tensors, py::function record)
     : shape_(shape),
+      program_(std::move(program)),
       one_step_(one_step),
       tensors_(std::move(tensors)),
       record_(std::move(record)) {}
@@ -36,15 +38,13 @@ bool Direct::read(py::handle tensor, Sizes sizes, Inputs& in, Address& address) 
   return tensors_.read_contiguous(tensor, in.shape.dtype, sizes, address);
 }
 
-const CellKernels<float>& Direct::cell() const {
-  return active_kernels().f32.cells[static_cast<int>(shape_.cell)];
-}
+CellFacts Direct::cell() const { return {shape_, active_kernels()}; }
 
 bool Direct::read_input(Inputs& in) const {
   dlpack::Tensor x;
   if (!tensors_.read(in.x, x) || x.ndim != (one_step_ ? 2 : 3)) return false;
   const int last = x.ndim - 1;
-  if (!read_dtype(x, in.shape.dtype) || x.shape[last] != shape_.I || x.strides[last] != 1)
+  if (!read_dtype(x, in.shape.dtype) || x.shape[last] != shape_.features() || x.strides[last] != 1)
     return false;
   const int time = in.form.batch_first ? 1 : 0;
   in.shape.T = one_step_ ? 1 : x.shape[time];
@@ -57,7 +57,7 @@ bool Direct::read_input(Inputs& in) const {
 bool Direct::read_states(Inputs& in) const {
   if (in.hx.is_none()) return true;
   const Sizes of_h = in.form.state(in.shape, in.shape.out());
-  if (!cell().has_cell_state()) {
+  if (!cell().has_cell_state) {
     in.h = py::reinterpret_borrow<py::object>(in.hx);
     return read(in.h, of_h, in, in.at.h0);
   }
@@ -65,7 +65,7 @@ bool Direct::read_states(Inputs& in) const {
   in.h = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(in.hx.ptr(), 0));
   in.c = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(in.hx.ptr(), 1));
   return read(in.h, of_h, in, in.at.h0) &&
-         read(in.c, in.form.state(in.shape, in.shape.H), in, in.at.c0);
+         read(in.c, in.form.state(in.shape, in.shape.state_stride(1)), in, in.at.c0);
 }
 
 bool Direct::read_weights(Inputs& in) const {
@@ -83,7 +83,7 @@ bool Direct::read_weights(Inputs& in) const {
 
 bool Direct::make_outputs(Inputs& in, Outputs& out) const {
   const Shape& shape = in.shape;
-  const bool has_cell_state = cell().has_cell_state();
+  const bool has_cell_state = cell().has_cell_state;
   const int64_t width = shape.directions * shape.out();
   Address y = 0;
   out.y = tensors_.new_empty(shape.dtype, in.form.sequence(shape, width), y);
@@ -95,7 +95,8 @@ bool Direct::make_outputs(Inputs& in, Outputs& out) const {
     out.h_n = tensors_.new_empty(shape.dtype, in.form.state(shape, shape.out()), in.at.h_n);
   }
   if (has_cell_state)
-    out.c_n = tensors_.new_empty(shape.dtype, in.form.state(shape, shape.H), in.at.c_n);
+    out.c_n =
+        tensors_.new_empty(shape.dtype, in.form.state(shape, shape.state_stride(1)), in.at.c_n);
   return y && in.at.h_n && (in.at.c_n || !has_cell_state);
 }
 
@@ -115,7 +116,7 @@ py::object Direct::record(const Inputs& in, Plan plan, py::object kept,
 }
 
 py::object Direct::as_returned(const py::tuple& outputs) const {
-  const bool has_cell_state = cell().has_cell_state();
+  const bool has_cell_state = cell().has_cell_state;
   if (one_step_ && !has_cell_state) return outputs[0];
   if (one_step_ || !has_cell_state) return outputs;
   return py::make_tuple(outputs[0], py::make_tuple(outputs[1], outputs[2]));
@@ -132,6 +133,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
   options.save = in.differentiable;
   options.threads = threads;
   Plan plan(shape, Batch(shape.T, shape.B, {}, {}, false, nullptr), options, active_kernels());
+  plan.program = program_;
   py::object kept;
   if (in.differentiable) {
     kept = tensors_.new_empty(shape.dtype, {kept_elements(plan)}, in.at.saved);

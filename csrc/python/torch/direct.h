@@ -3,6 +3,8 @@
 
 #include <pybind11/pybind11.h>
 
+#include <memory>
+
 #include "engine/call/api.h"
 #include "recorded.h"
 #include "tensors.h"
@@ -17,7 +19,9 @@ class Direct {
   // shape: without T, B and dtype. one_step: x is [B, I], and states have no dimension of layers.
   // record(recorded, outputs, x, h_0, c_0, *weights, kept) makes the outputs of a call that will be
   // differentiated part of torch's graph, and returns them.
-  Direct(const Shape& shape, bool one_step, Tensors tensors, pybind11::function record);
+  // program: the shape's, if the cell is one
+  Direct(const Shape& shape, std::shared_ptr<const Program> program, bool one_step, Tensors tensors,
+         pybind11::function record);
 
   // What torch.nn's layer or cell would return, or None if the call has to take the long way.
   pybind11::object call(pybind11::handle x, pybind11::handle hx, const pybind11::sequence& weights,
@@ -34,9 +38,10 @@ class Direct {
   pybind11::object record(const Inputs& in, Plan plan, pybind11::object kept,
                           const pybind11::tuple& outputs) const;
   pybind11::object as_returned(const pybind11::tuple& outputs) const;
-  const CellKernels<float>& cell() const;  // its constants are the same for every dtype
+  CellFacts cell() const;
 
   Shape shape_;
+  std::shared_ptr<const Program> program_;
   bool one_step_;
   Tensors tensors_;
   pybind11::function record_;

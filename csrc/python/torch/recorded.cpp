@@ -41,12 +41,19 @@ struct Recorded::Pullback {
   BackwardAddresses at;
 };
 
-const CellKernels<float>& Recorded::cell() const {
-  return plan.kernels->f32.cells[static_cast<int>(plan.shape.cell)];
+CellFacts::CellFacts(const Shape& shape, const KernelTable& kernels) {
+  if (shape.program) {
+    gates = shape.program->gates;
+    has_cell_state = shape.program->states > 1;
+    return;
+  }
+  const CellKernels<float>& cell = kernels.f32.cells[static_cast<int>(shape.cell)];
+  gates = cell.gates;
+  has_cell_state = cell.has_cell_state();
 }
 
 py::tuple Recorded::sizes() const {
-  const Sizes sizes = form.sequence(plan.shape, plan.shape.I);
+  const Sizes sizes = form.sequence(plan.shape, plan.shape.features());
   py::tuple found(sizes.count());
   for (int i = 0; i < sizes.count(); ++i) found[i] = sizes.begin()[i];
   return found;
@@ -84,14 +91,15 @@ bool Recorded::read_saved(const py::tuple& saved, Pullback& call) const {
   if (const py::object tensor = saved[next]; !tensor.is_none()) {
     dlpack::Tensor x;
     call.alive.push_back(tensor);
-    if (!tensors_.read_rows(call.alive.back(), shape.dtype, form.sequence(shape, shape.I), x) ||
+    if (!tensors_.read_rows(call.alive.back(), shape.dtype, form.sequence(shape, shape.features()),
+                            x) ||
         !is_where_it_was(next, tensor, address_of(x)))
       return false;
     call.at.x = form.strided(x);
   }
   ++next;
   if (!read(form.state(shape, shape.out()), call.at.h0) ||
-      !read(form.state(shape, shape.H), call.at.c0))
+      !read(form.state(shape, shape.state_stride(1)), call.at.c0))
     return false;
   const bool weights_read = for_each_weight(shape, cell().gates, [&](Sizes sizes) {
     call.at.weights.push_back(0);
@@ -117,7 +125,7 @@ bool Recorded::read_gradients(const py::tuple& d_outputs, Pullback& call) const 
                                     address);
   };
   if (!form.one_step && !read_state(shape.out(), call.at.d_h_n)) return false;
-  return !cell().has_cell_state() || read_state(shape.H, call.at.d_c_n);
+  return !cell().has_cell_state || read_state(shape.state_stride(1), call.at.d_c_n);
 }
 
 bool Recorded::make_gradients(const py::sequence& needed, Pullback& call) const {
@@ -130,11 +138,11 @@ bool Recorded::make_gradients(const py::sequence& needed, Pullback& call) const 
     return !wanted || address != 0;
   };
   Address d_x = 0;
-  if (!make(form.sequence(shape, shape.I), d_x) ||
+  if (!make(form.sequence(shape, shape.features()), d_x) ||
       !make(form.state(shape, shape.out()), call.at.d_h0) ||
-      !make(form.state(shape, shape.H), call.at.d_c0))
+      !make(form.state(shape, shape.state_stride(1)), call.at.d_c0))
     return false;
-  call.at.d_x = form.contiguous(shape, shape.I, d_x);
+  call.at.d_x = form.contiguous(shape, shape.features(), d_x);
   return for_each_weight(shape, cell().gates, [&](Sizes sizes) {
     call.at.d_weights.push_back(0);
     return make(sizes, call.at.d_weights.back());

@@ -22,16 +22,28 @@ struct Form {
   Strided contiguous(const Shape& shape, int64_t features, Address sequence) const;
 };
 
+// What a call asks of a cell, of torch's or a program; its constants are the same for every dtype.
+struct CellFacts {
+  CellFacts(const Shape& shape, const KernelTable& kernels);
+  int64_t gates;
+  bool has_cell_state;  // or others beside the hidden one, which are one tensor
+};
+
 // Calls visit(sizes) with the sizes of each weight in torch's order, as long as that returns true.
 template <class Visit>
 bool for_each_weight(const Shape& shape, int64_t gates, Visit visit) {
-  const int64_t rows = gates * shape.H, peepholes = shape.variant.peepholes;
+  const Present has(shape);
+  const int64_t heads = shape.program ? shape.program->heads : 1, rows = gates * shape.H;
+  const int64_t vectors = shape.program ? shape.program->vectors : shape.variant.peepholes;
+  const Sizes w_hh =
+      heads > 1 ? Sizes{heads, rows / heads, shape.H / heads} : Sizes{rows, shape.out()};
   for (int64_t i = 0; i < shape.layers * shape.directions; ++i) {
     if (!visit(Sizes{rows, shape.in(i / shape.directions)})) return false;
-    if (!visit(Sizes{rows, shape.out()})) return false;
-    if (shape.bias && !(visit(Sizes{rows}) && visit(Sizes{rows}))) return false;
-    if (shape.P > 0 && !visit(Sizes{shape.P, shape.H})) return false;
-    if (peepholes && !visit(Sizes{peepholes * shape.H})) return false;
+    if (has.w_hh && !visit(w_hh)) return false;
+    if (has.b_ih && !visit(Sizes{rows})) return false;
+    if (has.b_hh && !visit(Sizes{rows})) return false;
+    if (has.w_hr && !visit(Sizes{shape.P, shape.H})) return false;
+    if (has.w_ch && !visit(Sizes{vectors * shape.H})) return false;
   }
   return true;
 }
@@ -78,7 +90,7 @@ class Recorded {
   bool read_saved(const pybind11::tuple& saved, Pullback& call) const;
   bool read_gradients(const pybind11::tuple& d_outputs, Pullback& call) const;
   bool make_gradients(const pybind11::sequence& needed, Pullback& call) const;
-  const CellKernels<float>& cell() const;  // its constants are the same for every dtype
+  CellFacts cell() const { return {plan.shape, *plan.kernels}; }
 
   Tensors tensors_;
   std::vector<Origin> origins_;

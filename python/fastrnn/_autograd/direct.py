@@ -30,7 +30,9 @@ def make_direct(spec: Spec, one_step: bool = False) -> Callable[..., Any] | None
     if torch.compiler.is_dynamo_compiling():  # a tracer must not see addresses
         return None
     exchange_api = _torch.dlpack_exchange_api()
-    if exchange_api is None or spec.program or (spec.dropout and spec.num_layers > 1):
+    if exchange_api is None or (spec.dropout and spec.num_layers > 1):
+        return None
+    if spec.program and one_step:  # which returns its states in another form
         return None
     cell, variant = native.cell_and_variant(spec)
     direct = _core.Direct(
@@ -50,6 +52,7 @@ def make_direct(spec: Spec, one_step: bool = False) -> Callable[..., Any] | None
             (torch.float32, torch.float64),
         ),
         partial(_torch.apply_untransformed(_Recurrence), spec),
+        native.program_of(spec),
     )
     return direct.call
 

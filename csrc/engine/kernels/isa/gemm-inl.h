@@ -196,15 +196,32 @@ void outer(const Outer<Real>& p) {
   }
 }
 
+// Rows are added up in pieces of pieces: rounding errors stay small where there are many.
+constexpr int64_t kSumPiece = 16;
+
+template <class Real>
+FASTRNN_INLINE Vec<Real> sum_piece(const SumRows<Real>& p, int64_t m, int64_t begin, int64_t end) {
+  const int64_t valid = p.rows - m;
+  Vec<Real> sum = {};
+  for (int64_t k = begin; k < end && k < p.K; ++k) {
+    const Vec<Real> a = load_first(p.a + k * p.a_stride + m, valid);
+    sum += p.factors ? a * load_first(p.factors[k] + p.first + m, valid) : a;
+  }
+  return sum;
+}
+
 template <class Real>
 void sum_rows(const SumRows<Real>& p) {
+  constexpr int64_t kWhole = kSumPiece * kSumPiece;
   for (int64_t m = 0; m < p.rows; m += kLanes<Real>) {
-    const int64_t valid = p.rows - m;
     Vec<Real> sum = {};
-    for (int64_t k = 0; k < p.K; ++k) {
-      const Vec<Real> a = load_first(p.a + k * p.a_stride + m, valid);
-      sum += p.factors ? a * load_first(p.factors[k] + p.first + m, valid) : a;
+    for (int64_t begin = 0; begin < p.K; begin += kWhole) {
+      Vec<Real> whole = {};
+      for (int64_t k = begin; k < begin + kWhole && k < p.K; k += kSumPiece)
+        whole += sum_piece(p, m, k, k + kSumPiece);
+      sum += whole;
     }
+    const int64_t valid = p.rows - m;
     store_first(p.c + m, p.accumulate ? load_first(p.c + m, valid) + sum : sum, valid);
   }
 }
