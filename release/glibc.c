@@ -1,4 +1,4 @@
-/* What libstdc++ asks of a newer glibc than the oldest that a wheel runs on. Hidden: for it alone. */
+/* What libstdc++ asks of a newer glibc than the oldest that a wheel runs on. Hidden: its alone. */
 #define _GNU_SOURCE
 #include <stdint.h>
 #include <sys/random.h>
