@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from program_emulator import BINARY, TERNARY, UNARY, Step
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,7 +17,6 @@ from fastrnn._program.norms import layer_norm, rms_norm
 from fastrnn._program.program import Program
 from fastrnn._program.tensors import step
 from fastrnn._program.tracing import trace
-from tests.program_emulator import BINARY, TERNARY, UNARY, Step
 
 B, FEATURES, H, STEPS = 3, 4, 6, 3
 

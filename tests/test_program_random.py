@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_program_lowering import check
 from torch.nn import functional
 
 from fastrnn._program.norms import layer_norm, rms_norm
 from fastrnn._program.program import Program
 from fastrnn._program.tracing import trace
-from tests.test_program_lowering import check
 
 Recipe = list[tuple[int, int, int, int]]
 """Of each value: which operation, and how far back in the list of values its operands are."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from test_program_lowering import ResetBefore
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,18 +31,6 @@ class Lstm:
         i, f, o = (torch.sigmoid(x_g + u_g) for x_g, u_g in ((x.i, u.i), (x.f, u.f), (x.o, u.o)))
         c = f * s.c + i * (x.g + u.g).tanh()
         return {"h": o * torch.tanh(c), "c": c}
-
-
-class ResetBefore:
-    gates = "r z n"
-    late = "n"
-
-    def operand(self, x: Any, u: Any, s: Any, p: Any) -> Any:
-        return torch.sigmoid(x.r + u.r) * s.h
-
-    def step(self, x: Any, u: Any, s: Any, p: Any) -> dict[str, Any]:
-        z, n = torch.sigmoid(x.z + u.z), torch.tanh(x.n + u.n)
-        return {"h": (1 - z) * n + z * s.h}
 
 
 def cell_of(value: Callable[..., Any], **declared: Any) -> type:
