@@ -52,7 +52,7 @@ def activation(name: str, x: Tensor) -> Tensor:
         leaky_relu                                 x if x > 0 else alpha * x
         identity, affine                           x, alpha * x + beta
         scaled_tanh                                alpha * tanh(beta * x)
-        thresholded_relu                           x if x > alpha else 0
+        thresholded_relu                           0 if x <= alpha else x
 
     References
     ----------
@@ -79,7 +79,7 @@ _ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "identity": lambda x: x,
     "affine": lambda x, alpha, beta: alpha * x + beta,
     "scaled_tanh": lambda x, alpha, beta: alpha * torch.tanh(beta * x),
-    "thresholded_relu": lambda x, alpha: torch.where(x > alpha, x, torch.zeros_like(x)),
+    "thresholded_relu": lambda x, alpha: torch.where(x <= alpha, torch.zeros_like(x), x),
 }
 
 
