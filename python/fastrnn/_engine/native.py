@@ -67,10 +67,11 @@ _PLAIN_CELLS = {cell: _native(cell, PLAIN) for cell in _CELLS}
 def cell_and_variant(spec: Spec) -> tuple[_core.Cell, _core.Variant]:
     """The engine's names for the cell of a spec and for how it differs from torch's.
 
-    Those of a program stand for nothing: `program_of` is what such a call has.
+    Those of a program say whether it runs backwards: `program_of` is what such a call has.
     """
     if spec.program is not None:
-        return _PLAIN_CELLS["rnn_tanh"]
+        plain = _PLAIN_CELLS["rnn_tanh"]
+        return _native("rnn_tanh", spec.variant) if spec.variant.reverse else plain
     return _PLAIN_CELLS[spec.cell] if spec.variant is PLAIN else _native(spec.cell, spec.variant)
 
 
