@@ -90,6 +90,7 @@ void add_program(Shape& shape, const Program* program) {
   if (shape.H % program->heads)
     throw py::value_error("heads: expected a divisor of H, " + std::to_string(shape.H) + ", got " +
                           std::to_string(program->heads));
+  if (shape.P > 0) program->check_projection();
 }
 
 namespace {

@@ -104,7 +104,7 @@ class BackwardRecurrence {
       if (shape_.program) list_for_program(job, t, r, row);
       for (int s = 0; s < panels_.cell.states; ++s) {
         const bool projected = s == kHidden && shape_.P;
-        row->after[s] = job.states[s].at(t, r);
+        row->after[s] = projected ? job.saved.raw + stacked * shape_.H : job.states[s].at(t, r);
         row->before[s] = pass_.state_before(job, s, t, r);
         row->d_states[s] = projected ? pass_.d_raw(job, r) : pass_.d_state(job, s, r);
         if (job.d_all[s] && !projected) add(job.d_all[s].at(t, r), units, row->d_states[s]);

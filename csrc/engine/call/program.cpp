@@ -177,6 +177,19 @@ void Program::check() const {
   check_stages(*this, backward, true, true);
 }
 
+void Program::check_projection() const {
+  expect(heads == 1 && products.size() == 1 && products[0].count > 0,
+         "with a projection there is one product, and a dense one");
+  for (const auto* stages : {&forward, &forward_saving, &backward}) {
+    for (const ProgramStage& stage : *stages) {
+      for (const Instruction& own : stage.code) {
+        expect(own.op != Op::state || own.a != kHidden,
+               "with a projection no equation reads the hidden state before");
+      }
+    }
+  }
+}
+
 Instruction make_instruction(const std::string& op, int to, int a, int b, int c) {
   const auto found = operations().find(op);
   expect(found != operations().end(), "there is no operation " + op);

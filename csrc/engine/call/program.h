@@ -53,6 +53,9 @@ struct Program {
 
   // Throws std::invalid_argument, saying what, where code could reach beyond what there is.
   void check() const;
+  // The same for a layer with a projection, whose hidden state has other features than its units:
+  // then the first product alone may read it.
+  void check_projection() const;
 };
 
 Instruction make_instruction(const std::string& op, int to, int a, int b, int c);

@@ -8,7 +8,8 @@ from functools import lru_cache
 import torch
 
 from .. import _core, variants
-from .._call.spec import PLAIN, Spec, Variant
+from .._call import written
+from .._call.spec import CELLS, PLAIN, Spec, Variant
 from .._program.lowering import engine_arguments
 from .._program.program import Program
 
@@ -76,8 +77,17 @@ def cell_and_variant(spec: Spec) -> tuple[_core.Cell, _core.Variant]:
 
 
 def program_of(spec: Spec) -> _core.Program | None:
-    """A program as the engine has it; None for torch's cells."""
-    return None if spec.program is None else _program(spec.cell, spec.hidden_size)
+    """A program as the engine has it; None for the cells that are compiled."""
+    if spec.program is not None:
+        return _program(spec.cell, spec.hidden_size)
+    return None if spec.variant is PLAIN else _of_variant(spec.cell, spec.variant, spec.hidden_size)
+
+
+@lru_cache(maxsize=256)
+def _of_variant(cell: str, variant: Variant, hidden_size: int) -> _core.Program | None:
+    if _native_cell(cell, variant).name in CELLS:
+        return None
+    return _program(written.program_of(cell, variant), hidden_size)
 
 
 @lru_cache(maxsize=256)
