@@ -225,6 +225,30 @@ def test_one_mask_a_call_is_one_mask_of_all_steps(packed):
 
 
 @one_of_each
+@pytest.mark.parametrize("form", ["batch_first", "one sequence"])
+def test_the_form_of_a_batch_changes_no_mask(kind, options, form):
+    many = B if form == "batch_first" else 1
+    layer = getattr(fastrnn, kind)(3, H, num_layers=2, dropout=0.3, dtype=F64, **options)
+    x, states = torch.randn(T, many, 3, dtype=F64), torch.randn(2, many, H, dtype=F64)
+    resets = torch.rand(T, many) < 0.3
+    given_x, hx, keywords = x, states, {"resets": resets}
+    results = []
+    for again in (False, True):
+        if again and form == "batch_first":
+            layer.batch_first = True
+            given_x, keywords = x.transpose(0, 1), {"resets": resets.t()}
+        elif again:
+            given_x, hx, keywords = x[:, 0], states[:, 0], {"resets": resets[:, 0]}
+        torch.manual_seed(2)
+        own = layer(given_x, (hx, hx) if kind == "LSTM" else hx, return_states=True, **keywords)
+        results.append(flat(own))
+    (y, *others), (y_again, *others_again) = results
+    torch.testing.assert_close(y_again if many == 1 else y_again.transpose(0, 1), y.squeeze(1))
+    for one, other in zip(others, others_again, strict=True):
+        torch.testing.assert_close(other, one.squeeze(-2) if many == 1 else one)
+
+
+@one_of_each
 def test_eval_and_training_are_what_they_should_be(kind, options):
     layer = getattr(fastrnn, kind)(3, H, num_layers=2, **options).eval()
     x = torch.randn(T, B, 3)
