@@ -69,7 +69,7 @@ class Chain(fastrnn.Cell):
     """A product of one gate at a time: stages of four slots and of five."""
 
     gates = "a b c d"
-    late = list("abcd")
+    late = ("a", "b", "c", "d")
 
     def operand(self, x: Any, u: Any, s: Any, p: Any, stage: int) -> Any:
         return torch.tanh(getattr(u, "abcd"[stage - 1])) if stage else s.h
