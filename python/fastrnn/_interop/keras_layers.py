@@ -1,9 +1,4 @@
-"""Layers of Keras into layers of this package and back, weights copied, on any backend.
-
-Keras keeps a kernel [I, G*H] and a recurrent kernel [H, G*H], which are torch's weights transposed,
-gates of the GRU in the order z r h (torch r z n), and one bias [G*H], but for its GRU of the form
-``reset_after``, which has two as torch has, [2, 3*H].
-"""
+"""Layers of Keras into layers of this package and back, weights copied, on any backend."""
 
 from __future__ import annotations
 
@@ -15,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._call.precision import REDUCED
-from .._call.spec import CELLS, GATES, Spec
+from .._call.spec import CELLS, Spec
 from .._call.weights import Weights, by_direction, weights_of
 from .._layers import modules
 from .._layers.plan import spec_of
@@ -28,15 +23,12 @@ from .keras_activations import (
     is_version_2,
     package_of,
 )
+from .keras_weights import KINDS, reordered, weights_from_keras
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["from_keras", "to_keras"]
-
-_GATES = {"LSTM": "ifgo", "GRU": "zrn", "RNN": "h"}
-"""The gates in Keras's order, by torch's letters."""
-_KINDS = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}
 
 
 def from_keras(layer: Any) -> Any:
@@ -162,7 +154,7 @@ def _directions(layer: Any) -> list[Any]:
 
 
 def _kind(layer: Any) -> str:
-    kind = next((own for theirs, own in _KINDS.items() if theirs in classes_of(layer)), None)
+    kind = next((own for theirs, own in KINDS.items() if theirs in classes_of(layer)), None)
     if kind is None:
         raise ValueError(
             f"layer: expected an LSTM, a GRU, a SimpleRNN or a Bidirectional of one of them of "
@@ -199,17 +191,7 @@ def _warn_of_dropout(layer: Any) -> None:
 def _weights_from_keras(kind: str, layer: Any) -> list[Tensor]:
     """w_ih, w_hh, and b_ih and b_hh if Keras's layer has a bias."""
     kernel, recurrent, *biases = map(tensor_of_array, layer.get_weights())
-    weights = [_gates(kind, kernel).t(), _gates(kind, recurrent).t()]
-    if not biases:
-        return weights
-    b_ih, b_hh = biases[0] if biases[0].dim() == 2 else (biases[0], torch.zeros_like(biases[0]))
-    return [*weights, _gates(kind, b_ih), _gates(kind, b_hh)]
-
-
-def _gates(kind: str, weight: Tensor) -> Tensor:
-    """The blocks of the last dimension in the other's order; either way, it is the same."""
-    blocks = dict(zip(GATES[kind], weight.chunk(len(GATES[kind]), dim=-1), strict=True))
-    return torch.cat([blocks[gate] for gate in _GATES[kind]], dim=-1)
+    return weights_from_keras(kind, kernel, recurrent, biases[0] if biases else None)
 
 
 # ---- to Keras ----
@@ -248,9 +230,9 @@ def _keras_options(layer: Any, keras: Any) -> tuple[str, dict[str, Any]]:
 def _weights_to_keras(spec: Spec, own: Weights) -> list[np.ndarray[Any, Any]]:
     """Kernel, recurrent kernel and bias of one direction of a layer."""
     kind = CELLS[spec.cell].kind
-    weights: Sequence[Tensor] = [_gates(kind, own.w_ih.t()), _gates(kind, own.w_hh.t())]
+    weights: Sequence[Tensor] = [reordered(kind, own.w_ih.t()), reordered(kind, own.w_hh.t())]
     if spec.bias:
-        b_ih, b_hh = (_gates(kind, bias) for bias in (own.b_ih, own.b_hh))
+        b_ih, b_hh = (reordered(kind, bias) for bias in (own.b_ih, own.b_hh))
         apart = kind == "GRU" and spec.variant.reset_after
         weights = [*weights, torch.stack([b_ih, b_hh]) if apart else b_ih + b_hh]
     # NumPy has no bfloat16, which float32 holds exactly.
