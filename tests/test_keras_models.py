@@ -163,13 +163,20 @@ def hooked() -> Any:
     return layer
 
 
+class MaskedOtherwise(keras.layers.SimpleRNN):
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        mask = torch.ones(B, T, 1, dtype=torch.bool)
+        return super().call(sequences, initial_state, mask, training)
+
+
 LEFT = {
-    "GRUCell has a method call of its own": lambda: L.RNN(Halved(H)),
+    "its cell, a Halved, has a call of its own": lambda: L.RNN(Halved(H)),
     "ConvLSTMCell": lambda: L.ConvLSTM1D(2, 3),
-    "StackedRNNCells.*Halved": lambda: L.RNN([L.LSTMCell(2), Halved(H)]),
+    "a Halved, has a call": lambda: L.RNN([L.LSTMCell(2), Halved(H)]),
     "gelu": lambda: L.LSTM(H, activation="gelu"),
     "hooks": hooked,
     "activity_regularizer": lambda: L.RNN(L.LSTMCell(H, activity_regularizer="l2")),
+    "mask is not one of shape": lambda: MaskedOtherwise(H),
     "use_cudnn=True": lambda: L.GRU(H, use_cudnn=True),
     "dropout=1": lambda: L.SimpleRNN(H, dropout=1.0),
 }
@@ -181,7 +188,8 @@ def test_what_it_cannot_serve_is_left_to_keras_and_said_once(reason):
     x = torch.randn(B, T, I, 2) if "Conv" in reason else torch.randn(B, T, I)
     expected = layer(x)
     fastrnn.keras.accelerate()
-    with pytest.warns(UserWarning, match=f"leaves {type(layer).__name__} '{layer.name}' to Keras"):
+    said = f"leaves {type(layer).__name__} '{layer.name}' to Keras: .*{reason}"
+    with pytest.warns(UserWarning, match=said):
         got = layer(x)
     assert torch.equal(got, expected)
     with warnings.catch_warnings():
@@ -210,6 +218,20 @@ def test_shapes_are_inferred_without_values():
 
     with fastrnn.keras.accelerate():
         assert Model()(keras.Input((T, I))).shape == (None, T, H)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_is_exported_to_onnx_as_without_it(tmp_path):
+    pytest.importorskip("onnxscript")
+    session = pytest.importorskip("onnxruntime").InferenceSession
+    model = keras.Sequential([keras.Input((3, I)), L.LSTM(H)])
+    x = np.random.default_rng(0).standard_normal((1, 3, I)).astype("float32")
+    expected = model(x)
+    with fastrnn.keras.accelerate():
+        model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    ran = session(tmp_path / "model.onnx")
+    [got] = ran.run(None, {ran.get_inputs()[0].name: x})
+    assert_near(got, expected, I + H, T)
 
 
 @pytest.mark.parametrize("masked", [False, True])

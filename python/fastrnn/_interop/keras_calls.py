@@ -41,13 +41,18 @@ class Unserved(Exception):
 def compute(
     layer: Any, sequences: Any, initial_state: Any, mask: Any, training: Any
 ) -> Results | None:
-    """What ``layer.inner_loop`` returns; None where nothing but Keras's error would come of it.
+    """What ``layer.inner_loop`` returns; None where there is nothing to gain.
+
+    That is a call whose shapes Keras refuses, and an export of Keras's to ONNX, which has nothing
+    but the operations of the loop.
 
     Raises
     ------
     Unserved
         The layer does something that layers here do not.
     """
+    if torch.onnx.is_in_onnx_export():
+        return None
     if getattr(layer, "use_cudnn", None) is True:
         raise Unserved("use_cudnn=True asks for cuDNN")
     stacked = _is_stack(layer.cell)
@@ -122,7 +127,7 @@ def _described(cell: Any) -> tuple[str, dict[str, Any]]:
     kind, own = _kind_and_class(cell)
     for name in _STEPS:
         if name in vars(cell) or getattr(type(cell), name, None) is not getattr(own, name, None):
-            raise Unserved(f"its cell has a method {name} of its own")
+            raise Unserved(f"its cell, a {type(cell).__name__}, has a {name} of its own")
     if cell._forward_hooks or cell._forward_pre_hooks:
         raise Unserved("its cell has hooks, which see every step")
     if cell.activity_regularizer is not None:
