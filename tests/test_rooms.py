@@ -16,7 +16,7 @@ ROOMS = (
     ("_torch", "_core", "_cuda"),
     ("_program",),
     ("_call",),
-    ("variants",),
+    ("variants", "regularised"),
     ("reference",),
     ("_engine", "isa"),
     ("_autograd",),

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import cells, functional, isa, keras, onnx, reference, variants
+    from . import cells, functional, isa, keras, onnx, reference, regularised, variants
     from ._autograd.operators import decompositions
     from ._engine.fallback import set_fallback
     from ._engine.memory import empty_cache
@@ -53,6 +53,7 @@ __all__ = [
     "onnx",
     "patch",
     "reference",
+    "regularised",
     "revert",
     "rms_norm",
     "set_fallback",
@@ -60,7 +61,9 @@ __all__ = [
     "variants",
 ]
 
-_SUBMODULES = ("cells", "functional", "isa", "keras", "onnx", "reference", "variants")
+_SUBMODULES = (
+    *("cells", "functional", "isa", "keras", "onnx", "reference", "regularised", "variants"),
+)
 _HOME = {
     **dict.fromkeys(("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"), "_layers.modules"),
     **dict.fromkeys(("convert", "revert"), "_layers.conversion"),

@@ -73,6 +73,7 @@ class Program:
         *,
         gates: int,
         states: int,
+        held: int,
         slots: int,
         gate_of_slot: Sequence[int],
         input_slots: tuple[int, int],

@@ -23,7 +23,7 @@ from torch import Tensor
 from ._call.dropout import dropout_mask
 from ._call.rows import (
     as_rows,
-    beginnings,
+    beginning,
     forgetting,
     forgotten,
     in_sequence_order,
@@ -52,7 +52,7 @@ def activation(name: str, x: Tensor) -> Tensor:
         leaky_relu                                 x if x > 0 else alpha * x
         identity, affine                           x, alpha * x + beta
         scaled_tanh                                alpha * tanh(beta * x)
-        thresholded_relu                           x if x > alpha else 0
+        thresholded_relu                           0 if x <= alpha else x
 
     References
     ----------
@@ -79,7 +79,7 @@ _ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "identity": lambda x: x,
     "affine": lambda x, alpha, beta: alpha * x + beta,
     "scaled_tanh": lambda x, alpha, beta: alpha * torch.tanh(beta * x),
-    "thresholded_relu": lambda x, alpha: torch.where(x > alpha, x, torch.zeros_like(x)),
+    "thresholded_relu": lambda x, alpha: torch.where(x <= alpha, torch.zeros_like(x), x),
 }
 
 
@@ -373,7 +373,7 @@ def _one_direction(
     """
     steps = torch.split(rows, sizes)
     forgets = None if resets is None else forgetting(resets, sizes, reverse)
-    begin = beginnings(spec, rows)
+    begin = beginning(spec, rows)
     reached: list[tuple[Tensor, ...]] = []
     for t in sorted(range(len(sizes)), reverse=reverse):
         n = sizes[t]

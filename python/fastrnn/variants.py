@@ -28,11 +28,11 @@ An option that says what torch's layer does anyway makes torch's layer: ``varian
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from ._call.activations import ACTIVATIONS, own_activation, parse_activation
 from ._call.spec import CELLS, PLAIN, Variant
 
 __all__ = [
@@ -47,27 +47,6 @@ __all__ = [
     "parse_activation",
     "take_nonlinearity",
 ]
-
-ACTIVATIONS: dict[str, tuple[float, ...]] = {
-    "tanh": (),
-    "sigmoid": (),
-    "relu": (),
-    "hard_sigmoid": (1 / 6, 0.5),
-    "hard_sigmoid_onnx": (0.2, 0.5),
-    "softsign": (),
-    "softplus": (),
-    "elu": (1.0,),
-    "leaky_relu": (0.01,),
-    "identity": (),
-    "affine": (1.0, 0.0),
-    "scaled_tanh": (1.0, 1.0),
-    "thresholded_relu": (1.0,),
-}
-"""The parameters alpha and beta that each has unless others are given in parentheses.
-
-Those of torch, whose ``hard_sigmoid`` is also Keras 3's. The slope of ``hard_sigmoid_onnx`` is that
-of ONNX and of Keras 2.
-"""
 
 OPTIONS = {
     "LSTM": (
@@ -86,42 +65,6 @@ OPTIONS = {
 
 ALL_OPTIONS = sorted({name for names in OPTIONS.values() for name in names} | {"forget_bias"})
 """Every option that a layer's constructor may find among its keywords."""
-
-_CALL = re.compile(r"(\w+)\s*(?:\(([^()]*)\))?")
-
-
-def parse_activation(text: str, option: str = "activation") -> tuple[str, tuple[float, ...]]:
-    """The name and the parameters of an activation such as "elu" or "hard_sigmoid(0.2, 0.5)".
-
-    Raises
-    ------
-    ValueError
-        It is no activation of `ACTIVATIONS`, or has other parameters.
-    """
-    match = _CALL.fullmatch(text.strip()) if isinstance(text, str) else None
-    name, given = match.groups() if match else (None, None)
-    if name not in ACTIVATIONS:
-        known = ", ".join(sorted(ACTIVATIONS))
-        raise ValueError(f"{option}: expected one of {known}, got {text!r}")
-    defaults = ACTIVATIONS[name]
-    if given is None:
-        return name, defaults
-    try:
-        values = tuple(float(value) for value in given.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != len(defaults) or not all(map(math.isfinite, values)):
-        raise ValueError(
-            f"{option}: expected {len(defaults)} numbers as parameters of {name}, got {text!r}"
-        )
-    if name in ("elu", "leaky_relu", "thresholded_relu") and values[0] < 0:
-        raise ValueError(f"{option}: expected a parameter of at least 0, got {text!r}")
-    return name, values
-
-
-def own_activation(cell: str, variant: Variant) -> str:
-    """The activation of the candidate g or n, or of an RNN's h."""
-    return variant.activation or CELLS[cell].activation
 
 
 def describe(variant: Variant | None, forget_bias: float | None) -> list[str]:

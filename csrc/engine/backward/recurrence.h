@@ -104,7 +104,7 @@ class BackwardRecurrence {
       if (shape_.program) list_for_program(job, t, r, row);
       for (int s = 0; s < panels_.cell.states; ++s) {
         const bool projected = s == kHidden && shape_.P;
-        row->after[s] = job.states[s].at(t, r);
+        row->after[s] = projected ? job.saved.raw + stacked * shape_.H : job.states[s].at(t, r);
         row->before[s] = pass_.state_before(job, s, t, r);
         row->d_states[s] = projected ? pass_.d_raw(job, r) : pass_.d_state(job, s, r);
         if (job.d_all[s] && !projected) add(job.d_all[s].at(t, r), units, row->d_states[s]);
@@ -177,7 +177,7 @@ class BackwardRecurrence {
     each_active_row(job, t, [&](int64_t, int64_t r) {
       if (batch_.previous(job.reverse, t, r) != Batch::kZeros) return;
       clear(pass_.d_state(job, kHidden, r), job.columns, panels_.column);
-      for (int s = 1; s < panels_.cell.states; ++s)
+      for (int s = 1; s < panels_.first_held; ++s)
         clear(pass_.d_state(job, s, r), job.gates, panels_.unit);
     });
   }

@@ -82,7 +82,8 @@ Panels<Real>::Panels(const Plan& plan)
       gate_width(cell.input.count * unit),
       units(gates * unit),
       last(plan.shape.H - (gates - 1) * unit),
-      pre(gates * gate_width) {}
+      pre(gates * gate_width),
+      first_held(plan.shape.program ? plan.shape.program->first_held() : cell.states) {}
 
 template <class Real>
 int64_t Panels<Real>::panel_length(const Shape& shape, int product) const {
@@ -141,7 +142,7 @@ Saved<Real>::Saved(const Plan& plan, Arena& arena) {
     Direction direction;
     if (panels.cell.saved)
       direction.gates = arena.take<Real>(rows * panels.gates * panels.kept_width);
-    for (int s = 1; s < panels.cell.states; ++s)
+    for (int s = 1; s < panels.first_held; ++s)
       direction.states[s] = arena.take<Real>(rows * panels.units);
     for (int i = 1; i < panels.cell.products; ++i)
       direction.operands[i] = arena.take<Real>(rows * shape.H);

@@ -107,6 +107,7 @@ struct Panels {
   int64_t units;         // H rounded up to whole gate panels
   int64_t last;          // units that the last gate panel has
   int64_t pre;           // elements of a row of projected input
+  int first_held;        // of the states that no step sets; their number where there are none
 
   int64_t columns(int64_t n) const { return (n + column - 1) / column; }
   int64_t padded(int64_t n) const { return columns(n) * column; }

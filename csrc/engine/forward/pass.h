@@ -158,7 +158,8 @@ struct ForwardPass {
   // A state after a step, or what Batch::previous says instead of one
   const Real* state_of(const Job& job, int s, int64_t step, int64_t r) const {
     if (step >= 0) return job.states[s].at(step, r);
-    return step == Batch::kZeros ? workspace.numbers.reset(s) : initial_state(job, s, r);
+    const bool reset = step == Batch::kZeros && s < panels.first_held;
+    return reset ? workspace.numbers.reset(s) : initial_state(job, s, r);
   }
   const Real* initial_state(const Job& job, int s, int64_t r) const {
     if (s != kHidden) return job.dir.initial[s] + r * panels.units;

@@ -61,7 +61,7 @@ struct ForwardWorkspace {
       dir.projected = arena.take<Real>(plan.block_rows * panels.pre);
       for (int s = 1; s < panels.cell.states; ++s) {
         dir.initial[s] = arena.take<Real>(B * panels.units);
-        if (plan.states && !plan.save)
+        if (plan.states && !plan.save && s < panels.first_held)
           dir.states[s] = arena.take<Real>(plan.batch.rows() * panels.units);
       }
       dir.gates = panels.cell.kept && !plan.save

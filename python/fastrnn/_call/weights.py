@@ -58,22 +58,20 @@ def _shapes(spec: Spec, layer: int) -> Weights:
     rows, H = len(spec.gates) * spec.hidden_size, spec.hidden_size
     bias = (rows,) if spec.bias else None
     w_ih = rows, spec.directions * spec.out if layer else spec.input_size
+    w_hh: tuple[int, ...] | None = (rows, spec.out)
     own = cell_of(spec.cell)
-    if own.program is not None:
-        w_hh: tuple[int, ...] | None = (rows, H)
-        if isinstance(own.recurrent, int):
-            w_hh = own.recurrent, rows // own.recurrent, H // own.recurrent
-        elif own.recurrent == "none":
-            w_hh = None
-        b_hh = None if w_hh is None else bias
-        return Weights(w_ih, w_hh, bias, b_hh, None, (own.vectors * H,) if own.vectors else None)
+    if isinstance(own.recurrent, int):
+        w_hh = own.recurrent, rows // own.recurrent, H // own.recurrent
+    elif own.recurrent == "none":
+        w_hh = None
+    vectors = len(spec.variant.peephole) if own.program is None else own.vectors
     return Weights(
         w_ih,
-        (rows, spec.out),
+        w_hh,
         bias,
-        bias,
+        None if w_hh is None else bias,
         (spec.proj_size, H) if spec.proj_size else None,
-        (len(spec.variant.peephole) * H,) if spec.variant.peephole else None,
+        (vectors * H,) if vectors else None,
     )
 
 

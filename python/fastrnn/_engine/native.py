@@ -8,7 +8,8 @@ from functools import lru_cache
 import torch
 
 from .. import _core, variants
-from .._call.spec import PLAIN, Spec, Variant
+from .._call import written
+from .._call.spec import CELLS, PLAIN, Spec, Variant
 from .._program.lowering import engine_arguments
 from .._program.program import Program
 
@@ -67,16 +68,26 @@ _PLAIN_CELLS = {cell: _native(cell, PLAIN) for cell in _CELLS}
 def cell_and_variant(spec: Spec) -> tuple[_core.Cell, _core.Variant]:
     """The engine's names for the cell of a spec and for how it differs from torch's.
 
-    Those of a program stand for nothing: `program_of` is what such a call has.
+    Those of a program say whether it runs backwards: `program_of` is what such a call has.
     """
     if spec.program is not None:
-        return _PLAIN_CELLS["rnn_tanh"]
+        plain = _PLAIN_CELLS["rnn_tanh"]
+        return _native("rnn_tanh", spec.variant) if spec.variant.reverse else plain
     return _PLAIN_CELLS[spec.cell] if spec.variant is PLAIN else _native(spec.cell, spec.variant)
 
 
 def program_of(spec: Spec) -> _core.Program | None:
-    """A program as the engine has it; None for torch's cells."""
-    return None if spec.program is None else _program(spec.cell, spec.hidden_size)
+    """A program as the engine has it; None for the cells that are compiled."""
+    if spec.program is not None:
+        return _program(spec.cell, spec.hidden_size)
+    return None if spec.variant is PLAIN else _of_variant(spec.cell, spec.variant, spec.hidden_size)
+
+
+@lru_cache(maxsize=256)
+def _of_variant(cell: str, variant: Variant, hidden_size: int) -> _core.Program | None:
+    if _native_cell(cell, variant).name in CELLS:
+        return None
+    return _program(written.program_of(cell, variant), hidden_size)
 
 
 @lru_cache(maxsize=256)

@@ -26,6 +26,8 @@ class _Weights(Protocol):
     @property
     def b_hh(self) -> Tensor | None: ...
     @property
+    def w_hr(self) -> Tensor | None: ...
+    @property
     def w_ch(self) -> Tensor | None: ...
 
 
@@ -40,16 +42,16 @@ def step(
     x : Tensor [B, I + E]
         The step's input; behind its features the per-step inputs in order, each 1 or H wide.
     states : sequence of Tensor [B, H]
-        The `Program.internal_states` before the step.
+        The `Program.internal_states` before the step; the first is [B, P] with a projection.
     weights : fastrnn._call.weights.Weights
         w_ih [G * H, I], w_hh [G * H, H] or [heads, G * H / heads, H / heads], b_ih, b_hh [G * H],
         w_ch [V * H]; gates, or vectors, one after the other. No ``w_hh`` without a recurrent
-        product.
+        product. With a projection w_hr [P, H], and then w_hh is [G * H, P].
 
     Returns
     -------
     tuple of Tensor [B, H]
-        The `Program.internal_states` after it. The first is the output.
+        The `Program.internal_states` after it. The first is the output, [B, P] with a projection.
     """
     return _Step(program, x, states, weights).results()
 
@@ -59,7 +61,7 @@ class _Step:
         self, program: Program, x: Tensor, states: Sequence[Tensor], weights: _Weights
     ) -> None:
         self.program, self.weights = program, weights
-        self.shape = states[0].shape
+        self.shape = x.shape[0], weights.w_ih.shape[0] // len(program.gates)
         self.own = list(states[len(states) - len(program.states) :])
         features = weights.w_ih.shape[1]
         gates = torch.nn.functional.linear(x[:, :features], weights.w_ih, weights.b_ih)
@@ -89,7 +91,9 @@ class _Step:
             if gates:
                 meets = self.own[0] if operand is None else self._value(operand)
                 self._multiply(gates, meets)
-        return tuple(self._value(result) for result in self.program.internal_results)
+        h, *others = (self._value(result) for result in self.program.internal_results)
+        w_hr = self.weights.w_hr
+        return (h if w_hr is None else h @ w_hr.t()), *others
 
     def _multiply(self, gates: Sequence[str], operand: Tensor) -> None:
         """Add a product's gates to the sources."""
