@@ -31,6 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "masked": {},
     "relu": {"activation": "relu"},
     "dropout": {"dropout": 0.2},
+    "recurrent dropout": {"dropout": 0.2, "recurrent_dropout": 0.2},
 }
 BACKENDS = {"Keras": nullcontext, "fastrnn": fastrnn.keras.accelerate}
 

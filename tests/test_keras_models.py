@@ -61,6 +61,7 @@ MODELS: dict[str, Any] = {
     "numbers": lambda: [L.Masking(), L.LSTM(H, return_sequences=True), L.GRU(H)],
     "dropout": lambda: [L.Masking(), L.Bidirectional(L.GRU(H, dropout=0.4)), L.Dropout(0.2)],
     "simple": lambda: [L.SimpleRNN(H, return_sequences=True), L.SimpleRNN(H, go_backwards=True)],
+    "recurrent": lambda: [L.Masking(), L.LSTM(H, dropout=0.2, recurrent_dropout=0.3)],
     "before": lambda: [L.GRU(H, reset_after=False, kernel_constraint="max_norm", unroll=True)],
 }
 

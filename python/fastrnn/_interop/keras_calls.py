@@ -6,13 +6,20 @@ states stay, and the output is the one before, or zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import functional
+from .._call import masks
+from .._call.regularised import Regularised
+from .._call.spec import PLAIN, Variant
+from .._call.weights import Weights
+from .._layers.masked_stack import Call, Direction, run_stack
+from .._layers.plan import spec_of_cell
+from .._layers.run import run_layer
+from ..variants import make_variant, take_nonlinearity
 from .keras_activations import activation_from_keras, package_of
 from .keras_weights import KINDS, in_our_order, weights_from_keras
 
@@ -23,11 +30,6 @@ _STEPS = (
     *("_compute_carry_and_output", "_compute_carry_and_output_fused"),
 )
 """The methods of a cell that make up a step."""
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "LSTM": functional.lstm,
-    "GRU": functional.gru,
-    "RNN": functional.rnn,
-}
 
 Results = tuple[Tensor, Tensor, list[Any]]
 """Of a layer's ``inner_loop``: the last output [B, H], all outputs [B, T, H], or [B, 1, H] where
@@ -57,7 +59,7 @@ def compute(
         raise Unserved("use_cudnn=True asks for cuDNN")
     stacked = _is_stack(layer.cell)
     cells = layer.cell.cells if stacked else [layer.cell]
-    described = [_described(cell) for cell in cells]
+    described = [_described(cell, layer.go_backwards) for cell in cells]
     if not isinstance(sequences, Tensor) or sequences.dim() != 3 or 0 in sequences.shape:
         return None
     mask = mask[0] if isinstance(mask, (list, tuple)) else mask
@@ -70,14 +72,12 @@ def compute(
     lengths = None if steps is None else steps.lengths
     y = sequences if steps is None else steps.gathered(sequences)
     finals: list[Any] = []
-    for cell, (kind, options), states in zip(
-        cells, described, initial_state if stacked else [initial_state], strict=True
-    ):
+    each_states = initial_state if stacked else [initial_state]
+    for cell, own, states in zip(cells, described, each_states, strict=True):
         given = states if isinstance(states, (list, tuple)) else [states]
         if layer.stateful:  # which writes over its states before backward reads them
             given = [state.clone() for state in given]
-        options["reverse"] = backwards
-        y, final = _run(cell, kind, options, y, given, lengths, training)
+        y, final = _run(cell, own, y, given, lengths, training)
         finals.append(final)
     finals = finals if stacked else finals[0]
     if not layer.return_sequences:
@@ -88,31 +88,42 @@ def compute(
     return outputs[:, -1], outputs, finals
 
 
+class _Own(NamedTuple):
+    """What a cell of Keras's is here."""
+
+    kind: str
+    cell: str
+    variant: Variant | None
+
+
 def _run(
     cell: Any,
-    kind: str,
-    options: dict[str, Any],
+    own: _Own,
     input: Tensor,
     states: Sequence[Tensor],
     lengths: Tensor | None,
     training: Any,
 ) -> tuple[Tensor, list[Tensor]]:
     """The outputs [B, T, H] of a cell and its states [B, H] at the end."""
-    weights = _weights(kind, cell)
+    weights = _weights(own.kind, cell)
     data = input.to(weights[0].dtype)
-    if training and cell.dropout:
-        data, weights[0] = _with_input_dropout(kind, cell, data, weights[0])
-    hx = [state.to(data.dtype).unsqueeze(0) for state in states]
-    y, final = _FUNCTIONS[kind](
-        data,
-        tuple(hx) if kind == "LSTM" else hx[0],
-        weights,
-        bias=cell.bias is not None,
-        batch_first=True,
-        lengths=lengths,
-        **options,
-    )
-    return y, [state.squeeze(0) for state in (final if kind == "LSTM" else [final])]
+    h, *others = (state.to(data.dtype).unsqueeze(0) for state in states)
+    hx = (h, *others) if others else h
+    sizes, bias = (data.shape[-1], h.shape[-1]), cell.bias is not None
+    if training and (cell.dropout or cell.recurrent_dropout):
+        of_layer = _masks(own.kind, cell, data, h)
+        call = Call(
+            spec_of_cell(own.cell, *sizes, bias, own.variant or PLAIN),
+            _regularised(cell, of_layer),
+            training=True,
+            batch_first=True,
+            lengths=lengths,
+        )
+        y, final = run_stack(call, data, hx, [Direction(Weights(*weights))], [of_layer])
+    else:
+        options = (own.cell, *sizes, 0, 1, bias, False, 0.0, own.variant)
+        y, final = run_layer(options, data, hx, weights, True, lengths)
+    return y, [state.squeeze(0) for state in (final if others else [final])]
 
 
 # ---- what a cell computes ----
@@ -122,8 +133,8 @@ def _is_stack(cell: Any) -> bool:
     return type(cell).__name__ == "StackedRNNCells" and type(cell).__module__.startswith("keras.")
 
 
-def _described(cell: Any) -> tuple[str, dict[str, Any]]:
-    """Our kind of layer, and its options; `Unserved` if there is no such layer."""
+def _described(cell: Any, backwards: bool) -> _Own:
+    """What it is here; `Unserved` if it is nothing."""
     kind, own = _kind_and_class(cell)
     for name in _STEPS:
         if name in vars(cell) or getattr(type(cell), name, None) is not getattr(own, name, None):
@@ -132,15 +143,18 @@ def _described(cell: Any) -> tuple[str, dict[str, Any]]:
         raise Unserved("its cell has hooks, which see every step")
     if cell.activity_regularizer is not None:
         raise Unserved("its cell has an activity_regularizer, which sees every step")
-    if cell.recurrent_dropout:
-        raise Unserved(f"recurrent_dropout={cell.recurrent_dropout}")
-    if cell.dropout == 1:
-        raise Unserved("dropout=1")
+    for rate in ("dropout", "recurrent_dropout"):
+        if getattr(cell, rate) == 1:
+            raise Unserved(f"{rate}=1")
     names = ("activation",) if kind == "RNN" else ("activation", "recurrent_activation")
     options: dict[str, Any] = {name: _activation(cell, name) for name in names}
+    options["reverse"] = bool(backwards)
     if kind == "GRU":
         options["reset_after"] = bool(cell.reset_after)
-    return kind, options
+    name = kind.lower()
+    if kind == "RNN":
+        name = f"rnn_{take_nonlinearity(options) or 'tanh'}"
+    return _Own(kind, name, make_variant(kind, options))
 
 
 def _kind_and_class(cell: Any) -> tuple[str, type]:
@@ -171,21 +185,34 @@ def _weights(kind: str, cell: Any) -> list[Tensor]:
     return weights_from_keras(kind, value(cell.kernel), value(cell.recurrent_kernel), bias)
 
 
-def _with_input_dropout(kind: str, cell: Any, data: Tensor, w_ih: Tensor) -> tuple[Tensor, Tensor]:
-    """The input under Keras's mask, the same at every step, and the weights to multiply it with.
-
-    With a mask for each gate the input has the features of each gate side by side, and the weights
-    are blocks on a diagonal.
-    """
-    masks = cell.get_dropout_mask(data[:, 0])
-    if isinstance(masks, Tensor):
-        return data * masks.unsqueeze(1), w_ih
-    apart = [data * mask.unsqueeze(1) for mask in in_our_order(kind, masks)]
-    blocks: Tensor = torch.block_diag(*w_ih.chunk(len(apart)))  # type: ignore[no-untyped-call]
-    return torch.cat(apart, dim=-1), blocks
+# ---- dropout ----
 
 
-# ---- masks ----
+def _masks(kind: str, cell: Any, data: Tensor, h: Tensor) -> masks.OfLayer:
+    """Keras's own, the same at every step."""
+    of_input = _of_gates(kind, cell.get_dropout_mask(data[:, 0]))
+    recurrent = _of_gates(kind, cell.get_recurrent_dropout_mask(h.squeeze(0)))
+    return masks.OfLayer(of_input, [masks.OfDirection(recurrent=recurrent)])
+
+
+def _of_gates(kind: str, found: Any) -> list[Tensor]:
+    """The masks of a dropout: none, one for all gates, or one for each."""
+    if found is None:
+        return []
+    return [found] if isinstance(found, Tensor) else in_our_order(kind, found)
+
+
+def _regularised(cell: Any, of_layer: masks.OfLayer) -> Regularised:
+    [direction] = of_layer.directions
+    return Regularised(
+        input_dropout=cell.dropout,
+        input_dropout_gates="separate" if len(of_layer.input) > 1 else "tied",
+        recurrent_dropout=cell.recurrent_dropout,
+        recurrent_dropout_gates="separate" if len(direction.recurrent) > 1 else "tied",
+    )
+
+
+# ---- steps that a mask leaves out ----
 
 
 class _Steps(NamedTuple):
