@@ -51,10 +51,10 @@ def accelerate() -> Acceleration:
 
     Served are masks of any form, ``zero_output_for_mask``, ``go_backwards``, ``return_state``,
     ``initial_state``, ``stateful``, ``unroll``, ``use_bias``, ``reset_after``, ``dropout`` and
-    ``recurrent_dropout`` with Keras's own masks, float32, float64, mixed precision, and the activations of
-    `fastrnn.from_keras`. A layer with something else is left to Keras, and a warning names layer
-    and reason once: other cells and activations, ``use_cudnn=True``, hooks on a cell, tensors on
-    another device than the CPU.
+    ``recurrent_dropout`` with Keras's own masks, float32, float64, mixed precision, and the
+    activations of `fastrnn.from_keras`. A layer with something else is left to Keras, and a warning
+    names layer and reason once: other cells and activations, ``use_cudnn=True``, hooks on a cell,
+    tensors on another device than the CPU.
 
     Holds for the whole process. A second call changes nothing.
 

@@ -21,6 +21,7 @@ from .._layers.plan import spec_of_cell
 from .._layers.run import run_layer
 from ..variants import make_variant, take_nonlinearity
 from .keras_activations import activation_from_keras, package_of
+from .keras_dropout import dropout_from_keras
 from .keras_weights import KINDS, in_our_order, weights_from_keras
 
 __all__ = ["Unserved", "compute"]
@@ -114,7 +115,7 @@ def _run(
         of_layer = _masks(own.kind, cell, data, h)
         call = Call(
             spec_of_cell(own.cell, *sizes, bias, own.variant or PLAIN),
-            _regularised(cell, of_layer),
+            Regularised(**dropout_from_keras(own.kind, cell)),
             training=True,
             batch_first=True,
             lengths=lengths,
@@ -200,16 +201,6 @@ def _of_gates(kind: str, found: Any) -> list[Tensor]:
     if found is None:
         return []
     return [found] if isinstance(found, Tensor) else in_our_order(kind, found)
-
-
-def _regularised(cell: Any, of_layer: masks.OfLayer) -> Regularised:
-    [direction] = of_layer.directions
-    return Regularised(
-        input_dropout=cell.dropout,
-        input_dropout_gates="separate" if len(of_layer.input) > 1 else "tied",
-        recurrent_dropout=cell.recurrent_dropout,
-        recurrent_dropout_gates="separate" if len(direction.recurrent) > 1 else "tied",
-    )
 
 
 # ---- steps that a mask leaves out ----

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from .keras_activations import (
     is_version_2,
     package_of,
 )
+from .keras_dropout import dropout_from_keras, dropout_to_keras
 from .keras_weights import KINDS, reordered, weights_from_keras
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ def from_keras(layer: Any) -> Any:
     always returns the outputs of all steps and the final states, and takes initial ones. A layer
     that goes backwards becomes one with ``reverse=True``, whose outputs are in the input's order;
     Keras returns them in the order of its steps. Instead of a mask, give ``lengths``.
+
+    Keras's ``dropout`` and ``recurrent_dropout`` become ``input_dropout`` and
+    ``recurrent_dropout`` of `fastrnn.regularised`, which are at work until ``layer.eval()``. Their
+    masks are like Keras's, but drawn by torch's generator; in both directions the input has the
+    same one, where each of Keras's directions draws its own.
 
     Parameters
     ----------
@@ -70,8 +75,6 @@ def from_keras(layer: Any) -> Any:
             f"layer: expected directions of equal options, got {described[0]} forwards and "
             f"{described[-1]} backwards"
         )
-    for direction in directions:
-        _warn_of_dropout(direction)
     weights = [w for direction in directions for w in _weights_from_keras(kind, direction)]
     w_ih, w_hh, *_ = weights
     own = getattr(modules, kind)(
@@ -93,7 +96,10 @@ def from_keras(layer: Any) -> Any:
 def to_keras(layer: Any) -> Any:
     """The layer of Keras that computes what a layer of this package or of ``torch.nn`` does.
 
-    It returns the outputs of all steps. Keras's two biases that are always added become one.
+    It returns the outputs of all steps. Two biases that are always added become one of Keras's.
+    Dropout of the input and in the recurrence is taken over as far as Keras has it: one mask a call
+    of the input and of h, separate for each gate of an LSTM or GRU with ``recurrent_dropout``, else
+    tied.
 
     Parameters
     ----------
@@ -175,17 +181,7 @@ def _options(kind: str, layer: Any) -> dict[str, Any]:
     }
     if kind == "GRU":
         options["reset_after"] = bool(layer.reset_after)
-    return options
-
-
-def _warn_of_dropout(layer: Any) -> None:
-    if layer.dropout or layer.recurrent_dropout:
-        warnings.warn(
-            f"{layer.name}: its dropout={layer.dropout} and "
-            f"recurrent_dropout={layer.recurrent_dropout} act on each step's input and state while "
-            f"training; the new layer has none",
-            stacklevel=3,
-        )
+    return options | dropout_from_keras(kind, layer)
 
 
 def _weights_from_keras(kind: str, layer: Any) -> list[Tensor]:
@@ -216,6 +212,10 @@ def _keras_options(layer: Any, keras: Any) -> tuple[str, dict[str, Any]]:
             lacking.append(f"output_activation={variant.output_activation!r} beside {own!r}")
         lacks = ("peephole=", "cell_clip=", "input_forget=")
         lacking += [text for text in describe(variant, None) if text.startswith(lacks)]
+    kind = layer.mode.partition("_")[0]
+    dropout, without = dropout_to_keras(kind, getattr(layer, "regularised", None))
+    options |= dropout
+    lacking += without
     if lacking:
         raise ValueError(f"layer: Keras's has nothing like {', '.join(lacking)}")
     if layer.mode.startswith("RNN"):
@@ -223,7 +223,6 @@ def _keras_options(layer: Any, keras: Any) -> tuple[str, dict[str, Any]]:
     if layer.mode == "GRU":
         options["reset_after"] = variant is None or variant.reset_after
     options |= {option: activation_to_keras(text, option, keras) for option, text in known.items()}
-    kind = layer.mode.partition("_")[0]
     return "SimpleRNN" if kind == "RNN" else kind, options
 
 
