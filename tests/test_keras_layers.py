@@ -250,3 +250,10 @@ def test_the_first_implementation_has_masks_for_each_gate():
 def test_a_dropout_of_everything_is_refused():
     with pytest.raises(ValueError, match="input_dropout: expected a rate of at least 0 and less"):
         fastrnn.from_keras(built(layer_of("LSTM", dropout=1.0)))
+
+
+def test_a_gru_of_an_early_keras_3_is_refused_with_recurrent_dropout():
+    layer = built(layer_of("GRU", recurrent_dropout=0.2))
+    del layer.cell.dropout_mask_count  # which it did not have, and masked z * h
+    with pytest.raises(ValueError, match=r"recurrent_dropout: expected 0 .* z \* h, too, got 0.2"):
+        fastrnn.from_keras(layer)

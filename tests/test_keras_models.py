@@ -179,7 +179,7 @@ LEFT = {
     "activity_regularizer": lambda: L.RNN(L.LSTMCell(H, activity_regularizer="l2")),
     "mask is not one of shape": lambda: MaskedOtherwise(H),
     "use_cudnn=True": lambda: L.GRU(H, use_cudnn=True),
-    "dropout=1": lambda: L.SimpleRNN(H, dropout=1.0),
+    "dropout: .* less than 1, got 1.0": lambda: L.SimpleRNN(H, dropout=1.0),
 }
 
 

@@ -19,6 +19,7 @@ from .._call.weights import Weights
 from .._layers.masked_stack import Call, Direction, run_stack
 from .._layers.plan import spec_of_cell
 from .._layers.run import run_layer
+from ..regularised import make_regularised
 from ..variants import make_variant, take_nonlinearity
 from .keras_activations import activation_from_keras, package_of
 from .keras_dropout import dropout_from_keras
@@ -95,6 +96,7 @@ class _Own(NamedTuple):
     kind: str
     cell: str
     variant: Variant | None
+    dropout: Regularised | None
 
 
 def _run(
@@ -111,11 +113,11 @@ def _run(
     h, *others = (state.to(data.dtype).unsqueeze(0) for state in states)
     hx = (h, *others) if others else h
     sizes, bias = (data.shape[-1], h.shape[-1]), cell.bias is not None
-    if training and (cell.dropout or cell.recurrent_dropout):
+    if training and own.dropout is not None:
         of_layer = _masks(own.kind, cell, data, h)
         call = Call(
             spec_of_cell(own.cell, *sizes, bias, own.variant or PLAIN),
-            Regularised(**dropout_from_keras(own.kind, cell)),
+            own.dropout,
             training=True,
             batch_first=True,
             lengths=lengths,
@@ -144,18 +146,25 @@ def _described(cell: Any, backwards: bool) -> _Own:
         raise Unserved("its cell has hooks, which see every step")
     if cell.activity_regularizer is not None:
         raise Unserved("its cell has an activity_regularizer, which sees every step")
-    for rate in ("dropout", "recurrent_dropout"):
-        if getattr(cell, rate) == 1:
-            raise Unserved(f"{rate}=1")
+    try:
+        return _with_options(kind, cell, backwards)
+    except ValueError as error:
+        raise Unserved(str(error)) from None
+
+
+def _with_options(kind: str, cell: Any, backwards: bool) -> _Own:
     names = ("activation",) if kind == "RNN" else ("activation", "recurrent_activation")
-    options: dict[str, Any] = {name: _activation(cell, name) for name in names}
+    options: dict[str, Any] = {
+        name: activation_from_keras(getattr(cell, name), name, package_of(cell)) for name in names
+    }
     options["reverse"] = bool(backwards)
     if kind == "GRU":
         options["reset_after"] = bool(cell.reset_after)
     name = kind.lower()
     if kind == "RNN":
         name = f"rnn_{take_nonlinearity(options) or 'tanh'}"
-    return _Own(kind, name, make_variant(kind, options))
+    dropout = make_regularised(kind, dropout_from_keras(kind, cell))
+    return _Own(kind, name, make_variant(kind, options), dropout)
 
 
 def _kind_and_class(cell: Any) -> tuple[str, type]:
@@ -165,13 +174,6 @@ def _kind_and_class(cell: Any) -> tuple[str, type]:
         if kind is not None and own.__module__.startswith("keras."):
             return kind, own
     raise Unserved(f"its cell is a {type(cell).__name__}")
-
-
-def _activation(cell: Any, option: str) -> str:
-    try:
-        return activation_from_keras(getattr(cell, option), option, package_of(cell))
-    except ValueError as error:
-        raise Unserved(str(error)) from None
 
 
 def _weights(kind: str, cell: Any) -> list[Tensor]:
