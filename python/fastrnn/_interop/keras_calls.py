@@ -254,7 +254,6 @@ def _steps_of(mask: Tensor, backwards: bool) -> _Steps | None:
         order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
     if not backwards:
         return _Steps(mask, lengths, order, counts - 1, mask[:, -1])
-    # A step has the output of the first one from it on, which comes before it in this direction.
-    place = counts - mask.long()
-    place = place.where(place < lengths.unsqueeze(1), -1)
-    return _Steps(mask, lengths, order, place, mask[:, 0])
+    # A step has the output of the first one from it on, which comes before it in this direction; if
+    # there is none, that of a place past the last one, which is zero.
+    return _Steps(mask, lengths, order, counts - mask.long(), mask[:, 0])
