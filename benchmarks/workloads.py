@@ -237,6 +237,22 @@ def _variants() -> Iterable[Workload]:
                 yield replace(plain, variant=(option,))
 
 
+def _regularised() -> Iterable[Workload]:
+    """Dropout in the recurrence, zoneout and norms, after the plain layer that each changes."""
+    options: list[tuple[str, str | float]] = [
+        ("weight_dropout", 0.5),
+        ("recurrent_dropout", 0.3),
+        ("zoneout", 0.1),
+        ("layer_norm", "both"),
+    ]
+    for cell in ("lstm", "gru"):
+        for B, H in [(1, 64), (8, 128), (32, 128), (32, 512)]:
+            plain = Workload(cell, 100, B, H, H)
+            yield plain
+            for option in options:
+                yield replace(plain, variant=(option,))
+
+
 def _unseen() -> Iterable[Workload]:
     """Sizes that no other grid has: odd widths, wide inputs, tiny batches, narrow and long."""
     shapes = [
@@ -340,6 +356,7 @@ GRIDS: dict[str, tuple[Workload, ...]] = {
     "ragged": tuple(_ragged()),
     "resets": tuple(_resets()),
     "variants": tuple(_variants()),
+    "regularised": tuple(_regularised()),
     "unseen": tuple(_unseen()),
     "busy": tuple(_busy()),
     "long": tuple(_long()),

@@ -1,15 +1,21 @@
-"""The tests' module of the engine, and its single kernels on NumPy arrays."""
+"""The tests' module of the engine, its single kernels and its operations, on NumPy arrays."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
-import torch  # noqa: F401  (loaded before the engine, as in the package)
+import torch
 from compiled import CSRC, extension
 
 from fastrnn import _core
+from fastrnn._autograd import eager
+from fastrnn._call.arguments import Arguments
+from fastrnn._call.spec import PLAIN, Spec
+from fastrnn._program.tracing import trace
 
 ISAS = _core.isa_available()
 DTYPES = [np.float32, np.float64]
@@ -29,16 +35,22 @@ def _dtype(array: np.ndarray) -> int:
     return dtypes[array.dtype.type].value
 
 
-def activation(
-    isa: str, name: str, x: np.ndarray, alpha: float = 0, beta: float = 0, slope: bool = False
-) -> np.ndarray:
-    """The values of an activation, or its derivatives."""
-    x = np.ascontiguousarray(x)
-    out = np.empty_like(x)
-    kind = getattr(_core.Activation, name).value
-    squash = (slope, kind, alpha, beta)
-    probe().activation(isa, _dtype(x), *squash, *_addresses(x, out), x.size)
-    return out
+def applied(function: Callable[[Any], Any], x: np.ndarray, *, slope: bool = False) -> np.ndarray:
+    """What a cell's function gives for each element on the active ISA, or its derivative there."""
+
+    def step(of_x: Any, u: Any, s: Any, p: Any) -> dict[str, Any]:
+        return {"h": function(p.v)}
+
+    cell = SimpleNamespace(gates="a", recurrent="none", vectors={"v": "unit"}, step=step)
+    spec = Spec(trace(cell).text, 1, x.size, 0, 1, False, False, 0.0, PLAIN)
+    values = torch.from_numpy(np.ascontiguousarray(x)).requires_grad_(slope)
+    weights = [values.new_zeros(x.size, 1), values]
+    y = eager.run(spec, Arguments(values.new_zeros(1, 1, 1), None, None, weights=weights)).y
+    if slope:
+        y.sum().backward()
+    found = values.grad if slope else y.flatten()
+    assert found is not None
+    return found.numpy()
 
 
 def multiply(isa: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from cases import tolerance
+from engine import applied
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_program_random import programs
@@ -124,18 +125,22 @@ def test_inference_gives_the_bits_of_training(
     assert alone.c_n is None or torch.equal(alone.c_n, recorded.c_n)
 
 
-def operation(compute: Callable[[Any], Any]) -> Spec:
-    """A layer that computes one function of its single feature."""
-    cell = SimpleNamespace(gates="a", recurrent="none", step=lambda x, u, s, p: {"h": compute(x.a)})
-    return Spec(trace(cell).text, 1, 1, 0, 1, False, False, 0.0, PLAIN)
-
-
-def applied(compute: Callable[[Any], Any], values: np.ndarray) -> np.ndarray:
-    data = torch.from_numpy(values)[None, :, None]
-    weights = [torch.ones(1, 1, dtype=data.dtype)]
-    outputs = eager.run(operation(compute), Arguments(data, None, None, weights=weights))
-    found: np.ndarray = outputs.y.flatten().numpy()
-    return found
+@pytest.mark.parametrize("steps", [1, 3])
+def test_final_states_of_units_that_never_meet_are_those_of_the_last_step(
+    steps: int, restore_threads: None
+) -> None:
+    """One thread copies what others have computed of the row."""
+    torch.set_num_threads(2)
+    cell = SimpleNamespace(
+        gates="f n",
+        recurrent="none",
+        step=lambda x, u, s, p: {"h": torch.sigmoid(x.f) * s.h + torch.tanh(x.n)},
+    )
+    spec = spec_of(trace(cell), 3000)
+    call = drawn(spec, steps, 1, ragged=False)
+    for _ in range(200):
+        outputs = eager.run(spec, call)
+        assert torch.equal(outputs.h_n[0], outputs.y[-1])
 
 
 EXACT: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {

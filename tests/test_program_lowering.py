@@ -227,6 +227,7 @@ def weights_of(program: Program) -> SimpleNamespace:
         w_hh=drawn(*shape) if recurrent else None,
         b_ih=drawn(G * H),
         b_hh=drawn(G * H) if recurrent else None,
+        w_hr=None,
         w_ch=drawn(vectors * H) if vectors else None,
     )
 

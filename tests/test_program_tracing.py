@@ -49,7 +49,9 @@ def weights(gates: int, vectors: int = 0, heads: int = 1) -> SimpleNamespace:
     dense = drawn(gates * H, H) if heads == 1 else drawn(heads, gates * H // heads, H // heads)
     biases = {"b_ih": drawn(gates * H), "b_hh": drawn(gates * H)}
     w_ch = drawn(vectors * H) if vectors else None
-    return SimpleNamespace(w_ih=drawn(gates * H, FEATURES), w_hh=dense, w_ch=w_ch, **biases)
+    return SimpleNamespace(
+        w_ih=drawn(gates * H, FEATURES), w_hh=dense, w_hr=None, w_ch=w_ch, **biases
+    )
 
 
 def states(count: int) -> list[Tensor]:

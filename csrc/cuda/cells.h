@@ -8,31 +8,12 @@
 #include "portable.h"
 
 #define FASTRNN_LANE static FASTRNN_DEVICE
-#define FASTRNN_INLINE FASTRNN_DEVICE
-#define FASTRNN_NOINLINE FASTRNN_DEVICE
 
 namespace fastrnn::cuda {
-
-// What activations know of a lane; one number is its own.
-template <class Lane>
-struct RealOf {
-  using Real = Lane;
-};
 
 template <class Lane>
 FASTRNN_DEVICE Lane magnitude(Lane x) {
   return ::fabs(x);
-}
-
-// exp(-a) - 1 of a >= 0
-template <class Lane>
-FASTRNN_DEVICE Lane negative_expm1(Lane a) {
-  return ::expm1(-a);
-}
-
-template <class Lane>
-FASTRNN_DEVICE Lane softplus(Lane x) {
-  return (x < 0 ? Lane{0} : x) + ::log1p(::exp(-magnitude(x)));
 }
 
 // e / (1 + e) or 1 / (1 + e) with e = exp(-|x|): neither cancels nor overflows.
@@ -58,8 +39,6 @@ FASTRNN_DEVICE Lane where_open(Lane h, Lane x) {
   return h <= 0 ? Lane{0} : x;
 }
 
-// What cells are made of
-#include "engine/cells/activations-inl.h"
 // Cells
 #include "engine/cells/gru-inl.h"
 #include "engine/cells/lstm-inl.h"
@@ -78,8 +57,7 @@ struct Lanes {
 template <class C, class Lane>
 FASTRNN_DEVICE Lane apply_forward(Lanes<C, Lane>& at) {
   Lane h;
-  const Variant torchs;
-  C::forward(at.pre, at.h_prev, at.c_prev, Extras<Lane>{torchs, {}}, at.saved, h, at.c);
+  C::forward(at.pre, at.h_prev, at.c_prev, at.saved, h, at.c);
   if constexpr (!C::kSavesGates) at.saved[0] = h;
   return h;
 }
@@ -88,9 +66,7 @@ FASTRNN_DEVICE Lane apply_forward(Lanes<C, Lane>& at) {
 // part that does not pass through the product with w_hh. Fills pre.
 template <class C, class Lane>
 FASTRNN_DEVICE void apply_backward(Lanes<C, Lane>& at, Lane& d_h, Lane& d_c) {
-  const Variant torchs;
-  C::backward(at.saved, at.saved[0], at.h_prev, at.c_prev, at.c, Extras<Lane>{torchs, {}}, at.pre,
-              d_h, d_c);
+  C::backward(at.saved, at.saved[0], at.h_prev, at.c_prev, at.c, at.pre, d_h, d_c);
   if constexpr (!C::kReadsPreviousHidden) d_h = 0;
 }
 

@@ -41,32 +41,6 @@ py::dict processors() {
   return found;
 }
 
-void bind_variants(py::module_ m) {
-  py::enum_<Activation>(m, "Activation")
-      .value("tanh", Activation::kTanh)
-      .value("sigmoid", Activation::kSigmoid)
-      .value("relu", Activation::kRelu)
-      .value("hard_sigmoid", Activation::kHardSigmoid)
-      .value("softsign", Activation::kSoftsign)
-      .value("softplus", Activation::kSoftplus)
-      .value("elu", Activation::kElu)
-      .value("leaky_relu", Activation::kLeakyRelu)
-      .value("affine", Activation::kAffine)
-      .value("scaled_tanh", Activation::kScaledTanh)
-      .value("thresholded_relu", Activation::kThresholdedRelu);
-  py::class_<Squash>(m, "Squash").def(py::init<Activation, double, double>());
-  py::class_<Variant>(m, "Variant")
-      .def(py::init<>())
-      .def(py::init([](Squash gates, Squash candidate, Squash output, double clip, bool coupled,
-                       const std::string& peephole, bool reverse) {
-        Variant variant = {gates, candidate, output, clip, coupled};
-        for (char letter : peephole)
-          variant.peephole[std::string("ifgo").find(letter)] = variant.peepholes++;
-        variant.reverse = reverse;
-        return variant;
-      }));
-}
-
 const Hooks kHooks = {kHooksBytes,        kernels_of,      schedule_step,      schedule_forward,
                       better_in_turn,     threads_worth,   forward_block_rows, processor_quota,
                       pretend_processors, pretend_crowded, pretend_no_openmp};
@@ -79,13 +53,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .value("gru", Cell::kGru)
       .value("rnn_tanh", Cell::kRnnTanh)
       .value("rnn_relu", Cell::kRnnRelu)
-      .value("lstm_variant", Cell::kLstmVariant)
-      .value("gru_variant", Cell::kGruVariant)
-      .value("gru_reset_before", Cell::kGruResetBefore)
-      .value("rnn_variant", Cell::kRnnVariant)
       .value("program", Cell::kProgram);
   py::enum_<DType>(m, "DType").value("float32", DType::kFloat32).value("float64", DType::kFloat64);
-  bind_variants(m);
 
   search_openmp_by(torchs_openmp);
   bind_plan(m);
@@ -104,10 +73,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def("backward", &Recorded::backward);
   py::class_<Direct>(m, "Direct")
       .def(py::init([](Cell cell, int64_t I, int64_t H, int64_t P, int64_t layers,
-                       int64_t directions, bool bias, const Variant& variant, bool one_step,
+                       int64_t directions, bool bias, bool reverse, bool one_step,
                        const Tensors& tensors, py::function record,
                        std::shared_ptr<Program> program) {
-        Shape shape = {cell, DType::kFloat32, 0, 0, I, H, P, layers, directions, bias, variant};
+        Shape shape = {cell, DType::kFloat32, 0, 0, I, H, P, layers, directions, bias, reverse};
         add_program(shape, program.get());
         return Direct(shape, std::move(program), one_step, tensors, std::move(record));
       }))

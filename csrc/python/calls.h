@@ -17,7 +17,7 @@ struct Present {
         b_ih(shape.bias),
         b_hh(shape.bias && w_hh),
         w_hr(shape.P > 0),
-        w_ch(shape.program ? shape.program->vectors > 0 : shape.variant.peepholes > 0) {}
+        w_ch(shape.program && shape.program->vectors > 0) {}
   bool w_hh, b_ih, b_hh, w_hr, w_ch;
   int count() const { return 1 + w_hh + b_ih + b_hh + w_hr + w_ch; }
 };
@@ -34,7 +34,7 @@ T* at(Address address) {
 }
 
 // Where a call's tensors lie; api.h says what each is. Weights are in torch's flat order, the
-// peepholes of a direction after its others.
+// vectors of a direction after its others.
 struct ForwardAddresses {
   Strided x{}, y{};
   Address h0 = 0, c0 = 0, h_n = 0, c_n = 0, h_all = 0, c_all = 0;

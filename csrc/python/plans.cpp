@@ -96,11 +96,10 @@ void add_program(Shape& shape, const Program* program) {
 namespace {
 
 Plan make_plan(Cell cell, DType dtype, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P,
-               int64_t layers, int64_t directions, bool bias, const Variant& variant, bool save,
-               bool dropout, bool states, int threads, bool packed, Address batch_sizes,
-               Address row_index, Address resets, const std::string& isa,
-               const std::shared_ptr<Program>& program) {
-  Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias, variant};
+               int64_t layers, int64_t directions, bool bias, bool reverse, bool save, bool dropout,
+               bool states, int threads, bool packed, Address batch_sizes, Address row_index,
+               Address resets, const std::string& isa, const std::shared_ptr<Program>& program) {
+  Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias, reverse};
   add_program(shape, program.get());
   PlanOptions options;
   options.save = save;
@@ -229,7 +228,7 @@ void bind_plan(py::module_ m) {
            "forward"_a, "forward_saving"_a, "backward"_a);
   py::class_<Plan>(m, "Plan")
       .def(py::init(&make_plan), py::kw_only(), "cell"_a, "dtype"_a, "T"_a, "B"_a, "I"_a, "H"_a,
-           "P"_a = 0, "layers"_a = 1, "directions"_a = 1, "bias"_a = true, "variant"_a = Variant(),
+           "P"_a = 0, "layers"_a = 1, "directions"_a = 1, "bias"_a = true, "reverse"_a = false,
            "save"_a = false, "dropout"_a = false, "states"_a = false, "threads"_a,
            "packed"_a = false, "batch_sizes"_a = 0, "row_index"_a = 0, "resets"_a = 0, "isa"_a,
            "program"_a = nullptr)

@@ -37,14 +37,6 @@ void with_kernels(const std::string& isa, int dtype, Function function) {
 
 // Members of _core's enumerations come as their values, arrays as their addresses.
 void bind_kernels(py::module_ m) {
-  m.def("activation", [](const std::string& isa, int dtype, bool slope, int kind, double alpha,
-                         double beta, Address in, Address out, int64_t n) {
-    with_kernels(isa, dtype, [&](const auto& kernels, auto zero) {
-      using Real = decltype(zero);
-      const auto function = slope ? kernels.slope : kernels.activate;
-      function({static_cast<Activation>(kind), alpha, beta}, at<const Real>(in), at<Real>(out), n);
-    });
-  });
   m.def("multiply_transposed", [](const std::string& isa, int dtype, Address a, Address w,
                                   Address c, int64_t rows, int64_t K, int64_t columns) {
     with_kernels(isa, dtype, [&](const auto& kernels, auto zero) {

@@ -60,7 +60,7 @@ void outer(const Kernels<Real>& kernels, const Real* a, const Real* b, Real* c, 
   const std::vector<Real> packed = pack_columns(kernels, b, K, columns);
   kernels.outer({a, rows, rows, K, packed.data(), K * kernels.column_width, 0,
                  panel_count(kernels, columns), c, columns, columns, true});
-  kernels.sum_rows({a, rows, rows, K, nullptr, 0, sums, true});
+  kernels.sum_rows({a, rows, rows, K, sums, true});
 }
 
 #define FASTRNN_INSTANTIATE(Real)                                                                 \

@@ -6,7 +6,7 @@ of the input, the hidden state and the projection (0 without one).
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, overload
+from typing import Any
 
 _Instruction = tuple[str, int, int, int, int]
 _Stage = tuple[int, int, Sequence[_Instruction]]
@@ -16,54 +16,11 @@ class Cell(Enum):
     gru = ...
     rnn_tanh = ...
     rnn_relu = ...
-    lstm_variant = ...
-    gru_variant = ...
-    gru_reset_before = ...
-    rnn_variant = ...
     program = ...
 
 class DType(Enum):
     float32 = ...
     float64 = ...
-
-class Activation(Enum):
-    tanh = ...
-    sigmoid = ...
-    relu = ...
-    hard_sigmoid = ...
-    softsign = ...
-    softplus = ...
-    elu = ...
-    leaky_relu = ...
-    affine = ...
-    scaled_tanh = ...
-    thresholded_relu = ...
-
-class Squash:
-    """An activation with its parameters alpha and beta."""
-
-    def __init__(self, kind: Activation, alpha: float, beta: float, /) -> None: ...
-
-class Variant:
-    """How a layer differs from torch's; only the variant cells read more than ``reverse``."""
-
-    @overload
-    def __init__(
-        self,
-        gates: Squash,
-        candidate: Squash,
-        output: Squash,
-        clip: float,
-        coupled: bool,
-        peephole: str,
-        reverse: bool,
-        /,
-    ) -> None:
-        """``clip``: 0 for none. ``peephole``: letters of "ifgo", in the order of w_ch's blocks."""
-
-    @overload
-    def __init__(self) -> None:
-        """As torch's layers are."""
 
 class Program:
     """A cell as code for the interpreter, whose words are in ``csrc/engine/kernels/code.h``."""
@@ -122,7 +79,7 @@ class Plan:
         layers: int = 1,
         directions: int = 1,
         bias: bool = True,
-        variant: Variant = ...,
+        reverse: bool = False,
         save: bool = False,
         dropout: bool = False,
         states: bool = False,
@@ -142,10 +99,11 @@ class Plan:
         ``packed``: x, y and their gradients hold the active rows alone, in the order of the rows;
         else all entries at all steps, of which those that are not active are never read, and come
         out as zeros.
+        ``reverse``: a single direction runs backwards.
         ``resets``: [T, B] bool by batch entry, where no state passes from the step before; 0 for
         none. Not copied: it has to live as long as the plan.
         ``states``: `forward` writes those after every step too.
-        ``program``: the cell, in the place of ``cell`` and ``variant``. Its states after the first
+        ``program``: the cell, in the place of ``cell``. Its states after the first
         lie side by side in c0, c_n, c_all and their gradients, and its per-step inputs behind the
         ``I`` features of x.
         ``threads``: offered; a call uses no more than it is worth.
@@ -269,14 +227,14 @@ class Direct:
         layers: int,
         directions: int,
         bias: bool,
-        variant: Variant,
+        reverse: bool,
         one_step: bool,
         tensors: Tensors,
         record: Callable[..., Any],
         program: Program | None,
         /,
     ) -> None:
-        """``program``: the cell, in the place of ``cell`` and ``variant``.
+        """``program``: the cell, in the place of ``cell``.
 
         ``record``: makes outputs part of torch's graph; csrc/python/torch/direct.h says how.
         """

@@ -94,7 +94,7 @@ def make_regularised(kind: str, options: Mapping[str, Any]) -> Regularised | Non
     known["zoneout"] = _check_zoneout(kind, known.get("zoneout", 0.0))
     for name, choices in _CHOICES.items():
         if name in known and not any(known[name] is c or known[name] == c for c in choices):
-            expected = ", ".join(map(repr, filter(None.__ne__, choices)))
+            expected = ", ".join(map(repr, choices))
             raise ValueError(f"{name}: expected one of {expected}, got {known[name]!r}")
     _check_eps(known.get("layer_norm_eps", _NONE.layer_norm_eps))
     _check_owners(options)

@@ -134,10 +134,6 @@ class Backward {
   }
 
   void start_states(const Job& job) const {
-    if (shape_.variant.peepholes) {
-      panels_.pack_peepholes(shape_, job.weights.w_ch,
-                             share(panels_.gates, job.crew.id, job.crew.size), job.dir.peepholes);
-    }
     const Range rows = share(batch_.B(), job.crew.id, job.crew.size);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       const int64_t at = pass_.state_row(job, r);

@@ -69,8 +69,7 @@ class BackwardProducts {
     const auto bias = [&](Real* d_b, Range slots) {
       if (!d_b) return;
       each_gate(job, slots, [&](const Real* from, int64_t rows, int64_t at) {
-        panels_.kernels.sum_rows(
-            {from, panels_.d_width, rows, block.rows, nullptr, 0, d_b + at, !block.first});
+        panels_.kernels.sum_rows({from, panels_.d_width, rows, block.rows, d_b + at, !block.first});
       });
     };
     if (shape_.program && block.first && job.crew.id == 0) clear_unmet(job);
@@ -85,7 +84,7 @@ class BackwardProducts {
       }
       bias(d.b_hh, pass_.product_slots(i));
     }
-    if (d.w_ch) shape_.program ? accumulate_vectors(job, block) : accumulate_peepholes(job, block);
+    if (d.w_ch) accumulate_vectors(job, block);
     if (d.w_hr) {
       const Range mine = share(panels_.columns(shape_.H), job.crew.id, job.crew.size);
       panels_.kernels.outer({job.dir.d_y, panels_.padded(shape_.P), shape_.P, block.rows,
@@ -147,7 +146,7 @@ class BackwardProducts {
       each_panel(
           job, {slots + v, slots + v + 1},
           [&](const Real* from, int64_t, int64_t unit, int64_t count) {
-            panels_.kernels.sum_rows({from, panels_.d_width, count, block.rows, nullptr, 0,
+            panels_.kernels.sum_rows({from, panels_.d_width, count, block.rows,
                                       job.d_weights.w_ch + v * shape_.H + unit, !block.first});
           });
     }
@@ -199,28 +198,6 @@ class BackwardProducts {
       const int64_t panel = i / count, s = slots.begin + i % count;
       visit(job.dir.d_pre + panel * pass_.d_pre_panel() + pass_.slot_at(panel, s), s,
             panel * panels_.unit, panels_.units_of(panel));
-    }
-  }
-
-  // i, f and g have seen the cell state of before, o the new one.
-  void accumulate_peepholes(const Job& job, const Block& block) const {
-    constexpr int kCell = 1;
-    const Real** c_prev = job.scratch.a;
-    const Real** c = job.scratch.b;
-    each_row(block, [&](int64_t i, int64_t t, int64_t r) {
-      c_prev[i] = pass_.state_before(job, kCell, t, r);
-      c[i] = job.states[kCell].at(t, r);
-    });
-    constexpr int64_t kOutput = 3;
-    for (int64_t s = 0; s <= kOutput; ++s) {
-      const int block_of_w = shape_.variant.peephole[s];
-      if (block_of_w < 0) continue;
-      each_gate(job, {s, s + 1}, [&](const Real* from, int64_t rows, int64_t at) {
-        const int64_t unit = at - s * shape_.H;
-        panels_.kernels.sum_rows({from, panels_.d_width, rows, block.rows,
-                                  s == kOutput ? c : c_prev, unit,
-                                  job.d_weights.w_ch + block_of_w * shape_.H + unit, !block.first});
-      });
     }
   }
 

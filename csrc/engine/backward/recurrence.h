@@ -110,9 +110,8 @@ class BackwardRecurrence {
         if (job.d_all[s] && !projected) add(job.d_all[s].at(t, r), units, row->d_states[s]);
       }
     });
-    return {job.scratch.rows, count,         shape_.H,        pass_.d_pre_panel(),
-            job.gates.begin,  job.gates.end, &shape_.variant, job.dir.peepholes,
-            nullptr};
+    return {job.scratch.rows, count,         shape_.H, pass_.d_pre_panel(),
+            job.gates.begin,  job.gates.end, nullptr};
   }
 
   void list_for_program(const Job& job, int64_t t, int64_t r, BackwardRow<Real>* row) const {

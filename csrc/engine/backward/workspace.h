@@ -17,7 +17,6 @@ struct BackwardWorkspace {
     Real* w_ih;                      // column panels over I, unless read in place,
     Real* w_hh[kMostProducts] = {};  // over what each product multiplies, likewise,
     Real* w_hr;                      // and over H
-    Real* peepholes;                 // [gate panels][slots][unit], if there are any
     Real* d_pre;                     // [gate panels][rows of a block][slots][units of the panel]
     Real* d_y;                       // [rows of a block][H_out padded] of a projection's output
     Real* d_raw;                     // [B][H padded] of the hidden state before it
@@ -37,7 +36,7 @@ struct BackwardWorkspace {
   };
   struct Thread {
     const Real** a;
-    const Real** b;  // rows of a weight matrix that is read in place, or of a state
+    const Real** b;  // rows of a weight matrix that is read in place
     Real** c;
     BackwardRow<Real>* rows;
     ProgramThread<Real> program;
@@ -66,8 +65,6 @@ struct BackwardWorkspace {
         const int64_t rows = panels.product_rows(shape, i);
         dir.w_hh[i] = arena.take<Real>(in_place ? 0 : rows * panels.padded(shape.operand_width(i)));
       }
-      dir.peepholes =
-          shape.variant.peepholes ? arena.take<Real>(panels.gates * panels.width) : nullptr;
       dir.d_pre = arena.take<Real>(block_rows * panels.gates * panels.d_width);
       for (int s = 0; s < cell.states; ++s)
         dir.d_states[s] = arena.take<Real>(B * panels.gradient_width(shape, s));
@@ -95,12 +92,11 @@ struct BackwardWorkspace {
     numbers = ProgramNumbers<Real>(plan, panels, arena);
     for (int i = 0; i < plan.threads; ++i) {
       const int64_t pointers = std::max({block_rows, B, gate_rows, P});
-      threads.push_back(
-          {arena.take<const Real*>(pointers),
-           arena.take<const Real*>(in_place || shape.variant.peepholes ? pointers : 0),
-           arena.take<Real*>(pointers),
-           arena.take<BackwardRow<Real>>(B),
-           {}});
+      threads.push_back({arena.take<const Real*>(pointers),
+                         arena.take<const Real*>(in_place ? pointers : 0),
+                         arena.take<Real*>(pointers),
+                         arena.take<BackwardRow<Real>>(B),
+                         {}});
       if (program) threads.back().program = ProgramThread<Real>(*program, panels, arena);
     }
   }

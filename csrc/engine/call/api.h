@@ -6,19 +6,8 @@
 
 namespace fastrnn {
 
-// The first four are torch's; the others take their options from a Variant.
-enum class Cell {
-  kLstm,
-  kGru,
-  kRnnTanh,
-  kRnnRelu,
-  kLstmVariant,
-  kGruVariant,
-  kGruResetBefore,
-  kRnnVariant,
-  kProgram
-};
-constexpr int kCells = 8;  // that are compiled: all but programs
+enum class Cell { kLstm, kGru, kRnnTanh, kRnnRelu, kProgram };
+constexpr int kCells = 4;  // that are compiled, which are torch's
 
 struct Program;  // program.h
 
@@ -37,39 +26,6 @@ constexpr int kMostStages = 32;
 
 enum class DType { kFloat32, kFloat64 };
 
-enum class Activation {
-  kTanh,
-  kSigmoid,
-  kRelu,
-  kHardSigmoid,
-  kSoftsign,
-  kSoftplus,
-  kElu,
-  kLeakyRelu,
-  kAffine,
-  kScaledTanh,
-  kThresholdedRelu
-};
-
-// An activation with its parameters. Equations: docs/equations.md.
-struct Squash {
-  Activation kind = Activation::kTanh;
-  double alpha = 0;
-  double beta = 0;
-};
-
-// How a layer differs from torch's.
-struct Variant {
-  Squash gates = {Activation::kSigmoid, 0, 0};  // i f o, r z
-  Squash candidate;                             // g, n, or h of an RNN
-  Squash output;                                // of the cell state on its way out
-  double clip = 0;                              // limit of what is activated; 0: none
-  bool coupled = false;                         // f = 1 - i
-  int peepholes = 0;                            // blocks of w_ch
-  int peephole[4] = {-1, -1, -1, -1};           // the block that i f g o see c through; -1: none
-  bool reverse = false;                         // a single direction runs backwards
-};
-
 // The sizes of a call. Letters are torch's: T steps, B rows at the widest step, I input features, H
 // hidden units.
 struct Shape {
@@ -83,7 +39,7 @@ struct Shape {
   int64_t layers = 1;
   int64_t directions = 1;
   bool bias = true;
-  Variant variant;
+  bool reverse = false;              // a single direction runs backwards
   const Program* program = nullptr;  // of a cell that is one
   int states = 2;                    // at the most
   int64_t extras = 0;                // features of the input beside I: per-step values for programs
@@ -97,7 +53,7 @@ struct Shape {
   int64_t operand_width(int product) const { return product == 0 ? out() : H; }
   int64_t in(int64_t layer) const { return layer == 0 ? I : directions * out(); }
   int64_t widest_in() const { return layers > 1 && in(1) > I ? in(1) : I; }
-  bool reversed(int64_t direction) const { return direction == 1 || variant.reverse; }
+  bool reversed(int64_t direction) const { return direction == 1 || reverse; }
 };
 
 // Where the feature vector of row r at step t lies. Features are contiguous.
@@ -127,7 +83,7 @@ struct Weights {
   Real* b_ih = nullptr;  // [G * H]
   Real* b_hh = nullptr;  // [G * H]
   Real* w_hr = nullptr;  // [P, H]
-  Real* w_ch = nullptr;  // [peepholes * H], or a program's vectors [vectors * H]
+  Real* w_ch = nullptr;  // [vectors * H], of programs
 };
 
 // States are [layers * directions, B, H_out] (the hidden one) and [layers * directions, B, H] (each

@@ -119,21 +119,6 @@ int64_t Panels<Real>::product_rows(const Shape& shape, int product) const {
 }
 
 template <class Real>
-void Panels<Real>::pack_peepholes(const Shape& shape, const Real* w_ch, Range mine,
-                                  Real* to) const {
-  to += mine.begin * width;
-  for (int64_t panel = mine.begin; panel < mine.end; ++panel) {
-    for (int s = 0; s < cell.slots; ++s, to += unit) {
-      const int64_t block = shape.variant.peephole[s];
-      const int64_t first = panel * unit;
-      const int64_t count = block < 0 ? 0 : std::min(unit, shape.H - first);
-      if (count > 0) std::copy_n(w_ch + block * shape.H + first, count, to);
-      std::fill(to + count, to + unit, Real{0});
-    }
-  }
-}
-
-template <class Real>
 Saved<Real>::Saved(const Plan& plan, Arena& arena) {
   const Panels<Real> panels(plan);
   const Shape& shape = plan.shape;

@@ -130,9 +130,6 @@ struct Panels {
   int64_t panel_length(const Shape& shape, int product) const;
 
   int64_t units_of(int64_t panel) const { return panel + 1 < gates ? unit : last; }
-
-  // Peepholes into panels like those of the bias, zero where there are none
-  void pack_peepholes(const Shape& shape, const Real* w_ch, Range mine, Real* to) const;
 };
 
 // What forward keeps for backward.

@@ -25,7 +25,6 @@ struct Relu {
 template <class Nonlinearity>
 struct Rnn {
   static constexpr int kGates = 1;
-  static constexpr int kHiddenGates = 1;
   static constexpr int kSlots = 1;
   static constexpr int kInputSlot = 0;
   static constexpr int kHiddenSlot = 0;
@@ -33,37 +32,15 @@ struct Rnn {
   static constexpr int kStates = 1;
   static constexpr bool kReadsPreviousHidden = false;
   static constexpr bool kSavesGates = false;  // the output says all
-  static constexpr bool kHasPeepholes = false;
-  static constexpr int kStages = 1;
 
   // h = activation(pre)
   template <class Lane>
-  FASTRNN_LANE void forward(const Lane* pre, Lane, Lane, const Extras<Lane>&, Lane*, Lane& h,
-                            Lane&) {
+  FASTRNN_LANE void forward(const Lane* pre, Lane, Lane, Lane*, Lane& h, Lane&) {
     h = Nonlinearity::value(pre[0]);
   }
 
   template <class Lane>
-  FASTRNN_LANE void backward(const Lane*, Lane h, Lane, Lane, Lane, const Extras<Lane>&,
-                             Lane* d_pre, Lane& d_h, Lane&) {
+  FASTRNN_LANE void backward(const Lane*, Lane h, Lane, Lane, Lane, Lane* d_pre, Lane& d_h, Lane&) {
     d_pre[0] = Nonlinearity::gradient(d_h, h);
-  }
-};
-
-// The same with any activation and clipping; saves the pre-activation.
-struct RnnVariant : Rnn<Tanh> {
-  static constexpr bool kSavesGates = true;
-
-  template <class Lane>
-  FASTRNN_LANE void forward(const Lane* pre, Lane, Lane, const Extras<Lane>& extras, Lane* saved,
-                            Lane& h, Lane&) {
-    saved[0] = pre[0];
-    h = Activated<Lane>(extras.variant, extras.variant.candidate, pre[0]).value;
-  }
-
-  template <class Lane>
-  FASTRNN_LANE void backward(const Lane* saved, Lane, Lane, Lane, Lane, const Extras<Lane>& extras,
-                             Lane* d_pre, Lane& d_h, Lane&) {
-    d_pre[0] = Activated<Lane>(extras.variant, extras.variant.candidate, saved[0]).gradient(d_h);
   }
 };

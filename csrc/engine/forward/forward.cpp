@@ -67,7 +67,9 @@ class Forward {
     } else {
       recurrence_.take_steps(job, members);
     }
-    if (recurs && job.crew.id % job.split.units == 0) finish(job);
+    if (!recurs) return;
+    if (!panels_.cell.meets) members.wait_evenly();  // as others have done after each step
+    if (job.crew.id % job.split.units == 0) finish(job);
   }
 
   void finish(const Job& job) {

@@ -35,12 +35,9 @@ class ForwardPacking {
       pack_w_hh(job, i, mine, pass_.w_hh_panel(job, i, mine.begin), pass_.w_hh_slot(i));
   }
 
-  // What every way of running needs: bias, peepholes, projection, initial states within the cell
+  // What every way of running needs: bias, projection, initial states within the cell
   void pack_small(const Job& job) const {
-    const Range gates = share(panels_.gates, job.crew.id, job.crew.size);
-    pack_bias(job, gates);
-    if (shape_.variant.peepholes)
-      panels_.pack_peepholes(shape_, job.weights.w_ch, gates, job.dir.peepholes);
+    pack_bias(job, share(panels_.gates, job.crew.id, job.crew.size));
     if (shape_.P) {
       const int gate = 0;
       const Range mine = share(panels_.columns(shape_.P), job.crew.id, job.crew.size);

@@ -217,8 +217,6 @@ class ForwardRecurrence {
             panels.begin,
             panels.end,
             t % 2 != 0,
-            &shape_.variant,
-            job.dir.peepholes,
             shape_.program ? program_step(job, stage, weights) : nullptr};
   }
 

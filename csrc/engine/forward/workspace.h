@@ -17,7 +17,6 @@ struct ForwardWorkspace {
     Real* w_hh[kMostProducts] = {};  // those of the slots of each product
     Real* w_hr;                      // column panels of the transposed matrix
     Real* bias;                      // [gate panels][slots][unit]
-    Real* peepholes;                 // the same, if there are any
     Real* projected;                 // [row groups][gate panels][rows of a block][gates][unit]
     // [B][units] but of the hidden state; without `saved` and `states`, the running ones
     Real* initial[kMostStates] = {};
@@ -56,8 +55,6 @@ struct ForwardWorkspace {
       }
       dir.w_hr = shape.P ? arena.take<Real>(panels.padded(shape.P) * shape.H) : nullptr;
       dir.bias = arena.take<Real>(panels.gates * panels.width);
-      dir.peepholes =
-          shape.variant.peepholes ? arena.take<Real>(panels.gates * panels.width) : nullptr;
       dir.projected = arena.take<Real>(plan.block_rows * panels.pre);
       for (int s = 1; s < panels.cell.states; ++s) {
         dir.initial[s] = arena.take<Real>(B * panels.units);

@@ -99,15 +99,13 @@ struct Outer {
   bool accumulate;
 };
 
-// c[m] (+)= sum over k of a[k][m], or of a[k][m] * factors[k][first + m]
+// c[m] (+)= sum over k of a[k][m]
 template <class Real>
 struct SumRows {
   const Real* a;
   int64_t a_stride;
   int64_t rows;
   int64_t K;
-  const Real* const* factors;  // [K] or null
-  int64_t first;
   Real* c;
   bool accumulate;
 };
@@ -162,8 +160,6 @@ struct ForwardStep {
   const Real* w_hh;  // those of the stage's product
   int64_t panel_begin, panel_end;
   bool descending;  // walk the panels backwards
-  const Variant* variant;
-  const Real* peepholes;  // like bias, or null
   const ProgramStep<Real>* program;
 };
 
@@ -193,8 +189,6 @@ struct BackwardStep {
   int64_t H;
   int64_t d_pre_panel;  // elements from one panel of d_pre to the next
   int64_t panel_begin, panel_end;
-  const Variant* variant;
-  const Real* peepholes;
   const ProgramStep<Real>* program;
 };
 
@@ -251,8 +245,6 @@ struct Kernels {
   void (*product_in_place)(const InPlaceProduct<Real>&);
   void (*outer)(const Outer<Real>&);
   void (*sum_rows)(const SumRows<Real>&);
-  void (*activate)(const Squash& squash, const Real* in, Real* out, int64_t n);
-  void (*slope)(const Squash& squash, const Real* in, Real* out, int64_t n);
   CellKernels<Real> cells[kCells];
   // What runs the code of programs, whose panels are as wide as column panels
   int64_t program_register;  // elements

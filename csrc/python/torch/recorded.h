@@ -34,7 +34,7 @@ template <class Visit>
 bool for_each_weight(const Shape& shape, int64_t gates, Visit visit) {
   const Present has(shape);
   const int64_t heads = shape.program ? shape.program->heads : 1, rows = gates * shape.H;
-  const int64_t vectors = shape.program ? shape.program->vectors : shape.variant.peepholes;
+  const int64_t vectors = shape.program ? shape.program->vectors : 0;
   const Sizes w_hh =
       heads > 1 ? Sizes{heads, rows / heads, shape.H / heads} : Sizes{rows, shape.out()};
   for (int64_t i = 0; i < shape.layers * shape.directions; ++i) {

@@ -34,7 +34,7 @@ def make_direct(spec: Spec, one_step: bool = False) -> Callable[..., Any] | None
         return None
     if spec.program and one_step:  # which returns its states in another form
         return None
-    cell, variant = native.cell_and_variant(spec)
+    cell, program = native.cell_and_program(spec)
     direct = _core.Direct(
         cell,
         spec.input_size,
@@ -43,7 +43,7 @@ def make_direct(spec: Spec, one_step: bool = False) -> Callable[..., Any] | None
         spec.num_layers,
         spec.directions,
         spec.bias,
-        variant,
+        spec.variant.reverse,
         one_step,
         _core.Tensors(
             exchange_api,
@@ -52,7 +52,7 @@ def make_direct(spec: Spec, one_step: bool = False) -> Callable[..., Any] | None
             (torch.float32, torch.float64),
         ),
         partial(_torch.apply_untransformed(_Recurrence), spec),
-        native.program_of(spec),
+        program,
     )
     return direct.call
 

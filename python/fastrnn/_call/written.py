@@ -8,7 +8,6 @@ the equations.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +18,7 @@ from .._program.tracing import trace
 from .activations import own_activation, parse_activation
 from .spec import CELLS, Variant
 
-__all__ = ["GRU", "LSTM", "RNN", "program_of", "written"]
+__all__ = ["GRU", "LSTM", "RNN", "activate", "program_of", "written"]
 
 
 def _hard_sigmoid(a: Any, alpha: float, beta: float) -> Any:
@@ -41,6 +40,12 @@ _ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "scaled_tanh": lambda a, alpha, beta: alpha * torch.tanh(beta * a),
     "thresholded_relu": lambda a, alpha: torch.where(a <= alpha, 0, a),
 }
+
+
+def activate(name: str, a: Any) -> Any:
+    """The activation of that name in `fastrnn.variants.ACTIVATIONS`, of a value of a cell."""
+    kind, parameters = parse_activation(name)
+    return _ACTIVATIONS[kind](a, *parameters)
 
 
 class _Written:
@@ -66,7 +71,7 @@ class _Written:
 
     def activated(self, name: str, a: Any) -> Any:
         """The activation of that name of a pre-activation."""
-        return _activate(name, self.limited(a))
+        return activate(name, self.limited(a))
 
     def gate(self, gate: str, x: Any, u: Any, s: Any, p: Any) -> Any:
         return self.activated(self.variant.recurrent_activation, self.pre(gate, x, u, s, p))
@@ -102,7 +107,7 @@ class LSTM(_Written):
         """The new hidden state, of the new cell state."""
         a = self.seeing("o", self.pre("o", x, u, s, p), c, p)
         o = self.activated(self.variant.recurrent_activation, a)
-        return o * _activate(self.variant.output_activation, self.shown(c, p))
+        return o * activate(self.variant.output_activation, self.shown(c, p))
 
     def shown(self, c: Any, p: Any) -> Any:
         """What the activation of the output gets of the cell state."""
@@ -146,24 +151,15 @@ class RNN(_Written):
 _CELLS: dict[str, type[LSTM | GRU | RNN]] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 
 
-def _activate(name: str, a: Any) -> Any:
-    kind, parameters = parse_activation(name)
-    return _ACTIVATIONS[kind](a, *parameters)
-
-
 def written(cell: str, variant: Variant) -> LSTM | GRU | RNN:
     """One of torch's cells, by its name in a `Spec`, with these options."""
     return _CELLS[CELLS[cell].kind](cell, variant)
 
 
 @lru_cache(maxsize=256)
-def _text(cell: str, variant: Variant) -> str:
-    return trace(written(cell, variant)).text
-
-
 def program_of(cell: str, variant: Variant) -> str:
     """The text of the program that computes one of torch's cells with these options.
 
     In which direction a layer goes is no matter of its cell's.
     """
-    return _text(cell, replace(variant, reverse=False))
+    return trace(written(cell, variant)).text

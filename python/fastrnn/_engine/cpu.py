@@ -112,7 +112,7 @@ BACKEND = Cpu()
 def make_plan(batch: Batch, save: bool, dropout: bool, isa: str | None = None) -> _core.Plan:
     """The engine's plan, for the instruction set that is active or for another."""
     spec = batch.spec
-    cell, variant = native.cell_and_variant(spec)
+    cell, program = native.cell_and_program(spec)
     batch_sizes, row_index = batch.in_falling_order()
     sizes = place("batch_sizes", batch_sizes, (batch.T,), _INTEGERS)
     order = place("sorted_indices", row_index, (batch.B,), _INTEGERS)
@@ -128,7 +128,7 @@ def make_plan(batch: Batch, save: bool, dropout: bool, isa: str | None = None) -
         layers=spec.num_layers,
         directions=spec.directions,
         bias=spec.bias,
-        variant=variant,
+        reverse=spec.variant.reverse,
         save=save,
         dropout=dropout,
         states=batch.states,
@@ -138,7 +138,7 @@ def make_plan(batch: Batch, save: bool, dropout: bool, isa: str | None = None) -
         row_index=order.address,
         resets=resets.address,
         isa=_core.isa_active() if isa is None else isa,
-        program=native.program_of(spec),
+        program=program,
     )
 
 

@@ -136,6 +136,11 @@ def _of_clamp(limits: Callable[[int, int], tuple[int, int]]) -> _Rule:
     return rule
 
 
+def _clamp(graph: Graph, node: Node, index: int, gradient: int) -> tuple[int | None, ...]:
+    inside = graph.apply("eq", node.operands[0], index)
+    return graph.apply("where", inside, gradient, graph.constant(0)), None, None
+
+
 def _by_value(operation: str) -> _Rule:
     """An operation of the gradient and the value."""
     return lambda graph, node, index, gradient: (graph.apply(operation, gradient, index),)
@@ -174,6 +179,7 @@ _RULES: dict[str, _Rule] = {
     "div": _div,
     "minimum": _of_extreme(lambda a, b: (b, a)),
     "maximum": _of_extreme(lambda a, b: (a, b)),
+    "clamp": _clamp,
     "clamp_min": _of_clamp(lambda a, limit: (a, limit)),
     "clamp_max": _of_clamp(lambda a, limit: (limit, a)),
     "where": _where,

@@ -173,6 +173,8 @@ def maximum(input: Any, other: Any) -> Symbol:
 
 
 def clamp(input: Symbol, min: Any = None, max: Any = None) -> Symbol:
+    if isinstance(min, (int, float)) and isinstance(max, (int, float)) and min <= max:
+        return emit("clamp", input, min, max)
     result = input if min is None else emit("clamp_min", input, min)
     return result if max is None else emit("clamp_max", result, max)
 

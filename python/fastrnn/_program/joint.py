@@ -8,6 +8,7 @@ from typing import NamedTuple
 from .cut import least_kept
 from .derivative import differentiate
 from .graph import Graph, Node, reachable
+from .selections import selected
 from .slots import OnSlots
 
 __all__ = ["OF_SLOTS", "Joint", "constant", "constants", "joint_of", "saved_of"]
@@ -71,7 +72,10 @@ def _settled(graph: Graph, node: Node, place: Mapping[int, int]) -> int:
     operands = [place[operand] for operand in node.operands]
     if node.operation in ("stationary", "detach"):
         return operands[0]
-    return graph.apply(_RENAMED.get(node.operation, node.operation), *operands)
+    if node.operation == "clamp":
+        value, low, high = operands
+        return graph.apply("minimum", graph.apply("maximum", value, low), high)
+    return selected(graph, _RENAMED.get(node.operation, node.operation), operands)
 
 
 def constant(joint: Joint, index: int) -> tuple[float, bool]:

@@ -73,6 +73,8 @@ OPERATIONS = {
     "le": Operation(2, _number(torch.le), lambda a, b: float(a <= b)),
     "eq": Operation(2, _number(torch.eq), lambda a, b: float(a == b)),
     "where": Operation(3, _where, lambda condition, a, b: a if condition else b),
+    # Between two constants in order
+    "clamp": Operation(3, torch.clamp, lambda a, low, high: min(max(a, low), high)),
     # As maximum and minimum, but at the limit all of the gradient is the first operand's.
     "clamp_min": Operation(2, lambda a, b: torch.clamp(a, min=b), max),
     "clamp_max": Operation(2, lambda a, b: torch.clamp(a, max=b), min),

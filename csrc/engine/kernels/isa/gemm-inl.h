@@ -203,10 +203,8 @@ template <class Real>
 FASTRNN_INLINE Vec<Real> sum_piece(const SumRows<Real>& p, int64_t m, int64_t begin, int64_t end) {
   const int64_t valid = p.rows - m;
   Vec<Real> sum = {};
-  for (int64_t k = begin; k < end && k < p.K; ++k) {
-    const Vec<Real> a = load_first(p.a + k * p.a_stride + m, valid);
-    sum += p.factors ? a * load_first(p.factors[k] + p.first + m, valid) : a;
-  }
+  for (int64_t k = begin; k < end && k < p.K; ++k)
+    sum += load_first(p.a + k * p.a_stride + m, valid);
   return sum;
 }
 

@@ -30,8 +30,6 @@ constexpr int kColumnVectors = 4;
 // ... on packed operands
 #include "gemm-inl.h"
 
-// What cells are made of
-#include "engine/cells/activations-inl.h"
 // Cells
 #include "engine/cells/gru-inl.h"
 #include "engine/cells/lstm-inl.h"
@@ -43,49 +41,26 @@ constexpr int kColumnVectors = 4;
 // ... and steps
 #include "program-inl.h"
 
-template <class Real>
-void activate_all(const Squash& squash, const Real* in, Real* out, int64_t n) {
-  for (int64_t i = 0; i < n; i += kLanes<Real>)
-    store_first(out + i, activate(squash, load_first(in + i, n - i)), n - i);
-}
-
-template <class Real>
-void slope_all(const Squash& squash, const Real* in, Real* out, int64_t n) {
-  for (int64_t i = 0; i < n; i += kLanes<Real>) {
-    const Vec<Real> x = load_first(in + i, n - i);
-    store_first(out + i, slope(squash, x, activate(squash, x)), n - i);
-  }
-}
-
 template <class C, class Real>
 constexpr CellKernels<Real> cell_kernels() {
   typedef CellPanel<C, Real> Panel;
-  constexpr int saved = C::kSavesGates ? C::kSlots : 0;
   CellKernels<Real> cell = {};
   cell.gates = C::kGates;
   cell.slots = C::kSlots;
   cell.input = {C::kInputSlot, C::kGates};
   cell.gate_of_slot = C::kGateOfSlot;
   cell.states = C::kStates;
-  cell.saved = saved;
-  cell.kept = C::kStages > 1 ? saved : 0;
+  cell.saved = C::kSavesGates ? C::kSlots : 0;
   cell.reads_previous_hidden = C::kReadsPreviousHidden;
   cell.meets = true;
   cell.unit_width = Panel::kUnits;
   cell.tallest = Panel::kTallest;
   cell.forward_row = forward_row<C, Real>;
   cell.project = product<Real, Panel::kGateVectors>;
-  cell.products = cell.stages = cell.backward_stages = C::kStages;
-  cell.product[0] = {C::kHiddenSlot, C::kHiddenGates};
+  cell.products = cell.stages = cell.backward_stages = 1;
+  cell.product[0] = {C::kHiddenSlot, C::kGates};
   cell.forward[0] = {0, forward_step<C, Real>};
-  if constexpr (C::kStages > 1) {
-    cell.product[1] = {C::kSlots - 1, 1};
-    cell.forward[1] = {1, forward_last<C, Real>};
-    cell.backward[0] = {backward_step<C, Real>, 1};
-    cell.backward[1] = {backward_last<C, Real>, 0};
-  } else {
-    cell.backward[0] = {backward_step<C, Real>, 0};
-  }
+  cell.backward[0] = {backward_step<C, Real>, 0};
   return cell;
 }
 
@@ -105,12 +80,8 @@ constexpr Kernels<Real> kernels() {
           product_in_place<Real>,
           outer<Real>,
           sum_rows<Real>,
-          activate_all<Real>,
-          slope_all<Real>,
           {cell_kernels<Lstm, Real>(), cell_kernels<Gru, Real>(), cell_kernels<Rnn<Tanh>, Real>(),
-           cell_kernels<Rnn<Relu>, Real>(), cell_kernels<LstmVariant, Real>(),
-           cell_kernels<GruVariant, Real>(), cell_kernels<GruResetBefore, Real>(),
-           cell_kernels<RnnVariant, Real>()},
+           cell_kernels<Rnn<Relu>, Real>()},
           kRegister<Real>,
           program_shares<Real>,
           program_forward<Real>,

@@ -1,31 +1,16 @@
 // One time step of a cell, fused: the product with the weights and the cell's equations on the tile
 // while it is hot.
 
-// How a cell's slots lie in a panel: [slot][unit], unit_width units, four vectors or so in all, or
-// twice as many where a second stage has but one of the slots.
+// How a cell's slots lie in a panel: [slot][unit], unit_width units, four vectors or so in all.
 template <class C, class Real>
 struct CellPanel {
-  static constexpr int kUnitVectors = C::kStages > 1 ? 2 : 4 / C::kSlots;
+  static constexpr int kUnitVectors = 4 / C::kSlots;
   static constexpr int64_t kUnits = kUnitVectors * kLanes<Real>;
   static constexpr int64_t kWidth = C::kSlots * kUnits;
   static constexpr int kGateVectors = C::kGates * kUnitVectors;
-  static constexpr int kHiddenVectors = C::kHiddenGates * kUnitVectors;
   static constexpr int kTallest = max_rows(kGateVectors);
   static constexpr int kRowsAtOnce = kTilesAtOnce * kTallest;
 };
-
-// What the lanes at `place` of a panel row need beside their states
-template <class C, class Real, template <class> class Step>
-FASTRNN_INLINE Extras<Vec<Real>> extras_of(const Step<Real>& p, int64_t place) {
-  Extras<Vec<Real>> extras = {*p.variant, {}};
-  if constexpr (C::kHasPeepholes) {
-    if (p.peepholes) {
-      for (int s = 0; s < C::kSlots; ++s)
-        extras.peephole[s] = load(p.peepholes + place + s * CellPanel<C, Real>::kUnits);
-    }
-  }
-  return extras;
-}
 
 // What the pre-activations of some rows are made of, with kWidth elements from row to row: the
 // product of the input with its gates and their bias, or null where the rows know it as their
@@ -55,20 +40,19 @@ FASTRNN_NOINLINE void apply_forward(const ForwardStep<Real>& p, const Shares<Rea
       const int64_t unit = panel * Panel::kUnits + u * lanes;
       const int64_t valid = p.H - unit;
       if (valid <= 0) break;
-      const Extras<Vec<Real>> extras = extras_of<C>(p, panel * Panel::kWidth + u * lanes);
       Vec<Real> pre[C::kSlots], saved[C::kSlots], h_prev = {}, c_prev = {}, h, c;
       for (int s = 0; s < C::kSlots; ++s) {
         const int gate = s - C::kInputSlot, hidden_gate = s - C::kHiddenSlot;
         const bool has_input = gate >= 0 && gate < C::kGates;
         const Real* from = has_input ? input + gate * Panel::kUnits : bias + s * Panel::kUnits;
         pre[s] = load(from + u * lanes);
-        if (p.K > 0 && hidden_gate >= 0 && hidden_gate < C::kHiddenGates)
+        if (p.K > 0 && hidden_gate >= 0 && hidden_gate < C::kGates)
           pre[s] += load(hidden + hidden_gate * Panel::kUnits + u * lanes);
       }
       if constexpr (C::kReadsPreviousHidden) h_prev = load_first(row.before[kHidden] + unit, valid);
       if constexpr (C::kStates > 1) c_prev = load(row.before[1] + unit);
-      C::forward(pre, h_prev, c_prev, extras, saved, h, c);
-      store_first((C::kStages > 1 ? row.operands[1] : row.after[kHidden]) + unit, h, valid);
+      C::forward(pre, h_prev, c_prev, saved, h, c);
+      store_first(row.after[kHidden] + unit, h, valid);
       if constexpr (C::kStates > 1) store(row.after[1] + unit, c);
       if constexpr (C::kSavesGates) {
         if (row.saved) {
@@ -115,7 +99,7 @@ template <class C, class Real>
 void step_block(const ForwardStep<Real>& p, const Tiling& tiling, int64_t begin, int64_t end,
                 int64_t panel) {
   typedef CellPanel<C, Real> Panel;
-  constexpr int N = Panel::kGateVectors, hidden_vectors = Panel::kHiddenVectors;
+  constexpr int N = Panel::kGateVectors;
   const ForwardRow<Real>* rows = p.rows + tiling.begin(begin);
   const int64_t from = (panel - p.panel_begin) * kLanes<Real>;
   const int64_t count = tiling.begin(end) - tiling.begin(begin);
@@ -132,9 +116,8 @@ void step_block(const ForwardStep<Real>& p, const Tiling& tiling, int64_t begin,
   if (p.I == 0) fetch_projected<C>(p, rows, count, panel);
   if (p.K > 0) {
     for (int64_t r = 0; r < count; ++r) a[r] = rows[r].before[kHidden];
-    multiply_block<Real, hidden_vectors>(columns, tiling, begin, end, a, Pieces(Runs{p.K}), 1,
-                                         p.w_hh + from * hidden_vectors * p.K, hidden,
-                                         Panel::kWidth);
+    multiply_block<Real, N>(columns, tiling, begin, end, a, Pieces(Runs{p.K}), 1,
+                            p.w_hh + from * N * p.K, hidden, Panel::kWidth);
   }
   apply_forward<C>(p, Shares<Real>{p.I > 0 ? input : nullptr, hidden}, rows, count, panel);
 }
@@ -157,14 +140,14 @@ FASTRNN_INLINE void multiply_pair(const Real* a, int64_t K, const Real* panels, 
 template <class C, class Real>
 void step_pair(const ForwardStep<Real>& p, int64_t panel) {
   typedef CellPanel<C, Real> Panel;
-  constexpr int N = Panel::kGateVectors, hidden_vectors = Panel::kHiddenVectors;
+  constexpr int N = Panel::kGateVectors;
   const int64_t from = (panel - p.panel_begin) * kLanes<Real>;
   alignas(64) Real input[2 * Panel::kWidth], hidden[2 * Panel::kWidth];
   if (p.I > 0)
     multiply_pair<Real, N>(p.rows->x, p.I, p.w_ih + from * N * p.I, input, Panel::kWidth);
   if (p.K > 0) {
-    multiply_pair<Real, hidden_vectors>(
-        p.rows->before[kHidden], p.K, p.w_hh + from * hidden_vectors * p.K, hidden, Panel::kWidth);
+    multiply_pair<Real, N>(p.rows->before[kHidden], p.K, p.w_hh + from * N * p.K, hidden,
+                           Panel::kWidth);
   }
   for (int i = 0; i < 2; ++i) {
     Real* own = input + i * Panel::kWidth;
@@ -191,54 +174,6 @@ void forward_step(const ForwardStep<Real>& p) {
       }
     }
     i += panels;
-  }
-}
-
-// The second stage's equations; its product joins the last slot
-template <class C, class Real>
-FASTRNN_NOINLINE void apply_forward_last(const ForwardStep<Real>& p, const Real* hidden,
-                                         const ForwardRow<Real>* rows, int64_t count,
-                                         int64_t panel) {
-  typedef CellPanel<C, Real> Panel;
-  constexpr int lanes = kLanes<Real>;
-  const Extras<Vec<Real>> extras = {*p.variant, {}};
-  for (int64_t m = 0; m < count; ++m) {
-    const ForwardRow<Real>& row = rows[m];
-    for (int u = 0; u < Panel::kUnitVectors; ++u) {
-      const int64_t unit = panel * Panel::kUnits + u * lanes;
-      const int64_t valid = p.H - unit;
-      if (valid <= 0) break;
-      Real* at = row.saved + panel * Panel::kWidth + u * lanes;
-      Vec<Real> saved[C::kSlots];
-      for (int s = 0; s + 1 < C::kSlots; ++s) saved[s] = load(at + s * Panel::kUnits);
-      saved[C::kSlots - 1] =
-          load(at + (C::kSlots - 1) * Panel::kUnits) + load(hidden + m * Panel::kUnits + u * lanes);
-      store(at + (C::kSlots - 1) * Panel::kUnits, saved[C::kSlots - 1]);
-      const Vec<Real> h_prev = load_first(row.before[kHidden] + unit, valid);
-      store_first(row.after[kHidden] + unit, C::forward_last(saved, h_prev, extras), valid);
-    }
-  }
-}
-
-template <class C, class Real>
-void forward_last(const ForwardStep<Real>& p) {
-  typedef CellPanel<C, Real> Panel;
-  constexpr int N = Panel::kUnitVectors;
-  const Tiling tiling = tile_rows(p.count, max_rows(N));
-  const Pieces pieces(Runs{p.K});
-  alignas(64) Real hidden[kRowsAtOnce<N> * Panel::kUnits];
-  const Real* a[kRowsAtOnce<N>];
-  for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    const Real* weights = p.w_hh + (panel - p.panel_begin) * Panel::kUnits * p.K;
-    for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
-      const int64_t end = end_of_block(tiling, t);
-      const ForwardRow<Real>* rows = p.rows + tiling.begin(t);
-      const int64_t count = tiling.begin(end) - tiling.begin(t);
-      for (int64_t i = 0; i < count; ++i) a[i] = rows[i].operands[1];
-      multiply_block<Real, N>(p.H - panel * Panel::kUnits, tiling, t, end, a, pieces, 1, weights,
-                              hidden, Panel::kUnits);
-      apply_forward_last<C>(p, hidden, rows, count, panel);
-    }
   }
 }
 
@@ -337,37 +272,10 @@ FASTRNN_NOINLINE void backward_step(const BackwardStep<Real>& p) {
         }
         Vec<Real> d_h = load(row.d_states[kHidden] + unit);
         if (row.d_y) d_h += load_first(row.d_y + unit, valid);
-        const Extras<Vec<Real>> extras = extras_of<C>(p, panel * Panel::kWidth + u * lanes);
-        C::backward(saved, h, h_prev, c_prev, c, extras, d_pre, d_h, d_c);
+        C::backward(saved, h, h_prev, c_prev, c, d_pre, d_h, d_c);
         for (int s = 0; s < C::kSlots; ++s) store_first(to + s * units, d_pre[s], valid);
         if constexpr (C::kReadsPreviousHidden) store(row.d_states[kHidden] + unit, d_h);
         if constexpr (C::kStates > 1) store(row.d_states[1] + unit, d_c);
-      }
-    }
-  }
-}
-
-template <class C, class Real>
-FASTRNN_NOINLINE void backward_last(const BackwardStep<Real>& p) {
-  typedef CellPanel<C, Real> Panel;
-  constexpr int lanes = kLanes<Real>;
-  const Extras<Vec<Real>> extras = {*p.variant, {}};
-  for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    for (int64_t m = 0; m < p.count; ++m) {
-      const BackwardRow<Real>& row = p.rows[m];
-      for (int u = 0; u < Panel::kUnitVectors; ++u) {
-        const int64_t unit = panel * Panel::kUnits + u * lanes;
-        const int64_t valid = p.H - unit;
-        if (valid <= 0) break;
-        const Real* from = row.saved + panel * Panel::kWidth + u * lanes;
-        Vec<Real> saved[C::kSlots];
-        for (int s = 0; s < C::kSlots; ++s) saved[s] = load(from + s * Panel::kUnits);
-        Vec<Real> d_h = load(row.d_states[kHidden] + unit);
-        const Vec<Real> d_pre =
-            C::backward_last(saved, load_first(row.before[kHidden] + unit, valid),
-                             load(row.d_operands[1] + unit), extras, d_h);
-        store_first(row.d_pre + panel * p.d_pre_panel + u * lanes, d_pre, valid);
-        store(row.d_states[kHidden] + unit, d_h);
       }
     }
   }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..._call.arguments import Arguments, Kept
 from ..._call.batch import Batch
-from ..._call.spec import CELLS, Outputs, Spec
+from ..._call.spec import Outputs, Spec
 from .. import cuda, native
 from ..addresses import check_inputs
 from .backward import BackwardPass
@@ -32,7 +32,7 @@ class Cuda:
             return f"this build of fastrnn computes on the CPU; {cuda.HOW_TO_BUILD}"
         if spec.program is not None:
             return "the CUDA kernels have torch's own cells, not programs"
-        if native.cell_name(spec) not in CELLS:
+        if native.cell_name(spec) is None:
             return (
                 f"the CUDA kernels have torch's own cells and reverse=True, not {spec.variant}; "
                 f"this layer computes on the CPU"

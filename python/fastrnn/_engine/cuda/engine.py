@@ -53,7 +53,9 @@ def stream_of(data: Tensor) -> Any:
 
 def cell_of(spec: Spec) -> Any:
     """The extension's cell, of a spec that has kernels."""
-    return getattr(cuda.extension().Cell, native.cell_name(spec))
+    name = native.cell_name(spec)
+    assert name is not None
+    return getattr(cuda.extension().Cell, name)
 
 
 def layout_of(spec: Spec) -> Any:
