@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import cells, functional, isa, onnx, reference, regularised, variants
+    from . import cells, functional, isa, keras, onnx, reference, regularised, variants
     from ._autograd.operators import decompositions
     from ._engine.fallback import set_fallback
     from ._engine.memory import empty_cache
@@ -48,6 +48,7 @@ __all__ = [
     "from_onnx",
     "functional",
     "isa",
+    "keras",
     "layer_norm",
     "onnx",
     "patch",
@@ -60,7 +61,9 @@ __all__ = [
     "variants",
 ]
 
-_SUBMODULES = ("cells", "functional", "isa", "onnx", "reference", "regularised", "variants")
+_SUBMODULES = (
+    *("cells", "functional", "isa", "keras", "onnx", "reference", "regularised", "variants"),
+)
 _HOME = {
     **dict.fromkeys(("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"), "_layers.modules"),
     **dict.fromkeys(("convert", "revert"), "_layers.conversion"),
