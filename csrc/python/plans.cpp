@@ -19,11 +19,6 @@ using py::literals::operator""_a;
 namespace fastrnn {
 namespace {
 
-std::vector<int64_t> copy_integers(Address address, int64_t n) {
-  const int64_t* first = at<const int64_t>(address);
-  return first ? std::vector<int64_t>(first, first + n) : std::vector<int64_t>();
-}
-
 std::vector<ProgramStage> stages_of(const py::list& given) {
   std::vector<ProgramStage> stages;
   for (py::handle stage : given) {
@@ -79,6 +74,11 @@ std::shared_ptr<Program> make_program(int gates, int states, int held, int slots
 }
 
 }  // namespace
+
+std::vector<int64_t> copy_integers(Address address, int64_t n) {
+  const int64_t* first = at<const int64_t>(address);
+  return first ? std::vector<int64_t>(first, first + n) : std::vector<int64_t>();
+}
 
 void add_program(Shape& shape, const Program* program) {
   if (!program) return;
