@@ -87,13 +87,18 @@ def test_any_program_is_what_autograd_makes_of_its_equations(
 
 
 @settings(max_examples=40)
-@given(program=programs(), H=st.sampled_from((6, 40, 70)), seed=st.integers(0, 2**31))
+@given(
+    program=programs(),
+    H=st.sampled_from((6, 40, 70)),
+    T=st.sampled_from((1, 3)),
+    seed=st.integers(0, 2**31),
+)
 def test_a_row_of_any_program_depends_on_itself_alone(
-    program: Program, H: int, seed: int, each_isa: str, restore_threads: None
+    program: Program, H: int, T: int, seed: int, each_isa: str, restore_threads: None
 ) -> None:
     torch.manual_seed(seed)
     spec, B = spec_of(program, H), 11
-    call = drawn(spec, 3, B, ragged=False)
+    call = drawn(spec, T, B, ragged=False)
     together, d_together = computed(spec, call, "cpu")
     torch.set_num_threads(1)
     one_thread, d_one_thread = computed(spec, call, "cpu")

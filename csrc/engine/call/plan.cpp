@@ -57,6 +57,7 @@ CellKernels<Real> cell_of(const Program& program, bool save, const Kernels<Real>
   cell.unit_width = kernels.column_width;
   cell.tallest = kernels.tallest;
   cell.by_slot = true;
+  cell.forward_row = kernels.program_forward_row;
   cell.project = format.product;
   cell.products = static_cast<int>(program.products.size());
   std::copy(program.products.begin(), program.products.end(), cell.product);

@@ -56,6 +56,7 @@ struct ProgramThread {
     step->constants = constants;
     step->vectors = vectors;
     step->extras = program.extras.data();
+    step->gate_of_slot = program.gate_of_slot.data();
     step->registers = registers;
     step->shares = shares;
     step->heads = program.heads;

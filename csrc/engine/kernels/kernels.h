@@ -123,8 +123,9 @@ template <class Real>
 struct ProgramStep {
   Code code;  // of the stage
   const Real* constants;
-  const Real* vectors;   // [vectors][H] of the direction
-  const Extra* extras;   // [extras]
+  const Real* vectors;  // [vectors][H] of the direction
+  const Extra* extras;  // [extras]
+  const int* gate_of_slot;
   Real* registers;       // [registers][kBlockVectors vectors], the thread's own
   int product_number;    // which of the recurrent ones
   int64_t heads;         // blocks on the diagonal of its weights, 1: dense
@@ -287,6 +288,7 @@ struct Kernels {
   // Elements of the products of some rows with `slots` slots in all
   int64_t (*program_shares)(int slots);
   void (*program_forward)(const ForwardStep<Real>&);
+  void (*program_forward_row)(const ForwardStep<Real>&);  // of one row, weights as torch keeps them
   void (*program_backward)(const BackwardStep<Real>&);
   WeightFormat<Real> formats[kFormats];  // the first: as calls pack for themselves
 };

@@ -112,6 +112,7 @@ constexpr Kernels<Real> kernels() {
           kRegister<Real>,
           program_shares<Real>,
           program_forward<Real>,
+          program_forward_row<Real>,
           program_backward<Real>,
           {format<Real>(pack_plain<Real>)}};
 }

@@ -153,6 +153,16 @@ FASTRNN_INLINE int64_t tiles_of_program(int slots) {
   return tiles < 1 ? 1 : tiles < kTilesAtOnce ? tiles : kTilesAtOnce;
 }
 
+// The bias joins the product of a row with the input's slots of a panel.
+template <class Real>
+FASTRNN_INLINE void add_bias_to_slots(const ForwardStep<Real>& p, int64_t panel, Real* input) {
+  constexpr int64_t width = kColumnVectors * kLanes<Real>;
+  const ProgramStep<Real>& own = *p.program;
+  const Real* bias = p.bias + (panel * own.slots + own.input.first) * width;
+  for (int64_t j = 0; j < own.input.count * width; j += kLanes<Real>)
+    store(input + j, load(bias + j) + load(input + j));
+}
+
 // The products of some rows with a panel, where a step has them
 template <class F>
 ProgramShares<NumberOf<F>> multiply_for_program(const ForwardStep<NumberOf<F>>& p,
@@ -173,11 +183,8 @@ ProgramShares<NumberOf<F>> multiply_for_program(const ForwardStep<NumberOf<F>>& 
     multiply_slots<F>(columns, tiling, begin, end, a, scales, p.I,
                       panel_at<F, kColumnVectors>(p.w_ih, from, p.I), own.w_ih_slot, inputs,
                       of_input);
-    const Real* bias = p.bias + (panel * own.slots + own.input.first) * width;
-    for (Real* row = of_input; row < of_hidden; row += inputs * width) {
-      for (int64_t j = 0; j < inputs * width; j += kLanes<Real>)
-        store(row + j, load(bias + j) + load(row + j));
-    }
+    for (Real* row = of_input; row < of_hidden; row += inputs * width)
+      add_bias_to_slots(p, panel, row);
   }
   if (hidden > 0) {
     const PanelRange<Real> range(own, p.H, p.K, panel);
@@ -211,6 +218,35 @@ void program_forward(const ForwardStep<NumberOf<F>>& p) {
         if (shares.hidden) shares.hidden += some * own.product.count * width;
       }
     }
+  }
+}
+
+// shares[slot] = x * w^T for the units of one panel of each slot, w as torch keeps it
+template <class Real>
+void multiply_unpacked_slots(const ForwardStep<Real>& p, const Slots& slots, const Real* x,
+                             const void* w, int64_t K, int64_t panel, Real* shares) {
+  const int* gates = p.program->gate_of_slot + slots.first;
+  for (int s = 0; s < slots.count; ++s) {
+    multiply_unpacked<Real, 1, kColumnVectors>(x, static_cast<const Real*>(w), K, p.H, panel,
+                                               gates + s,
+                                               shares + s * kColumnVectors * kLanes<Real>);
+  }
+}
+
+// What program_forward does for one row, with dense weights as torch keeps them
+template <class Real>
+void program_forward_row(const ForwardStep<Real>& p) {
+  const ProgramStep<Real>& own = *p.program;
+  Real* input = own.shares;
+  Real* hidden = input + own.input.count * kColumnVectors * kLanes<Real>;
+  const ProgramShares<Real> shares = {input, p.K > 0 ? hidden : nullptr};
+  for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
+    multiply_unpacked_slots(p, own.input, p.rows->x, p.w_ih, p.I, panel, input);
+    add_bias_to_slots(p, panel, input);
+    if (shares.hidden) {
+      multiply_unpacked_slots(p, own.product, p.rows->before[kHidden], p.w_hh, p.K, panel, hidden);
+    }
+    run_forward(p, shares, p.rows, ProgramBlock<Real>(p.H, panel, 1), panel);
   }
 }
 

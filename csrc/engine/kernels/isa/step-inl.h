@@ -184,18 +184,18 @@ FASTRNN_INLINE void add_block(const Real* x, const Real* w, int64_t K, int64_t r
   }
 }
 
-// tile = x * w^T for the units of one panel, w as torch keeps it
-template <class C, class Real>
+// tile = x * w^T for the units of one panel, so many vectors of them for each of the gates, w as
+// torch keeps it
+template <class Real, int kGates, int kUnitVectors>
 FASTRNN_INLINE void multiply_unpacked(const Real* x, const Real* w, int64_t K, int64_t H,
                                       int64_t panel, const int* gate, Real* tile) {
-  typedef CellPanel<C, Real> Panel;
-  constexpr int lanes = kLanes<Real>, vectors = Panel::kGateVectors;
+  constexpr int lanes = kLanes<Real>, vectors = kGates * kUnitVectors;
   const Real* from[vectors];
   int64_t rows[vectors];
   bool whole = true;
   for (int v = 0; v < vectors; ++v) {
-    const int64_t unit = panel * Panel::kUnits + v % Panel::kUnitVectors * lanes;
-    from[v] = w + (gate[v / Panel::kUnitVectors] * H + unit) * K;
+    const int64_t unit = (panel * kUnitVectors + v % kUnitVectors) * lanes;
+    from[v] = w + (gate[v / kUnitVectors] * H + unit) * K;
     rows[v] = H - unit;
     whole = whole && rows[v] >= lanes;
   }
@@ -226,11 +226,13 @@ void forward_row(const ForwardStep<Real>& p) {
   alignas(64) Real input[Panel::kWidth], hidden[Panel::kWidth];
   const ForwardRow<Real>& row = *p.rows;
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    multiply_unpacked<C>(row.x, static_cast<const Real*>(p.w_ih), p.I, p.H, panel,
-                         C::kGateOfSlot + C::kInputSlot, input);
+    multiply_unpacked<Real, C::kGates, Panel::kUnitVectors>(row.x, static_cast<const Real*>(p.w_ih),
+                                                            p.I, p.H, panel,
+                                                            C::kGateOfSlot + C::kInputSlot, input);
     add_bias<C>(p, 1, panel, input);
-    multiply_unpacked<C>(row.before[kHidden], static_cast<const Real*>(p.w_hh), p.K, p.H, panel,
-                         C::kGateOfSlot + C::kHiddenSlot, hidden);
+    multiply_unpacked<Real, C::kGates, Panel::kUnitVectors>(
+        row.before[kHidden], static_cast<const Real*>(p.w_hh), p.K, p.H, panel,
+        C::kGateOfSlot + C::kHiddenSlot, hidden);
     apply_forward<C>(p, Shares<Real>{input, hidden}, &row, 1, panel);
   }
 }
