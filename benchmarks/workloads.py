@@ -316,8 +316,8 @@ def _programs() -> Iterable[Workload]:
 def _formats() -> Iterable[Workload]:
     """Few rows and many, with weights that stay in a cache and such that outgrow it."""
     for cell in ("lstm", "gru"):
-        for H in (128, 512, 1024):
-            for T, B in ((1, 1), (20, 1), (100, 1), (100, 4), (50, 32)):
+        for H in (128, 384, 768):
+            for T, B in ((1, 1), (20, 1), (50, 1), (50, 4), (8, 32)):
                 yield Workload(cell, T, B, H, H, formats=True)
 
 

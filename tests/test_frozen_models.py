@@ -7,6 +7,7 @@ import io
 import pickle
 
 import pytest
+import roads
 import torch
 from frozen_layers import FORMATS, LAYERS, assert_equal, inputs_of, tensors_in
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
 import fastrnn
+from fastrnn import _core
 
 
 class Model(torch.nn.Module):
@@ -82,6 +84,47 @@ def test_every_way_to_keep_a_layer_keeps_its_bits(name: str, number_format: str)
     for one in (*kept, torch.load(file, weights_only=False)):
         assert type(one) is type(frozen)
         assert_equal(one(x, **more), expected)
+
+
+@pytest.mark.skipif("short" not in roads.ROADS, reason="this torch has no short way")
+@torch.no_grad()
+def test_calls_after_the_first_take_the_short_way() -> None:
+    for make, x in (
+        (lambda: fastrnn.LSTM(3, 4), torch.randn(5, 2, 3)),
+        (lambda: fastrnn.GRUCell(3, 4), torch.randn(2, 3)),
+        (lambda: fastrnn.Recurrent(fastrnn.cells.MGU, 3, 4), torch.randn(5, 2, 3)),
+    ):
+        frozen = fastrnn.freeze(make(), weights="bfloat16")
+        expected = frozen(x)
+        with roads.road("short"):
+            assert_equal(frozen(x), expected)
+
+
+def test_the_engine_packs_what_it_has_room_and_formats_for() -> None:
+    spec = {"I": 3, "H": 4, "P": 0, "layers": 1, "directions": 1, "bias": True}
+    own = {"cell": _core.Cell.lstm, "variant": _core.Variant(), "program": None}
+    isa = fastrnn.isa.active()
+    weights = [
+        torch.zeros(*shape, dtype=torch.float64) for shape in ((16, 3), (16, 4), (16,), (16,))
+    ]
+
+    def pack(number_format: _core.Format, count: int) -> _core.Packed:
+        addresses = [weight.data_ptr() for weight in weights[:count]]
+        return _core.Packed(
+            dtype=_core.DType.float64,
+            format=number_format,
+            weights=addresses,
+            isa=isa,
+            **spec,
+            **own,
+        )
+
+    assert pack(_core.Format.float32, 4).bytes >= 16 * 9 * 8
+    with pytest.raises(ValueError, match="weights: expected 4 addresses, got 3"):
+        pack(_core.Format.float32, 3)
+    for number_format in (_core.Format.bfloat16, _core.Format.int8):
+        with pytest.raises(ValueError, match="format: expected that of the dtype"):
+            pack(number_format, 4)
 
 
 @torch.no_grad()

@@ -57,7 +57,7 @@ class DynamicallyQuantized(TorchLayers):
 
     def application(self, module: torch.nn.Module, problem: Problem) -> Callable[[Any], Any]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore")  # of several kinds: it goes, and what it is made of
             quantize: Any = torch.ao.quantization.quantize_dynamic
             quantized = quantize(torch.nn.Sequential(module), {type(module)}, dtype=torch.qint8)
         return super().application(quantized[0], problem)
@@ -67,7 +67,7 @@ OF_BFLOAT16, OF_INT8 = 0.03, 0.1
 
 CONTENDERS = (
     FrozenLayers("frozen", "fastrnn"),
-    FrozenLayers("frozen_bfloat16", "fastrnn", ("cpu",), "bfloat16", OF_BFLOAT16),
-    FrozenLayers("frozen_int8", "fastrnn", ("cpu",), "int8", OF_INT8),
-    DynamicallyQuantized("quantize_dynamic", "torch.nn", ("cpu",), OF_INT8),
+    FrozenLayers("bf16", "fastrnn", ("cpu",), "bfloat16", OF_BFLOAT16),
+    FrozenLayers("int8", "fastrnn", ("cpu",), "int8", OF_INT8),
+    DynamicallyQuantized("torch_int8", "torch.nn", ("cpu",), OF_INT8),
 )

@@ -30,10 +30,11 @@ class JaxLayers:
         return missing_packages("jax")
 
     def supports(self, workload: Workload, phase: Phase) -> bool:
-        """Not with another number of threads than at the first problem."""
+        """Not with another number of threads than at the first problem; nor where formats are."""
         threads = str(torch.get_num_threads())
         has_them = os.environ.get("NPROC", threads) == threads
-        return has_them and not (workload.episode or workload.variant or workload.program)
+        left_out = workload.episode or workload.variant or workload.program or workload.formats
+        return has_them and not left_out
 
     def prepare(self, problem: Problem, phase: Phase) -> Entry:
         """Compile for float32 without shortcuts: JAX's default on the CPU, said all the same."""

@@ -26,11 +26,13 @@ class OnnxLayers:
     name : key in tables and JSON.
     package : what has to be installed beside ``onnx``.
     load : makes a serialised model and its inputs into a call that returns the outputs in order.
+    among_formats : takes part where formats of weights are compared.
     """
 
     name: str
     package: str
     load: Callable[[bytes, Feeds], Run]
+    among_formats: bool = True
 
     def missing(self) -> str | None:
         return missing_packages("onnx", self.package)
@@ -42,6 +44,7 @@ class OnnxLayers:
         """
         left_out = workload.proj_size or workload.episode or workload.variant or workload.program
         left_out = left_out or workload.dtype != "float32"
+        left_out = left_out or (workload.formats and not self.among_formats)
         return phase == "inference" and not left_out
 
     def prepare(self, problem: Problem, phase: Phase) -> Entry:

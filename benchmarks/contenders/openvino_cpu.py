@@ -26,4 +26,4 @@ def _load(model: bytes, feeds: Feeds) -> Run:
     return lambda: request.infer(share_outputs=True).values()
 
 
-CONTENDER = OnnxLayers("openvino", "openvino", _load)
+CONTENDER = OnnxLayers("openvino", "openvino", _load, among_formats=False)

@@ -13,16 +13,29 @@ from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch
 from .._call.spec import Outputs, Spec
 
-__all__ = ["Backend", "backward", "forward"]
+__all__ = ["Backend", "Forward", "backward", "forward"]
 
 
-class Backend(Protocol):
-    """One way to compute. What reaches it has been checked."""
+class Forward(Protocol):
+    """Who computes the outputs of calls. What reaches it has been checked."""
+
+    is_differentiable: bool
+    """Whether torch's autograd sees what it does, so that nobody has to record it."""
+
+    def forward(
+        self, batch: Batch, arguments: Arguments, keep: bool, room: int | None
+    ) -> tuple[Outputs, Kept | None]:
+        """The outputs, without h_n where that is y, and what backward needs if that is to be kept.
+
+        ``room``: bytes to take for it; None for as many as it is.
+        """
+
+
+class Backend(Forward, Protocol):
+    """One way to compute all layers, forward and backward."""
 
     computes_half: bool
     """Whether bfloat16 and float16 are computed as they are."""
-    is_differentiable: bool
-    """Whether torch's autograd sees what it does, so that nobody has to record it."""
     masks_by_entry: bool
     """Whether dropout masks of a batch with lengths are drawn by step and entry, [T, B, D*K].
 
@@ -41,14 +54,6 @@ class Backend(Protocol):
     def unread(self, batch: Batch, needed: tuple[bool, ...]) -> Sequence[int]:
         """Which of data, hx, cx and the weights `backward` does not read for these gradients."""
 
-    def forward(
-        self, batch: Batch, arguments: Arguments, keep: bool, room: int | None
-    ) -> tuple[Outputs, Kept | None]:
-        """The outputs, without h_n where that is y, and what backward needs if that is to be kept.
-
-        ``room``: bytes to take for it; None for as many as it is.
-        """
-
     def backward(
         self,
         batch: Batch,
@@ -61,14 +66,14 @@ class Backend(Protocol):
 
 
 def forward(
-    backend: Backend,
+    backend: Forward,
     batch: Batch,
     arguments: Arguments,
     *,
     keep: bool = False,
     room: int | None = None,
 ) -> tuple[Outputs, Kept | None]:
-    """`Backend.forward`, as torch's profiler shows it: ``fastrnn::lstm_forward``, say.
+    """`Forward.forward`, as torch's profiler shows it: ``fastrnn::lstm_forward``, say.
 
     Nothing is kept of a call without a row.
     """

@@ -28,7 +28,7 @@ FORMATS = {
 def pack(spec: Spec, number_format: str, weights: Sequence[Tensor]) -> _core.Packed:
     """``weights`` of float32, rounded as the format says, packed for the active instruction set."""
     cell, program = native.cell_and_program(spec)
-    held = [weight.contiguous() for weight in weights]
+    held = place_new([weight.contiguous() for weight in weights])
     return _core.Packed(
         cell=cell,
         dtype=_core.DType.float32,
@@ -41,29 +41,18 @@ def pack(spec: Spec, number_format: str, weights: Sequence[Tensor]) -> _core.Pac
         reverse=spec.variant.reverse,
         program=program,
         format=FORMATS[number_format],
-        weights=[weight.data_ptr() for weight in held],
+        weights=[weight.address for weight in held],
         isa=_core.isa_active(),
     )
 
 
 class PackedLayers:
-    """`fastrnn._engine.backend.Backend` of layers whose weights are packed: inference alone."""
+    """`fastrnn._engine.backend.Forward` of layers whose weights are packed: nothing is kept."""
 
-    computes_half = False
     is_differentiable = False
-    masks_by_entry = False
 
     def __init__(self, packed: _core.Packed) -> None:
         self._packed = packed
-
-    def refuses(self, spec: Spec) -> str | None:
-        return None
-
-    def kept_bytes(self, spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
-        return 0
-
-    def unread(self, batch: Batch, needed: tuple[bool, ...]) -> Sequence[int]:
-        return ()
 
     def forward(
         self, batch: Batch, arguments: Arguments, keep: bool, room: int | None
@@ -97,13 +86,3 @@ class PackedLayers:
             saved=0,
         )
         return outputs, None
-
-    def backward(
-        self,
-        batch: Batch,
-        arguments: Arguments,
-        kept: Kept,
-        d_outputs: Outputs,
-        needed: Sequence[bool],
-    ) -> list[Tensor | None]:
-        raise RuntimeError("packed weights have no gradients")

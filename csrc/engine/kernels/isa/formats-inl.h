@@ -32,6 +32,8 @@ template <class F>
 using LeftOf = typename FormatOf<F>::Left;
 template <class F>
 constexpr bool kRoundsRows = FormatOf<F>::kScaleBytes > 0;
+template <class F>
+constexpr bool kWidens = FormatOf<F>::kBytes == 2;
 
 template <class F>
 FASTRNN_INLINE int64_t panel_bytes(int64_t K, int64_t columns) {
@@ -124,6 +126,19 @@ FASTRNN_INLINE Vec<float> widen(const char* pairs) {
   Ints both;
   __builtin_memcpy(&both, pairs, sizeof both);
   return (Vec<float>)(kSecond ? both & ~0xffff : both << 16);
+}
+
+// `length` weights of each of W vectors of columns as plain numbers, and one more if that is odd
+template <int W>
+FASTRNN_INLINE void widen_rows(const char* pairs, int64_t length, float* to) {
+  constexpr int64_t lanes = kLanes<float>;
+  for (int64_t k = 0; k < length; k += 2, to += 2 * W * lanes) {
+#pragma GCC unroll 16
+    for (int n = 0; n < W; ++n, pairs += FASTRNN_VECTOR_BYTES) {
+      store(to + n * lanes, widen<false>(pairs));
+      store(to + (W + n) * lanes, widen<true>(pairs));
+    }
+  }
 }
 
 // sum[m][n] += a[m][k] * the weights of vector n. What is fewer, rows or vectors, waits in

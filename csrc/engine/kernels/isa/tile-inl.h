@@ -186,6 +186,29 @@ FASTRNN_INLINE const char* piece_of(const void* panel, const Pieces::Piece& piec
   return at_byte(panel, columns * (FormatOf<F>::kScaleBytes + piece.begin * FormatOf<F>::kBytes));
 }
 
+// sums[row] = the product of row `a` from `offset` on with a piece of a panel, or with `add` that
+// is added to it.
+template <class F, int W>
+FASTRNN_INLINE void multiply_piece(int64_t columns, const Tiling& tiling, int64_t begin,
+                                   int64_t end, const LeftOf<F>* const* a, int64_t offset,
+                                   const Steps& steps, const char* w, bool add, NumberOf<F>* sums,
+                                   int64_t sums_stride) {
+  const int64_t first = tiling.begin(begin);
+  for (int64_t t = begin; t < end; ++t) {
+    const int64_t row = tiling.begin(t) - first, m = tiling.begin(t + 1) - first - row;
+    const LeftOf<F>* at[max_rows(W)];
+    for (int64_t r = 0; r < m; ++r) at[r] = a[row + r] + offset;
+    multiply_columns<F, W>(columns, m, at, steps, w, add, sums + row * sums_stride, sums_stride);
+  }
+}
+
+// A piece has no more elements than this.
+constexpr int64_t kLongestPiece = kPiece + kPiece / 2;
+
+// Rows from which on a piece of bfloat16 is made plain numbers first: tiles of three rows and more
+// take all registers, and leave none for that.
+constexpr int64_t kRowsToWiden = 5;
+
 // sums[row] = the product of row `a` with a panel, for the tiles begin .. end of a tiling; both are
 // counted from the first row of these, and so are the scales of rows that were rounded.
 template <class F, int W>
@@ -193,23 +216,27 @@ FASTRNN_INLINE void multiply_block(int64_t columns, const Tiling& tiling, int64_
                                    int64_t end, const LeftOf<F>* const* a, const Pieces& pieces,
                                    int64_t stride, const void* panel, NumberOf<F>* sums,
                                    int64_t sums_stride, const float* scales = nullptr) {
-  const int64_t first = tiling.begin(begin);
+  const int64_t first = tiling.begin(begin), rows = tiling.begin(end) - first;
   for (int64_t i = 0; i < pieces.count; ++i) {
     const Pieces::Piece piece = pieces[i];
     const Steps steps = {piece.k, stride};
     const char* w = piece_of<F, W>(panel, piece);
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t row = tiling.begin(t) - first, m = tiling.begin(t + 1) - first - row;
-      const LeftOf<F>* at[max_rows(W)];
-      for (int64_t r = 0; r < m; ++r) at[r] = a[row + r] + piece.a * stride;
-      NumberOf<F>* tile = sums + row * sums_stride;
-      multiply_columns<F, W>(columns, m, at, steps, w, i > 0, tile, sums_stride);
+    if constexpr (kWidens<F>) {
+      if (rows >= kRowsToWiden) {
+        alignas(64) float plain[(kLongestPiece + 1) * W * kLanes<float>];
+        widen_rows<W>(w, piece.k.run, plain);
+        multiply_piece<float, W>(columns, tiling, begin, end, a, piece.a, steps,
+                                 reinterpret_cast<const char*>(plain), i > 0, sums, sums_stride);
+        continue;
+      }
     }
+    multiply_piece<F, W>(columns, tiling, begin, end, a, piece.a * stride, steps, w, i > 0, sums,
+                         sums_stride);
   }
   if constexpr (kRoundsRows<F>) {
     constexpr int64_t width = W * kLanes<float>;
-    scale_sums(scales, tiling.begin(end) - first, static_cast<const char*>(panel),
-               columns < width ? columns : width, sums, sums_stride);
+    scale_sums(scales, rows, static_cast<const char*>(panel), columns < width ? columns : width,
+               sums, sums_stride);
   }
 }
 
