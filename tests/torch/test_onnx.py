@@ -3,60 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from typing import Any
 
 import pytest
 import torch
-from cases import CELLS, LAYERS, assert_near, flat
+from cases import CELLS, LAYERS
 from program_cells import LSTM
 from torch import Tensor
 from torch.export import Dim
 
 import fastrnn
 
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+from exported import B, Exported, T, assert_agrees
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's exporter and what it imports
-
-T, B = 5, 3
-TERMS, IN_A_ROW = 2 * 4 + 4, 2 * 9
-"""At most: a layer's sums over both directions below and its own state; two layers of 9 steps."""
-
-
-class Exported:
-    """A model in ONNX Runtime."""
-
-    def __init__(self, model: Any, *args: Any, sizes: Any = None, **keywords: Any) -> None:
-        self.program = torch.onnx.export(
-            model,
-            args,
-            kwargs=keywords,
-            dynamo=True,
-            verbose=False,
-            dynamic_shapes=sizes,
-            custom_translation_table=fastrnn.onnx.translations(),
-        )
-        content = self.program.model_proto.SerializeToString()
-        self.runtime = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-
-    @property
-    def nodes(self) -> Counter[str]:
-        return Counter(node.op_type for node in self.program.model.graph)
-
-    def __call__(self, *args: Any, **keywords: Any) -> list[Tensor]:
-        given = flat(*args, *keywords.values())
-        names = [put.name for put in self.runtime.get_inputs()]
-        feeds = {name: t.numpy() for name, t in zip(names, given, strict=True)}
-        return [torch.from_numpy(output) for output in self.runtime.run(None, feeds)]
-
-
-def assert_agrees(exported: Exported, model: Any, *args: Any, **keywords: Any) -> None:
-    with torch.no_grad():
-        expected = flat(model(*args, **keywords))
-    for got, want in zip(exported(*args, **keywords), expected, strict=True):
-        assert_near(got, want, TERMS, IN_A_ROW)
 
 
 def layer_of(kind: str, **options: Any) -> Any:
@@ -172,7 +134,10 @@ REFUSED: dict[str, tuple[Any, dict[str, Any]]] = {
     "resets": (fastrnn.GRU(3, 4), {"resets": torch.zeros(T, B, dtype=torch.bool)}),
     "return_states": (fastrnn.LSTM(3, 4), {"return_states": True}),
     "dropout": (fastrnn.GRU(3, 4, num_layers=2, dropout=0.5), {}),
-    "fastrnn.Recurrent": (fastrnn.Recurrent(LSTM, 3, 4), {}),
+    "ONNX's Scan has nothing like dropout": (
+        fastrnn.Recurrent(LSTM, 3, 4, num_layers=2, dropout=0.5),
+        {},
+    ),
 }
 
 
