@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
+import processes
 import pytest
 import roads
 import torch  # before the engine, so that both share one pool of threads
@@ -44,6 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="make every skip a failure but those that a line of FILE matches, 'path: reason' with "
         "wildcards; '#' begins a comment",
     )
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the options
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    processes.choose(config)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -3,60 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from typing import Any
 
 import pytest
 import torch
-from cases import CELLS, LAYERS, assert_near, flat
+from cases import CELLS, LAYERS
 from program_cells import LSTM
 from torch import Tensor
 from torch.export import Dim
 
 import fastrnn
 
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+from exported import B, Exported, T, Together, assert_agrees
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's exporter and what it imports
-
-T, B = 5, 3
-TERMS, IN_A_ROW = 2 * 4 + 4, 2 * 9
-"""At most: a layer's sums over both directions below and its own state; two layers of 9 steps."""
-
-
-class Exported:
-    """A model in ONNX Runtime."""
-
-    def __init__(self, model: Any, *args: Any, sizes: Any = None, **keywords: Any) -> None:
-        self.program = torch.onnx.export(
-            model,
-            args,
-            kwargs=keywords,
-            dynamo=True,
-            verbose=False,
-            dynamic_shapes=sizes,
-            custom_translation_table=fastrnn.onnx.translations(),
-        )
-        content = self.program.model_proto.SerializeToString()
-        self.runtime = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-
-    @property
-    def nodes(self) -> Counter[str]:
-        return Counter(node.op_type for node in self.program.model.graph)
-
-    def __call__(self, *args: Any, **keywords: Any) -> list[Tensor]:
-        given = flat(*args, *keywords.values())
-        names = [put.name for put in self.runtime.get_inputs()]
-        feeds = {name: t.numpy() for name, t in zip(names, given, strict=True)}
-        return [torch.from_numpy(output) for output in self.runtime.run(None, feeds)]
-
-
-def assert_agrees(exported: Exported, model: Any, *args: Any, **keywords: Any) -> None:
-    with torch.no_grad():
-        expected = flat(model(*args, **keywords))
-    for got, want in zip(exported(*args, **keywords), expected, strict=True):
-        assert_near(got, want, TERMS, IN_A_ROW)
 
 
 def layer_of(kind: str, **options: Any) -> Any:
@@ -69,82 +31,85 @@ def state_of(layer: Any, *batch: int) -> Any:
     return (h, c) if isinstance(layer, torch.nn.LSTM) else h
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_a_stack_is_a_node_a_layer_with_states_in_and_out(kind: str) -> None:
-    layer = layer_of(kind, num_layers=2, bidirectional=True, batch_first=True, dropout=0.5)
-    x, hx = torch.randn(B, T, 3), state_of(layer, B)
-    exported = Exported(layer, x, hx)
-    assert exported.nodes[kind] == 2
+def test_a_stack_is_a_node_a_layer_with_states_in_and_out() -> None:
+    options = {"num_layers": 2, "bidirectional": True, "batch_first": True, "dropout": 0.5}
+    model = Together([layer_of(kind, **options) for kind in LAYERS])
+    calls = [{"input": torch.randn(B, T, 3), "hx": state_of(layer, B)} for layer in model.layers]
+    exported = Exported(model, calls)
+    assert [exported.nodes[kind] for kind in LAYERS] == [2, 2, 2]
     assert not {"Loop", "Scan"} & set(exported.nodes)
-    assert_agrees(exported, layer, x, hx)
+    assert_agrees(exported, model, calls)
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_batch_and_time_may_be_dynamic(kind: str) -> None:
-    layer = layer_of(kind, bias=False)
-    exported = Exported(layer, torch.randn(T, B, 3), sizes=({0: Dim("steps"), 1: Dim("batch")},))
-    assert exported.nodes[kind] == 1
-    for steps, batch in ((T, B), (1, 1), (9, 4)):
-        assert_agrees(exported, layer, torch.randn(steps, batch, 3))
+def assert_agrees_in_any_size(model: Together) -> Exported:
+    """Batch and time are dynamic; the layers begin with no states of the caller's."""
+
+    def calls(*sizes: int) -> Any:
+        return [{"input": torch.randn(*sizes, 3)} for _ in model.layers]
+
+    dims = [{"input": {0: Dim("steps"), 1: Dim("batch")}} for _ in model.layers]
+    exported = Exported(model, calls(T, B), sizes=(dims,))
+    for sizes in ((T, B), (1, 1), (9, 4)):
+        assert_agrees(exported, model, calls(*sizes))
+    return exported
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_lengths_become_those_of_the_node_even_0(kind: str) -> None:
-    layer = layer_of(kind, bidirectional=True)
-    x, hx, lengths = torch.randn(T, B, 3), state_of(layer, B), torch.tensor([2, 5, 0])
-    exported = Exported(layer, x, hx, lengths=lengths)
-    assert_agrees(exported, layer, x, hx, lengths=lengths)
-    assert_agrees(exported, layer, x, hx, lengths=torch.tensor([0, 1, 4]))
+def test_batch_and_time_may_be_dynamic() -> None:
+    exported = assert_agrees_in_any_size(Together([layer_of(kind, bias=False) for kind in LAYERS]))
+    assert [exported.nodes[kind] for kind in LAYERS] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_initial_states_of_the_layers_own_are_those_of_the_nodes(kind: str) -> None:
-    layer = layer_of(kind, num_layers=2, bidirectional=True, initial_state=True)
-    for name in ("h_0", "c_0")[: 2 if kind == "LSTM" else 1]:
-        torch.nn.init.normal_(getattr(layer, name))
-    exported = Exported(layer, torch.randn(T, B, 3), sizes=({0: Dim("steps"), 1: Dim("batch")},))
-    assert "h_0" in exported.program.model.graph.initializers
-    for node in exported.program.model.graph:
-        if node.op_type == kind:
-            assert all(node.inputs[5 : 7 if kind == "LSTM" else 6])
-    for steps, batch in ((T, B), (1, 1), (9, 4)):
-        assert_agrees(exported, layer, torch.randn(steps, batch, 3))
+def test_lengths_become_those_of_the_node_even_0() -> None:
+    model = Together([layer_of(kind, bidirectional=True) for kind in LAYERS])
+    calls = [{"input": torch.randn(T, B, 3), "hx": state_of(layer, B)} for layer in model.layers]
+
+    def ragged(*lengths: int) -> Any:
+        return [call | {"lengths": torch.tensor(lengths)} for call in calls]
+
+    exported = Exported(model, ragged(2, 5, 0))
+    assert_agrees(exported, model, ragged(2, 5, 0))
+    assert_agrees(exported, model, ragged(0, 1, 4))
 
 
-def test_one_sequence_is_exported_without_a_batch() -> None:
-    layer = layer_of("LSTM", num_layers=2)
-    x, hx = torch.randn(T, 3), state_of(layer)
-    assert_agrees(Exported(layer, x, hx), layer, x, hx)
+def test_initial_states_of_the_layers_own_are_those_of_the_nodes() -> None:
+    options = {"num_layers": 2, "bidirectional": True, "initial_state": True}
+    model = Together([layer_of(kind, **options) for kind in LAYERS])
+    for name, parameter in model.named_parameters():
+        if name.endswith("_0"):
+            torch.nn.init.normal_(parameter)
+    exported = assert_agrees_in_any_size(model)
+    assert {"layers.0.h_0", "layers.0.c_0"} <= set(exported.program.model.graph.initializers)
+    states = {"LSTM": slice(5, 7), "GRU": slice(5, 6), "RNN": slice(5, 6)}
+    nodes = [node for node in exported.program.model.graph if node.op_type in states]
+    assert len(nodes) == 2 * len(LAYERS)
+    for node in nodes:
+        assert all(node.inputs[states[node.op_type]])
 
 
-def test_relu_is_the_activation_of_the_node() -> None:
-    layer, x = layer_of("RNN", nonlinearity="relu", bidirectional=True), torch.randn(T, B, 3)
-    assert_agrees(Exported(layer, x), layer, x)
+def test_one_sequence_is_exported_without_a_batch_and_relu_is_the_activation_of_a_node() -> None:
+    model = Together(
+        [layer_of("LSTM", num_layers=2), layer_of("RNN", nonlinearity="relu", bidirectional=True)]
+    )
+    single = {"input": torch.randn(T, 3), "hx": state_of(model.layers[0])}
+    calls = [single, {"input": torch.randn(T, B, 3)}]
+    assert_agrees(Exported(model, calls), model, calls)
 
 
-@pytest.mark.parametrize("kind", ["GRU", "RNN"])
-def test_states_of_every_step_are_the_outputs_of_each_layer(kind: str) -> None:
-    layer, x = layer_of(kind, num_layers=2, bidirectional=True), torch.randn(T, B, 3)
-
-    class States(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = layer
-
-        def forward(self, x: Tensor) -> Any:
-            return self.layer(x, return_states=True)
-
-    assert_agrees(Exported(States(), x), States(), x)
+def test_states_of_every_step_are_the_outputs_of_each_layer() -> None:
+    model = Together([layer_of(k, num_layers=2, bidirectional=True) for k in ("GRU", "RNN")])
+    calls = [{"input": torch.randn(T, B, 3), "return_states": True} for _ in model.layers]
+    assert_agrees(Exported(model, calls), model, calls)
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_a_cell_is_a_node_of_one_step(kind: str) -> None:
-    cell, x = layer_of(kind), torch.randn(B, 3)
-    h, c = torch.randn(2, B, 4)
-    hx = (h, c) if kind == "LSTMCell" else h
-    exported = Exported(cell, x, hx)
-    assert exported.nodes[kind.removesuffix("Cell")] == 1
-    assert_agrees(exported, cell, x, hx)
+def test_a_cell_is_a_node_of_one_step() -> None:
+    model = Together([layer_of(kind) for kind in CELLS])
+    calls = []
+    for kind in CELLS:
+        h, c = torch.randn(2, B, 4)
+        calls.append({"input": torch.randn(B, 3), "hx": (h, c) if kind == "LSTMCell" else h})
+    exported = Exported(model, calls)
+    assert [exported.nodes[kind.removesuffix("Cell")] for kind in CELLS] == [1, 1, 1]
+    assert_agrees(exported, model, calls)
 
 
 def test_a_model_is_exported_around_layers_with_computed_weights() -> None:
@@ -172,7 +137,10 @@ REFUSED: dict[str, tuple[Any, dict[str, Any]]] = {
     "resets": (fastrnn.GRU(3, 4), {"resets": torch.zeros(T, B, dtype=torch.bool)}),
     "return_states": (fastrnn.LSTM(3, 4), {"return_states": True}),
     "dropout": (fastrnn.GRU(3, 4, num_layers=2, dropout=0.5), {}),
-    "fastrnn.Recurrent": (fastrnn.Recurrent(LSTM, 3, 4), {}),
+    "ONNX's Scan has nothing like dropout": (
+        fastrnn.Recurrent(LSTM, 3, 4, num_layers=2, dropout=0.5),
+        {},
+    ),
 }
 
 
