@@ -3,14 +3,17 @@
 Two recurrent layers predict each character, or word, from those before it. What Penn Treebank
 models do is here in its plainest form:
 - tied embeddings: the matrix that turns a token into a vector also tells the next token;
-- variational dropout (Gal and Ghahramani 2016): one mask for all steps of a window;
+- variational dropout (Gal and Ghahramani 2016), which AWD-LSTM (Merity et al. 2018) calls locked:
+  one mask for all steps of a window;
+- by choice AWD-LSTM's dropped weights (`--weight-dropout 0.5`) and zoneout (`--zoneout 0.1`);
 - truncated back-propagation: the state goes from window to window, the gradient does not.
 
 The default text is on every machine: the sources of Python's standard library, by characters.
 `--data DIR` reads ptb.train.txt, ptb.valid.txt and ptb.test.txt, by words unless `--level` says
 otherwise. What has to be beaten is the perplexity of a model that knows the frequencies alone.
+`--beside` trains the same model once more without any of these, and draws both curves.
 
-    python examples/language_model.py [--quick] [--cell gru] [--data DIR] [--prompt TEXT]
+    python examples/language_model.py [--quick] [--cell gru] [--data DIR] [--prompt TEXT] [--beside]
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import common
 from common import DataFileError, Learner, Result, Schedule
 
 UNKNOWN, END = "<unk>", "<eos>"
+RATES = ("dropout", "weight_dropout", "zoneout")
 PARTS = ("train", "valid", "test")
 WINDOW, BATCH = 64, 32
 
@@ -101,7 +105,11 @@ class LanguageModel(nn.Module):
         hidden = 128 if options.quick else 256
         self.embedding = nn.Embedding(vocabulary, hidden)
         nn.init.normal_(self.embedding.weight, std=hidden**-0.5)
-        self.layers = nn.ModuleList(common.make_layer(options, hidden, hidden) for _ in range(2))
+        chosen = {"weight_dropout": options.weight_dropout, "zoneout": options.zoneout}
+        chosen = {name: rate for name, rate in chosen.items() if rate}
+        self.layers = nn.ModuleList(
+            common.make_layer(options, hidden, hidden, **chosen) for _ in range(2)
+        )
         self.dropout = VariationalDropout(options.dropout)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
 
@@ -158,30 +166,49 @@ def generate(model: LanguageModel, prompt: Tensor, length: int, temperature: flo
     return written
 
 
-def example(options: argparse.Namespace) -> Result:
-    corpus = load(options)
+def learn(
+    options: argparse.Namespace, corpus: Corpus, title: str
+) -> tuple[LanguageModel, common.Curves, float]:
+    """A model that has been trained, its curves, and its perplexity on the last part."""
     torch.manual_seed(options.seed)
     model = LanguageModel(options, len(corpus.vocabulary))
     parts = {name: windows(text) for name, text in corpus.texts.items()}
     learner = Learner(model, parts["train"], parts["valid"], Reader(model))
     epochs = options.epochs or (3 if options.quick else 6)
     schedule = Schedule(epochs, learning_rate=3e-3, patience=2)
-    curves = common.fit(learner, schedule, f"language model, {options.cell}")
+    curves = common.fit(learner, schedule, title)
+    return model, curves, math.exp(common.mean_loss(learner, parts["test"]))
+
+
+def example(options: argparse.Namespace) -> Result:
+    corpus = load(options)
+    title = f"language model, {options.cell}"
+    model, curves, perplexity = learn(options, corpus, title)
+    everything, details = {"text": curves}, dict[str, Any]()
+    if options.beside:
+        plain = argparse.Namespace(**vars(options) | dict.fromkeys(RATES, 0.0))
+        _, everything["without"], details["without"] = learn(plain, corpus, f"{title}, without")
 
     prompt = encode(tokens(options.prompt, corpus.words), corpus.vocabulary)
     written = corpus.decode(generate(model, prompt, options.length, options.temperature))
     print(f"{options.prompt}{written}\n")
     figure = Figure(figsize=(6, 4), layout="constrained")
-    common.plot_curves(figure.subplots(), curves, "training", "validation")
+    drawn = {name: curves[name] for name in ("training", "validation")}
+    if options.beside:
+        drawn["validation without"] = everything["without"]["validation"]
+    common.plot_curves(figure.subplots(), drawn, *drawn)
     figure.suptitle("cross-entropy, nats a token", fontsize=10)
-    figures = math.exp(common.mean_loss(learner, parts["test"])), unigram_perplexity(corpus)
-    return Result("perplexity", *figures, {"text": curves}, {"written": written}, figure)
+    figures = perplexity, unigram_perplexity(corpus)
+    return Result("perplexity", *figures, everything, {"written": written, **details}, figure)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="Penn Treebank's ptb.*.txt")
     parser.add_argument("--level", choices=["char", "word"])
     parser.add_argument("--dropout", type=float, default=0.1, metavar="P")
+    parser.add_argument("--weight-dropout", type=float, default=0.0, metavar="P")
+    parser.add_argument("--zoneout", type=float, default=0.0, metavar="P")
+    parser.add_argument("--beside", action="store_true", help="train without any of the three, too")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -193,6 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not options.prompt or options.temperature <= 0:
         parser.error("expected a prompt and a positive temperature")
+    if options.backend != "fastrnn" and (options.weight_dropout or options.zoneout):
+        parser.error("--weight-dropout and --zoneout: torch.nn has no layers with them")
     common.run("language_model", example, options)
 
 

@@ -21,7 +21,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import fastrnn
 from fastrnn._call import masks
 from fastrnn._call.weights import by_direction
-from fastrnn._layers.masked_stack import Call, Direction, run_stack
+from fastrnn._layers.masked_stack import run_stack
+from fastrnn._layers.masked_weights import Call, Direction
 from fastrnn._layers.plan import spec_of
 
 F64 = torch.float64
@@ -93,7 +94,9 @@ def split(layer: Any) -> tuple[Any, list[Direction]]:
     found, at = [], 0
     for of_layer in by_direction(spec, flat_weights):
         for own in of_layer:
-            found.append(Direction(own, [getattr(layer, n) for n in norms[at : at + per]]))
+            names = norms[at : at + per]
+            own_norms = {n.split("_l")[0]: getattr(layer, n) for n in names}
+            found.append(Direction(own, own_norms))
             at += per
     return spec, found
 

@@ -141,6 +141,23 @@ def test_the_language_model_knows_more_than_frequencies_and_writes(quick, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_language_model_is_drawn_beside_the_same_without_regularisation(quick, tmp_path):
+    rates = ("--weight-dropout", "0.3", "--zoneout", "0.05")
+    quick(language_model, tmp_path, "--cell", "gru", "--epochs", "1", "--beside", *rates)
+    metrics = metrics_of(tmp_path)
+    curves, alone = metrics["curves"]["text"], metrics["curves"]["without"]
+    assert curves["training"] != alone["training"]
+    assert max(metrics["value"], metrics["details"]["without"]) < metrics["baseline"] / 2
+
+
+def test_torchs_layers_are_not_asked_for_what_they_have_not(capsys):
+    for backend in ("torch", "both"):
+        with pytest.raises(SystemExit):
+            language_model.main(["--backend", backend, "--zoneout", "0.1"])
+        assert "torch.nn has no layers with them" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_digits_read_row_by_row_are_told_in_98_of_100_cases(quick, tmp_path):
     said = quick(rows_to_digit, tmp_path, "--cell", "gru", "--hidden", "64")
     metrics = metrics_of(tmp_path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .spec import Spec
+
 __all__ = ["Parts", "Regularised", "norm_sizes", "parts_of"]
 
 
@@ -53,8 +55,9 @@ class Parts(NamedTuple):
     """What the cell of a call has to do that the cell without these options has not.
 
     ``on`` is "h", "candidate" or "" for no recurrent dropout; ``per_step`` and ``separate`` belong
-    to its masks. ``zoneout`` has the rates, which ``drawn`` masks stand for in training. With
-    ``biased``, what ``layer_norm`` makes of the shares gets the biases.
+    to its masks. ``zoneout`` has the rates, which ``drawn`` masks stand for in training. What norms
+    do to the input's share is done ``ahead`` of the steps, which get it as inputs. ``norm`` is that
+    of the recurrent share, to which ``shifted`` adds in the gate n of a GRU.
     """
 
     on: str
@@ -63,14 +66,14 @@ class Parts(NamedTuple):
     zoneout_h: float
     zoneout_c: float
     drawn: bool
-    norm: str
+    ahead: bool
+    norm: bool
     norm_over: str
-    gamma: bool
-    beta: bool
-    beta_cell: bool
     eps: float
+    gamma: bool
+    shifted: bool
     norm_cell: str
-    biased: bool
+    beta_cell: bool
 
     def masks(self, gates: str) -> list[str]:
         """The masks of the recurrent dropout by name."""
@@ -83,27 +86,30 @@ class Parts(NamedTuple):
         return [] if self.per_step else self.masks(gates)
 
     def inputs(self, gates: str) -> list[str]:
-        """The masks that every step has its own of."""
+        """What every step has of its own: shares of the input, and masks."""
+        shares = [f"x_{gate}" for gate in gates] if self.ahead else []
         zoned = {"zoneout_h": self.zoneout_h, "zoneout_c": self.zoneout_c}
         of_zoneout = [name for name, rate in zoned.items() if rate and self.drawn]
-        return [*(self.masks(gates) if self.per_step else []), *of_zoneout]
+        return [*shares, *(self.masks(gates) if self.per_step else []), *of_zoneout]
 
     def vectors(self) -> dict[str, str]:
         """The learned numbers of each direction that go into its step, by name and kind."""
-        found = dict.fromkeys(_norms(self.norm, self.gamma, self.beta), "gate")
+        found = {"norm_hh_weight": "gate"} if self.norm and self.gamma else {}
+        if self.shifted:
+            found["shift_n"] = "unit"
         if self.norm_cell != "none":
-            found |= dict.fromkeys(_norms("cell", self.gamma, self.beta_cell), "unit")
-        if self.biased:
-            found |= {"bias_ih": "gate", "bias_hh": "gate"}
+            found |= dict.fromkeys(_parameters("cell", self.gamma, self.beta_cell), "unit")
         return found
 
 
-def parts_of(options: Regularised, bias: bool, training: bool) -> Parts | None:
+def parts_of(spec: Spec, options: Regularised, training: bool) -> Parts | None:
     """What the cell of a call does; None if it does what the cell without options does."""
     drops = training and options.recurrent_dropout > 0
     if not (drops or options.normalises or any(options.zoneout)):
         return None
-    h, c = options.zoneout
+    norm, (h, c) = options.layer_norm in ("recurrent", "both"), options.zoneout
+    beta = norm and options.layer_norm_beta is True
+    n_apart = spec.cell == "gru" and spec.variant.reset_after and bool(options.layer_norm)
     return Parts(
         on=options.recurrent_dropout_on if drops else "",
         per_step=drops and options.recurrent_dropout_per == "step",
@@ -111,27 +117,31 @@ def parts_of(options: Regularised, bias: bool, training: bool) -> Parts | None:
         zoneout_h=h,
         zoneout_c=c,
         drawn=training,
-        norm=options.layer_norm,
+        ahead=options.layer_norm in ("input", "both"),
+        norm=norm,
         norm_over=options.layer_norm_over,
-        gamma=options.layer_norm_gamma,
-        beta=options.layer_norm_beta is True,
-        beta_cell=options.layer_norm_beta is not False,
         eps=options.layer_norm_eps,
+        gamma=options.layer_norm_gamma,
+        shifted=n_apart and (spec.bias or beta),
         norm_cell=options.layer_norm_cell,
-        biased=bias and bool(options.layer_norm),
+        beta_cell=options.layer_norm_beta is not False,
     )
 
 
 def norm_sizes(options: Regularised, gates: int, hidden_size: int) -> dict[str, int]:
     """The parameters of the norms of each direction, by name, and how many numbers they have."""
-    parts = parts_of(options, bias=False, training=False)
-    vectors = {} if parts is None else parts.vectors()
-    return {name: hidden_size * (gates if k == "gate" else 1) for name, k in vectors.items()}
+    gamma, beta = options.layer_norm_gamma, options.layer_norm_beta
+    found: dict[str, int] = {}
+    for place in _PLACES[options.layer_norm]:
+        found |= dict.fromkeys(_parameters(place, gamma, beta is True), gates * hidden_size)
+    if options.layer_norm_cell != "none":
+        found |= dict.fromkeys(_parameters("cell", gamma, beta is not False), hidden_size)
+    return found
 
 
-_PLACES = {"": (), "input": ("ih",), "recurrent": ("hh",), "both": ("ih", "hh"), "cell": ("cell",)}
+_PLACES = {"": (), "input": ("ih",), "recurrent": ("hh",), "both": ("ih", "hh")}
 
 
-def _norms(of: str, gamma: bool, beta: bool) -> list[str]:
+def _parameters(place: str, gamma: bool, beta: bool) -> list[str]:
     kinds = [kind for kind, there in (("weight", gamma), ("bias", beta)) if there]
-    return [f"norm_{place}_{kind}" for place in _PLACES[of] for kind in kinds]
+    return [f"norm_{place}_{kind}" for kind in kinds]

@@ -58,32 +58,27 @@ class _Regularised:
         return super().operand(*self.shares(x, u, p), s, p)  # type: ignore[misc]
 
     def shares(self, x: Any, u: Any, p: Any) -> tuple[Any, Any]:
-        """What enters the gates: the two shares, as far as there are any, normalised."""
-        if not self.parts.norm:
+        """What enters the gates: the two shares, as far as there are any, with their norms."""
+        if self.parts.ahead:
+            x = SimpleNamespace(**{g: getattr(p, f"x_{g}") for g in self.gates.split()})
+        if not (self.parts.norm or self.parts.shifted):
             return x, u
-        return self.normalised("ih", "input", x, p), self.normalised("hh", "recurrent", u, p)
+        gates = [gate for gate in self.gates.split() if gate in dir(u)]
+        values = [getattr(u, gate) for gate in gates]
+        of_gates = dict(zip(gates, self.normalised(values, gates, p), strict=True))
+        if self.parts.shifted and "n" in of_gates:
+            of_gates["n"] = of_gates["n"] + p.shift_n
+        return x, SimpleNamespace(**of_gates)
 
-    def normalised(self, place: str, share: str, of: Any, p: Any) -> Any:
-        parts, gates = self.parts, [gate for gate in self.gates.split() if gate in dir(of)]
-        values = [getattr(of, gate) for gate in gates]
-        if parts.norm in (share, "both"):
-            gamma = [
-                getattr(getattr(p, f"norm_{place}_weight"), g) if parts.gamma else 1 for g in gates
-            ]
-            beta = [
-                getattr(getattr(p, f"norm_{place}_bias"), g) if parts.beta else 0 for g in gates
-            ]
-            if parts.norm_over == "all":
-                values = list(layer_norm(values, gamma, beta, parts.eps))
-            else:
-                each = zip(values, gamma, beta, strict=True)
-                values = [layer_norm(*own, parts.eps) for own in each]
-        if parts.biased:
-            bias = getattr(p, f"bias_{place}")
-            values = [
-                value + getattr(bias, gate) for value, gate in zip(values, gates, strict=True)
-            ]
-        return SimpleNamespace(**dict(zip(gates, values, strict=True)))
+    def normalised(self, values: list[Any], gates: list[str], p: Any) -> list[Any]:
+        parts = self.parts
+        if not parts.norm:
+            return values
+        gamma = [getattr(p.norm_hh_weight, gate) if parts.gamma else 1 for gate in gates]
+        if parts.norm_over == "all":
+            return list(layer_norm(values, gamma, None, parts.eps))
+        each = zip(values, gamma, strict=True)
+        return [layer_norm(value, own, None, parts.eps) for value, own in each]
 
     def candidate(self, x: Any, u: Any, s: Any, p: Any) -> Any:
         candidate = super().candidate(x, u, s, p)  # type: ignore[misc]

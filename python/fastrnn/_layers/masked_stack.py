@@ -2,14 +2,14 @@
 
 Masks are drawn first. Then the layers run one after the other, each as a layer of its own: with
 masked weights and input, and with a cell that is written for what is to be done in its step. A
-layer whose steps have masks of their own has a call for each direction, which has others.
+layer whose steps get masks or normalised shares has a call for each direction, which gets others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,40 +18,17 @@ from torch.nn.utils.rnn import PackedSequence
 from .. import _torch
 from .._call import checks, masks, ragged_checks, state_checks
 from .._call.arguments import as_returned, batch_of
-from .._call.regularised import Parts, Regularised, parts_of
+from .._call.regularised import Parts
 from .._call.regularised_cells import program_of
 from .._call.spec import PLAIN, Spec, Variant
-from .._call.weights import Weights, expected_of_layer
+from .._call.weights import expected_of_layer
+from .masked_weights import Call, Direction, met
 from .run import run_layer
 
-__all__ = ["Call", "Direction", "cell_of", "masked_input", "run_stack", "weights_of"]
+__all__ = ["Call", "Direction", "cell_of", "masked_input", "run_stack"]
 
 _BACKWARDS = Variant(reverse=True)
 _OF_VARIANT = tuple(field.name for field in fields(Variant) if field.name != "reverse")
-
-
-class Direction(NamedTuple):
-    """What a direction of a layer has learned: weights, and norms in the order of `norm_sizes`."""
-
-    weights: Weights
-    norms: Sequence[Tensor] = ()
-
-
-class Call(NamedTuple):
-    """What the layers of a stack have in common; ``spec`` describes it without ``options``."""
-
-    spec: Spec
-    options: Regularised
-    training: bool
-    batch_first: bool = False
-    lengths: Any = None
-    resets: Any = None
-    states: bool = False
-
-    @property
-    def parts(self) -> Parts | None:
-        """What the cell does beside what it does without options."""
-        return parts_of(self.options, self.spec.bias, self.training)
 
 
 def run_stack(
@@ -185,14 +162,16 @@ class _Layer:
         self.directions, self.masks = directions, of_layer
         self.cell, self.variant = cell_of(call.spec, self.parts)
         parts = self.parts
+        self.per_step = parts is not None and parts.per_step
         self.held = parts is not None and bool(parts.on) and not parts.per_step
+        self.ahead = parts is not None and parts.ahead
 
     def run(self, data: Tensor, h: Tensor | None, c: Tensor | None) -> tuple[Any, ...]:
         """y, h_n and c_n, and if wanted h_all and c_all; None for a c that there is not."""
         data = masked_input(self.masks.input, data, self._over_input)
         count = len(self.directions)
-        per_step = self.parts is not None and self.parts.per_step
-        if count == 1 or not any(m.of_steps(per_step) for m in self.masks.directions):
+        alike = not (self.ahead or any(m.of_steps(self.per_step) for m in self.masks.directions))
+        if count == 1 or alike:
             return self._run(data, h, c, range(count), self.variant)
         apart = []
         for d in range(count):
@@ -211,22 +190,19 @@ class _Layer:
     ) -> tuple[Any, ...]:
         """The same for some of the directions."""
         call, spec, form = self.call, self.call.spec, self.form
-        inputs = len(self.masks.input)
-        weights = [
-            weight
-            for d in which
-            for weight in weights_of(
-                self.parts, inputs, self.directions[d], self.masks.directions[d]
-            )
-        ]
-        features = data.shape[-1]
+        of_steps: list[Tensor] = []
         if len(which) == 1:
-            per_step = self.parts is not None and self.parts.per_step
-            own = self.masks.directions[which[0]].of_steps(per_step)
-            data = (
-                torch.cat([data, *(form.over_steps(m, "step") for m in own)], -1) if own else data
+            own = self.masks.directions[which[0]].of_steps(self.per_step)
+            of_steps = [form.over_steps(mask, "step") for mask in own]
+        each = [
+            met(
+                *(call, self.parts, self.directions[d], self.masks.directions[d]),
+                *(data, len(self.masks.input), of_steps),
             )
-        bias = spec.bias and not (self.parts is not None and self.parts.biased)
+            for d in which
+        ]
+        weights = [weight for one in each for weight in one.weights]
+        data, features, _, bias = each[0]
         options = (
             *(self.cell, features, spec.hidden_size, spec.proj_size, 1, bias),
             *(len(which) == 2, 0.0, variant),
@@ -276,24 +252,6 @@ def masked_input(of_input: Sequence[Tensor], data: Tensor, as_met: Any) -> Tenso
         return data
     masked = [data * as_met(mask) for mask in of_input]
     return masked[0] if len(masked) == 1 else torch.cat(masked, -1)
-
-
-def weights_of(
-    parts: Parts | None, inputs: int, own: Direction, of_direction: masks.OfDirection
-) -> list[Tensor]:
-    """The weights of a direction as its call has them; ``inputs``: how many masks that of x has."""
-    w_ih, w_hh, b_ih, b_hh, w_hr, w_ch = own.weights
-    if inputs > 1:  # each gate meets its own input
-        of_gates = w_ih.chunk(inputs)
-        w_ih = torch.block_diag(*of_gates)  # type: ignore[no-untyped-call]
-    if of_direction.weight is not None:
-        w_hh = w_hh * of_direction.weight
-    if parts is not None:
-        vectors = [one for one in (w_ch, *own.norms) if one is not None]
-        if parts.biased:
-            vectors, b_ih, b_hh = [*vectors, b_ih, b_hh], None, None
-        w_ch = None if not vectors else vectors[0] if len(vectors) == 1 else torch.cat(vectors)
-    return [one for one in (w_ih, w_hh, b_ih, b_hh, w_hr, w_ch) if one is not None]
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:

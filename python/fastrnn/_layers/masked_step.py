@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from .. import _torch
 from .._call import checks, masks
 from .._call.spec import PLAIN
 from .._call.weights import expected_of_cell
-from .masked_stack import Call, Direction, cell_of, masked_input, weights_of
+from .masked_stack import cell_of, masked_input
+from .masked_weights import Call, Direction, met
 from .run import run_cell, run_program_step
 
 __all__ = ["run_step"]
@@ -32,18 +31,16 @@ def run_step(
         (given,) = masks.draw(spec, options, rows, input, training)
     parts = call.parts
     parts = parts if parts is None else parts._replace(per_step=bool(parts.on))
+    drawn, inputs = given.directions[0], len(given.input)
     data = masked_input(given.input, input, lambda mask: mask)
-    weights = weights_of(parts, len(given.input), own, given.directions[0])
-    features = data.shape[-1]
+    of_steps = [] if parts is None else drawn.of_steps(parts.per_step)
+    data, features, weights, bias = met(call, parts, own, drawn, data, inputs, of_steps)
     if parts is None:
         w_ih, w_hh, *others = weights
-        biases = others[:2] if spec.bias else (None, None)
+        biases = others[:2] if bias else (None, None)
         variant = None if spec.variant == PLAIN else spec.variant
         sizes = features, spec.hidden_size
-        return run_cell(
-            spec.cell, data, hx, (w_ih, w_hh, *biases), own.weights.w_ch, variant, sizes
-        )
+        given_weights = w_ih, w_hh, *biases
+        return run_cell(spec.cell, data, hx, given_weights, own.weights.w_ch, variant, sizes)
     text, _ = cell_of(spec, parts)
-    data = torch.cat([data, *given.directions[0].of_steps(parts.per_step)], -1)
-    sizes_and_bias = features, spec.hidden_size, spec.bias and not parts.biased
-    return run_program_step(text, sizes_and_bias, data, hx, weights)
+    return run_program_step(text, (features, spec.hidden_size, bias), data, hx, weights)

@@ -13,8 +13,9 @@ from .._call.regularised import Regularised, norm_sizes
 from .._call.spec import PLAIN
 from .._call.weights import Weights, by_direction, name_of
 from ..regularised import check_combination
-from .masked_stack import Call, Direction, run_stack
+from .masked_stack import run_stack
 from .masked_step import run_step
+from .masked_weights import Call, Direction
 from .parameters import by_name
 from .plan import spec_of, spec_of_cell
 
@@ -72,7 +73,7 @@ def forward(
     weights = by_direction(spec, by_name(layer, layer._flat_weights_names))
     norms = norm_sizes(options, len(spec.gates), spec.hidden_size)
     directions = [
-        Direction(own, [getattr(layer, name_of(name, number, d)) for name in norms])
+        Direction(own, {name: getattr(layer, name_of(name, number, d)) for name in norms})
         for number, of_layer in enumerate(weights)
         for d, own in enumerate(of_layer)
     ]
@@ -87,6 +88,6 @@ def step(module: Any, cell: str, input: Any, hx: Any) -> Any:
     w_ih, w_hh, b_ih, b_hh, w_ch = (getattr(module, name, None) for name in names)
     norms = norm_sizes(options, len(spec.gates), spec.hidden_size)
     own = Direction(
-        Weights(w_ih, w_hh, b_ih, b_hh, None, w_ch), [getattr(module, name) for name in norms]
+        Weights(w_ih, w_hh, b_ih, b_hh, None, w_ch), {name: getattr(module, name) for name in norms}
     )
     return run_step(Call(spec, options, module.training), input, hx, own)

@@ -1,0 +1,149 @@
+"""What one direction of a layer meets in a call with masks and norms: its input and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import layer_norm, linear
+
+from .._call import masks
+from .._call.regularised import Parts, Regularised, parts_of
+from .._call.spec import Spec
+from .._call.weights import Weights
+
+__all__ = ["Call", "Direction", "Met", "met"]
+
+
+class Direction(NamedTuple):
+    """What a direction of a layer has learned: weights, and norms by the names of `norm_sizes`."""
+
+    weights: Weights
+    norms: Mapping[str, Tensor] = {}
+
+
+class Call(NamedTuple):
+    """What the layers of a stack have in common; ``spec`` describes it without ``options``."""
+
+    spec: Spec
+    options: Regularised
+    training: bool
+    batch_first: bool = False
+    lengths: Any = None
+    resets: Any = None
+    states: bool = False
+
+    @property
+    def parts(self) -> Parts | None:
+        """What the cell does beside what it does without options."""
+        return parts_of(self.spec, self.options, self.training)
+
+
+class Met(NamedTuple):
+    """The arguments of a call of one direction.
+
+    ``data`` has the features that meet ``w_ih`` and behind them what every step has of its own.
+    """
+
+    data: Tensor
+    features: int
+    weights: list[Tensor]
+    bias: bool
+
+
+def met(
+    call: Call,
+    parts: Parts | None,
+    own: Direction,
+    drawn: masks.OfDirection,
+    data: Tensor,
+    inputs: int,
+    of_steps: Sequence[Tensor],
+) -> Met:
+    """What a direction meets.
+
+    Parameters
+    ----------
+    call : Call
+    parts : Parts, optional
+        What its cell does.
+    own : Direction
+    drawn : masks.OfDirection
+        Its masks; those that every step has its own of are ``of_steps``.
+    data : Tensor [..., I]
+        The input, masked; with separate masks of gates, one for each side by side.
+    inputs : int
+        How many masks the input has.
+    of_steps : sequence of Tensor [..., H]
+    """
+    weights = own.weights
+    if inputs > 1:  # each gate meets its own input
+        of_gates = weights.w_ih.chunk(inputs)
+        weights = weights._replace(w_ih=torch.block_diag(*of_gates))  # type: ignore[no-untyped-call]
+    if drawn.weight is not None:
+        weights = weights._replace(w_hh=weights.w_hh * drawn.weight)
+    if parts is not None:
+        data, weights, shares = _with_norms(call, parts, own._replace(weights=weights), data)
+        of_steps = [*shares, *of_steps]
+    features = data.shape[-1]
+    data = torch.cat([data, *of_steps], -1) if of_steps else data
+    there = [one for one in weights if one is not None]
+    return Met(data, features, there, weights.b_ih is not None)
+
+
+def _with_norms(
+    call: Call, parts: Parts, own: Direction, data: Tensor
+) -> tuple[Tensor, Weights, list[Tensor]]:
+    """Input and weights of a cell that does ``parts``, and the shares of gates that it is given."""
+    weights, shares = own.weights, []
+    shift_n: list[Tensor] = []
+    if call.options.layer_norm:
+        shift, shift_n = _shifts(parts, own)
+        if parts.ahead:
+            share = _normalised(call, own.norms, linear(data, weights.w_ih), shift)
+            rows, shift = len(weights.w_ih), None
+            data, shares = data.new_zeros((*data.shape[:-1], 1)), [share]
+            weights = weights._replace(w_ih=weights.w_ih.new_zeros(rows, 1))
+        nothing = None if shift is None else torch.zeros_like(shift)
+        weights = weights._replace(b_ih=shift, b_hh=nothing)
+    vectors = [] if weights.w_ch is None else [weights.w_ch]
+    for name in parts.vectors():
+        vectors += shift_n if name == "shift_n" else [own.norms[name]]
+    if vectors:
+        joined = vectors[0] if len(vectors) == 1 else torch.cat(vectors)
+        weights = weights._replace(w_ch=joined)
+    return data, weights, shares
+
+
+def _shifts(parts: Parts, own: Direction) -> tuple[Tensor | None, list[Tensor]]:
+    """What is added to the normalised shares: to that of the input, and to the recurrent one of n.
+
+    Where a gate adds its two shares it is all the same which of them has the biases and betas.
+    """
+    of_input = _sum([own.norms.get("norm_ih_bias"), own.weights.b_ih])
+    recurrent = _sum([own.norms.get("norm_hh_bias"), own.weights.b_hh])
+    if not parts.shifted or recurrent is None:
+        return _sum([of_input, recurrent]), []
+    r, z, n = recurrent.chunk(3)
+    return _sum([of_input, torch.cat([r, z, torch.zeros_like(n)])]), [n]
+
+
+def _sum(terms: Sequence[Tensor | None]) -> Tensor | None:
+    there = [term for term in terms if term is not None]
+    return None if not there else there[0] if len(there) == 1 else there[0] + there[1]
+
+
+def _normalised(
+    call: Call, norms: Mapping[str, Tensor], share: Tensor, shift: Tensor | None
+) -> Tensor:
+    """The input's share [..., G*H] of every step."""
+    options, gates = call.options, len(call.spec.gates)
+    gamma, eps = norms.get("norm_ih_weight"), options.layer_norm_eps
+    if options.layer_norm_over == "all":
+        return layer_norm(share, share.shape[-1:], gamma, shift, eps)
+    apart = share.unflatten(-1, (gates, -1))  # type: ignore[no-untyped-call]
+    normed = layer_norm(apart, apart.shape[-1:], None, None, eps).flatten(-2)
+    scaled = normed if gamma is None else normed * gamma
+    return scaled if shift is None else scaled + shift
