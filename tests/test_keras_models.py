@@ -174,7 +174,7 @@ LEFT = {
     "its cell, a Halved, has a call of its own": lambda: L.RNN(Halved(H)),
     "ConvLSTMCell": lambda: L.ConvLSTM1D(2, 3),
     "a Halved, has a call": lambda: L.RNN([L.LSTMCell(2), Halved(H)]),
-    "gelu": lambda: L.LSTM(H, activation="gelu"),
+    "log_sigmoid": lambda: L.LSTM(H, activation="log_sigmoid"),
     "hooks": hooked,
     "activity_regularizer": lambda: L.RNN(L.LSTMCell(H, activity_regularizer="l2")),
     "mask is not one of shape": lambda: MaskedOtherwise(H),

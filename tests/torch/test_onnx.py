@@ -172,6 +172,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any]]] = {
     "resets": (fastrnn.GRU(3, 4), {"resets": torch.zeros(T, B, dtype=torch.bool)}),
     "return_states": (fastrnn.LSTM(3, 4), {"return_states": True}),
     "dropout": (fastrnn.GRU(3, 4, num_layers=2, dropout=0.5), {}),
+    "activation 'gelu'": (fastrnn.GRU(3, 4, activation="gelu"), {}),
     "fastrnn.Recurrent": (fastrnn.Recurrent(LSTM, 3, 4), {}),
 }
 
