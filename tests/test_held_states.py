@@ -65,6 +65,28 @@ def test_no_reset_touches_what_a_call_keeps(both):
     assert_same([got], [expected], F64)
 
 
+class Chain(fastrnn.Cell):
+    """A product of one gate at a time: stages of four slots and of five."""
+
+    gates = "a b c d"
+    late = ("a", "b", "c", "d")
+
+    def operand(self, x: Any, u: Any, s: Any, p: Any, stage: int) -> Any:
+        return torch.tanh(getattr(u, "abcd"[stage - 1])) if stage else s.h
+
+    def step(self, x: Any, u: Any, s: Any, p: Any) -> dict[str, Any]:
+        return {"h": torch.tanh(x.a + x.b + u.b) * torch.sigmoid(x.c + u.c) + x.d * u.d * s.h}
+
+
+@pytest.mark.usefixtures("each_isa", "restore_threads")
+def test_many_rows_meet_many_products():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rnn = fastrnn.Recurrent(Chain, 3, 130, dtype=F64)
+    x = torch.randn(3, 150, 3, dtype=F64)
+    assert_same([rnn(x)[0]], [OnReference(rnn)(x)[0]], F64)
+
+
 @pytest.mark.usefixtures("each_isa")
 def test_no_gradient_flows_to_what_is_detached():
     torch.manual_seed(0)

@@ -136,6 +136,19 @@ def _of_clamp(limits: Callable[[int, int], tuple[int, int]]) -> _Rule:
     return rule
 
 
+def _elu(graph: Graph, node: Node, index: int, gradient: int) -> tuple[int | None, ...]:
+    """By the value, which is positive where the operand is."""
+    slope = graph.apply("add", index, node.operands[1])
+    open_ = graph.apply("lt", graph.constant(0), index)
+    return graph.apply("where", open_, gradient, _times(graph, gradient, slope)), None
+
+
+def _leaky_relu(graph: Graph, node: Node, index: int, gradient: int) -> tuple[int | None, ...]:
+    a, slope = node.operands
+    open_ = graph.apply("lt", graph.constant(0), a)
+    return graph.apply("where", open_, gradient, _times(graph, gradient, slope)), None
+
+
 def _clamp(graph: Graph, node: Node, index: int, gradient: int) -> tuple[int | None, ...]:
     inside = graph.apply("eq", node.operands[0], index)
     return graph.apply("where", inside, gradient, graph.constant(0)), None, None
@@ -180,6 +193,8 @@ _RULES: dict[str, _Rule] = {
     "minimum": _of_extreme(lambda a, b: (b, a)),
     "maximum": _of_extreme(lambda a, b: (a, b)),
     "clamp": _clamp,
+    "elu": _elu,
+    "leaky_relu": _leaky_relu,
     "clamp_min": _of_clamp(lambda a, limit: (a, limit)),
     "clamp_max": _of_clamp(lambda a, limit: (limit, a)),
     "where": _where,

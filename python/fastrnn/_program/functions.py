@@ -132,14 +132,16 @@ def _negative_part(input: Symbol) -> Symbol:
 
 def elu(input: Symbol, alpha: Any = 1.0, inplace: bool = False) -> Symbol:
     _not_in_place(inplace)
-    negative = emit("mul", emit("expm1", _negative_part(input)), _number(alpha, "alpha"))
+    alpha = _number(alpha, "alpha")
+    if alpha >= 0:
+        return emit("elu", input, alpha)
+    negative = emit("mul", emit("expm1", _negative_part(input)), alpha)
     return emit("where", emit("lt", 0, input), input, negative)
 
 
 def leaky_relu(input: Symbol, negative_slope: Any = 0.01, inplace: bool = False) -> Symbol:
     _not_in_place(inplace)
-    scaled = emit("mul", input, _number(negative_slope, "negative_slope"))
-    return emit("where", emit("lt", 0, input), input, scaled)
+    return emit("leaky_relu", input, _number(negative_slope, "negative_slope"))
 
 
 def softsign(input: Symbol) -> Symbol:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from .cut import least_kept
 from .derivative import differentiate
 from .graph import Graph, Node, reachable
-from .selections import selected
 from .slots import OnSlots
 
 __all__ = ["OF_SLOTS", "Joint", "constant", "constants", "joint_of", "saved_of"]
@@ -72,10 +71,31 @@ def _settled(graph: Graph, node: Node, place: Mapping[int, int]) -> int:
     operands = [place[operand] for operand in node.operands]
     if node.operation in ("stationary", "detach"):
         return operands[0]
-    if node.operation == "clamp":
-        value, low, high = operands
-        return graph.apply("minimum", graph.apply("maximum", value, low), high)
-    return selected(graph, _RENAMED.get(node.operation, node.operation), operands)
+    if node.operation in _WRITTEN_OUT:
+        return _WRITTEN_OUT[node.operation](graph, *operands)
+    return graph.apply(_RENAMED.get(node.operation, node.operation), *operands)
+
+
+def _clamp(graph: Graph, a: int, low: int, high: int) -> int:
+    return graph.apply("minimum", graph.apply("maximum", a, low), high)
+
+
+def _elu(graph: Graph, a: int, alpha: int) -> int:
+    negative = graph.apply("mul", alpha, graph.apply("expm1", a))
+    return graph.apply("where", graph.apply("lt", graph.constant(0), a), a, negative)
+
+
+def _leaky_relu(graph: Graph, a: int, slope: int) -> int:
+    scaled = graph.apply("mul", slope, a)
+    return graph.apply("where", graph.apply("lt", graph.constant(0), a), a, scaled)
+
+
+_WRITTEN_OUT: dict[str, Callable[..., int]] = {
+    "clamp": _clamp,
+    "elu": _elu,
+    "leaky_relu": _leaky_relu,
+}
+"""Operations that the engine has not; their gradients are known by then."""
 
 
 def constant(joint: Joint, index: int) -> tuple[float, bool]:

@@ -41,6 +41,15 @@ def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(condition != 0, a, b)
 
 
+def _elu(a: Tensor, alpha: Tensor) -> Tensor:
+    negative = torch.where(a > 0, torch.zeros_like(a), a)  # whose exponential is finite
+    return torch.where(a > 0, a, alpha * torch.expm1(negative))
+
+
+def _leaky_relu(a: Tensor, slope: Tensor) -> Tensor:
+    return torch.where(a > 0, a, slope * a)
+
+
 def _same(a: Any) -> Any:
     return a
 
@@ -73,7 +82,9 @@ OPERATIONS = {
     "le": Operation(2, _number(torch.le), lambda a, b: float(a <= b)),
     "eq": Operation(2, _number(torch.eq), lambda a, b: float(a == b)),
     "where": Operation(3, _where, lambda condition, a, b: a if condition else b),
-    # Between two constants in order
+    # Of one value and constants: alpha is not negative, and a slope is any number.
+    "elu": Operation(2, _elu, lambda a, alpha: a if a > 0 else alpha * math.expm1(a)),
+    "leaky_relu": Operation(2, _leaky_relu, lambda a, slope: a if a > 0 else slope * a),
     "clamp": Operation(3, torch.clamp, lambda a, low, high: min(max(a, low), high)),
     # As maximum and minimum, but at the limit all of the gradient is the first operand's.
     "clamp_min": Operation(2, lambda a, b: torch.clamp(a, min=b), max),

@@ -30,7 +30,8 @@ void run_forward(const ForwardStep<Real>& p, const ProgramShares<Real>& shares,
   const auto saved = [&](int64_t m, int k) {
     return rows[m].saved + (panel * own.kept + k) * width;
   };
-  for (const Instruction* at = own.code.first; at < own.code.first + own.code.count; ++at) {
+  const Instruction* const end = own.code.first + own.code.count;
+  for (const Instruction* at = own.code.first; at < end;) {
     Real* to = own.registers + at->to * kRegister<Real>;
     const Real* from = own.registers + at->a * kRegister<Real>;
     const int a = at->a, number = at->to;
@@ -102,8 +103,10 @@ void run_forward(const ForwardStep<Real>& p, const ProgramShares<Real>& shares,
         }
         break;
       default:
-        compute(*at, own.registers, block.size());
+        at = compute(at, end, own.registers, block.size());
+        continue;
     }
+    ++at;
   }
 }
 
@@ -223,7 +226,8 @@ void run_backward(const BackwardStep<Real>& p, const BackwardRow<Real>* rows,
   constexpr int64_t width = kColumnVectors * kLanes<Real>;
   const ProgramStep<Real>& own = *p.program;
   const int64_t unit = block.unit, units = block.valid < width ? block.valid : width;
-  for (const Instruction* at = own.code.first; at < own.code.first + own.code.count; ++at) {
+  const Instruction* const end = own.code.first + own.code.count;
+  for (const Instruction* at = own.code.first; at < end;) {
     Real* to = own.registers + at->to * kRegister<Real>;
     const Real* from = own.registers + at->a * kRegister<Real>;
     const int a = at->a, number = at->to;
@@ -292,8 +296,23 @@ void run_backward(const BackwardStep<Real>& p, const BackwardRow<Real>* rows,
         }
         break;
       default:
-        compute(*at, own.registers, block.size());
+        at = compute(at, end, own.registers, block.size());
+        continue;
     }
+    ++at;
+  }
+}
+
+// What was kept for some rows and a panel. It lies far apart for different rows, so that the
+// processor does not see it coming.
+template <class Real>
+void prefetch_kept(const ProgramStep<Real>& own, const BackwardRow<Real>* rows, int64_t count,
+                   int64_t panel) {
+  constexpr int64_t line = 64 / sizeof(Real);
+  const int64_t size = own.kept * kColumnVectors * kLanes<Real>;
+  for (int64_t m = 0; m < count; ++m) {
+    const Real* from = rows[m].saved + panel * size;
+    for (int64_t i = 0; i < size; i += line) __builtin_prefetch(from + i);
   }
 }
 
@@ -302,9 +321,13 @@ void program_backward(const BackwardStep<Real>& p) {
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
     const int64_t at_once = ProgramBlock<Real>(p.H, panel, 0).rows_at_once();
     for (int64_t r = 0; r < p.count; r += at_once) {
-      const int64_t left = p.count - r;
-      run_backward(p, p.rows + r, ProgramBlock<Real>(p.H, panel, left < at_once ? left : at_once),
-                   panel);
+      const int64_t left = p.count - r, some = left < at_once ? left : at_once;
+      if (some < left) {
+        prefetch_kept(*p.program, p.rows + r + some, left < 2 * some ? left - some : some, panel);
+      } else if (panel + 1 < p.panel_end) {
+        prefetch_kept(*p.program, p.rows, p.count < some ? p.count : some, panel + 1);
+      }
+      run_backward(p, p.rows + r, ProgramBlock<Real>(p.H, panel, some), panel);
     }
   }
 }
