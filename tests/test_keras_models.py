@@ -208,6 +208,16 @@ def test_a_call_without_steps_fails_as_without_it():
     assert "0 steps" not in str(error.value)
 
 
+@pytest.mark.parametrize("shape", [(0, T, I), (B, T, 0)])
+def test_a_batch_may_have_no_rows_or_no_features(shape):
+    layer = L.GRU(H, return_sequences=True)
+    layer.build(shape)
+    x = torch.randn(shape)
+    expected = layer(x)
+    with fastrnn.keras.accelerate():
+        assert_near(layer(x), expected, I + H, T)
+
+
 def test_shapes_are_inferred_without_values():
     class Model(keras.Model):
         def __init__(self):
