@@ -52,6 +52,10 @@ OBJECTS = [
     (partial(A.relu), "relu"),
     (A.leaky_relu, "leaky_relu(0.2)"),
     (A.elu, "elu"),
+    *((getattr(A, name), name) for name in ("silu", "gelu", "selu", "mish", "relu6")),
+    *((getattr(A, name), name) for name in ("hard_tanh", "hard_silu")),
+    (partial(A.gelu, approximate=True), "gelu_tanh"),
+    (L.ReLU(max_value=6.0), "relu6"),
 ]
 
 
@@ -73,13 +77,14 @@ def tanh(x):
     [
         (lambda x: x, "<lambda>"),
         (tanh, "tanh"),
-        (A.gelu, "gelu"),
+        (A.log_sigmoid, "log_sigmoid"),
         (L.Softmax(), "Softmax"),
         (L.PReLU(), "PReLU"),
         (L.ReLU(max_value=1.0), "ReLU"),
         (L.ReLU(negative_slope=0.1, threshold=0.5), "ReLU"),
-        (partial(A.relu, max_value=6.0), "max_value=6.0"),
-        (partial(A.gelu, approximate=True), "approximate=True"),
+        (partial(A.relu, max_value=5.0), "max_value=5.0"),
+        (partial(A.relu, max_value=6.0, threshold=1.0), "threshold=1.0"),
+        (partial(A.gelu, exact=True), "exact=True"),
         (partial(A.elu, beta=1.0), "beta=1.0"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -89,6 +94,15 @@ def test_an_activation_that_is_not_here_is_refused_by_name(activation, named):
     theirs.build((None, None, I))
     with pytest.raises(ValueError, match=rf"layer\.recurrent_activation: .* got .*{named}"):
         fastrnn.from_keras(theirs)
+
+
+@pytest.mark.parametrize("own", ["gelu", "gelu_tanh", "silu", "selu", "mish", "relu6", "hard_silu"])
+def test_an_activation_goes_to_keras_and_comes_back(own):
+    layer = fastrnn.GRU(I, H, batch_first=True, activation=own)
+    theirs = fastrnn.to_keras(layer)
+    assert fastrnn.from_keras(theirs).variant.activation == own
+    x = torch.randn(B, T, I)
+    assert_near(layer(x)[0], outputs(theirs, x), I + H, T)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])

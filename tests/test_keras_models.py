@@ -174,7 +174,7 @@ LEFT = {
     "its cell, a Halved, has a call of its own": lambda: L.RNN(Halved(H)),
     "ConvLSTMCell": lambda: L.ConvLSTM1D(2, 3),
     "a Halved, has a call": lambda: L.RNN([L.LSTMCell(2), Halved(H)]),
-    "gelu": lambda: L.LSTM(H, activation="gelu"),
+    "log_sigmoid": lambda: L.LSTM(H, activation="log_sigmoid"),
     "hooks": hooked,
     "activity_regularizer": lambda: L.RNN(L.LSTMCell(H, activity_regularizer="l2")),
     "mask is not one of shape": lambda: MaskedOtherwise(H),
@@ -206,6 +206,16 @@ def test_a_call_without_steps_fails_as_without_it():
             layer(torch.randn(B, 0, I))
         fastrnn.keras.accelerate()
     assert "0 steps" not in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(0, T, I), (B, T, 0)])
+def test_a_batch_may_have_no_rows_or_no_features(shape):
+    layer = L.GRU(H, return_sequences=True)
+    layer.build(shape)
+    x = torch.randn(shape)
+    expected = layer(x)
+    with fastrnn.keras.accelerate():
+        assert_near(layer(x), expected, I + H, T)
 
 
 def test_shapes_are_inferred_without_values():

@@ -80,6 +80,14 @@ _ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "affine": lambda x, alpha, beta: alpha * x + beta,
     "scaled_tanh": lambda x, alpha, beta: alpha * torch.tanh(beta * x),
     "thresholded_relu": lambda x, alpha: torch.where(x <= alpha, torch.zeros_like(x), x),
+    "silu": torch.nn.functional.silu,
+    "gelu": torch.nn.functional.gelu,
+    "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+    "selu": torch.nn.functional.selu,
+    "mish": torch.nn.functional.mish,
+    "relu6": lambda x: x.relu().clamp(max=6),
+    "hard_tanh": lambda x: x.clamp(-1, 1),
+    "hard_silu": torch.nn.functional.hardswish,
 }
 
 

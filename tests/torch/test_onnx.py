@@ -141,6 +141,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any]]] = {
         fastrnn.Recurrent(LSTM, 3, 4, num_layers=2, dropout=0.5),
         {},
     ),
+    "activation 'gelu'": (fastrnn.GRU(3, 4, activation="gelu"), {}),
 }
 
 

@@ -23,6 +23,14 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "affine": (1.0, 0.0),
     "scaled_tanh": (1.0, 1.0),
     "thresholded_relu": (1.0,),
+    "silu": (),
+    "gelu": (),
+    "gelu_tanh": (),
+    "selu": (),
+    "mish": (),
+    "relu6": (),
+    "hard_tanh": (),
+    "hard_silu": (),
 }
 """The parameters alpha and beta that each has unless others are given in parentheses.
 

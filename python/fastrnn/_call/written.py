@@ -25,6 +25,8 @@ def _hard_sigmoid(a: Any, alpha: float, beta: float) -> Any:
     return torch.clamp(alpha * a + beta, 0, 1)
 
 
+_SELU = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+"""Scale and alpha of Klambauer et al. (arXiv:1706.02515), as torch has them."""
 _ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
@@ -39,6 +41,14 @@ _ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "affine": lambda a, alpha, beta: alpha * a + beta,
     "scaled_tanh": lambda a, alpha, beta: alpha * torch.tanh(beta * a),
     "thresholded_relu": lambda a, alpha: torch.where(a <= alpha, 0, a),
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda a: F.gelu(a, approximate="tanh"),
+    "selu": lambda a: _SELU[0] * F.elu(a, _SELU[1]),
+    "mish": lambda a: a * torch.tanh(F.softplus(a)),
+    "relu6": lambda a: torch.clamp(torch.relu(a), max=6),
+    "hard_tanh": lambda a: torch.clamp(a, -1, 1),
+    "hard_silu": lambda a: a * F.hardsigmoid(a),
 }
 
 

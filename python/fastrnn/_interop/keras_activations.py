@@ -24,12 +24,19 @@ _PLAIN = {
     "softsign": "softsign",
     "softplus": "softplus",
     "linear": "identity",
+    "silu": "silu",
+    "selu": "selu",
+    "mish": "mish",
+    "relu6": "relu6",
+    "hard_tanh": "hard_tanh",
+    "hard_silu": "hard_silu",
 }
 """For the names of ``keras.activations`` without parameters ours, of Keras 3."""
 _PARAMETERS: dict[str, dict[str, float | None]] = {
     "relu": {"negative_slope": 0.0, "max_value": None, "threshold": 0.0},
     "leaky_relu": {"negative_slope": 0.2},
     "elu": {"alpha": 1.0},
+    "gelu": {"approximate": False},
 }
 """Of those with parameters, what these are unless they are given, by the names of Keras 3."""
 _LAYERS = {
@@ -104,7 +111,9 @@ def activation_to_keras(text: str, option: str, keras: Any) -> Any:
         return keras.layers.ELU(alpha=parameters[0])
     if name == "thresholded_relu":
         return keras.layers.ReLU(threshold=parameters[0])
-    for keras_name, own in (*_PLAIN.items(), ("relu", "relu")):
+    if name == "gelu_tanh":
+        return functools.partial(keras.activations.gelu, approximate=True)
+    for keras_name, own in (*_PLAIN.items(), ("relu", "relu"), ("gelu", "gelu")):
         if own == text:
             return getattr(keras.activations, keras_name)
     raise ValueError(f"layer: Keras's has nothing like {option}={text!r}")
@@ -136,18 +145,22 @@ def _name_and_parameters(function: Any, package: Any) -> tuple[str, dict[str, An
 
 
 def _with_parameters(name: str, given: dict[str, Any]) -> str | None:
-    """Ours for "relu", "leaky_relu" or "elu" with parameters; None if there is none."""
+    """Ours for "relu", "leaky_relu", "elu" or "gelu" with parameters; None if there is none."""
     if name != "elu":
         given = {_OTHER_NAMES.get(key, key): value for key, value in given.items()}
     if not set(given) <= set(_PARAMETERS[name]):
         return None
+    if name == "gelu":
+        return "gelu_tanh" if given.get("approximate") else "gelu"
     values = _PARAMETERS[name] | {
         key: None if value is None else float(value) for key, value in given.items()
     }
     if name == "elu":
         return f"elu({values['alpha']})"
     slope, threshold = values["negative_slope"], values.get("threshold", 0.0)
-    if values.get("max_value") is not None or (slope and threshold):
+    if values.get("max_value") is not None:
+        return "relu6" if values["max_value"] == 6 and not (slope or threshold) else None
+    if slope and threshold:
         return None
     if threshold:
         return f"thresholded_relu({threshold})"

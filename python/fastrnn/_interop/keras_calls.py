@@ -47,8 +47,8 @@ def compute(
 ) -> Results | None:
     """What ``layer.inner_loop`` returns; None where there is nothing to gain.
 
-    That is a call whose shapes Keras refuses, and an export of Keras's to ONNX, which has nothing
-    but the operations of the loop.
+    That is a call whose shapes Keras refuses, one without features, and an export of Keras's to
+    ONNX, which has nothing but the operations of the loop.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def compute(
     stacked = _is_stack(layer.cell)
     cells = layer.cell.cells if stacked else [layer.cell]
     described = [_described(cell, layer.go_backwards) for cell in cells]
-    if not isinstance(sequences, Tensor) or sequences.dim() != 3 or 0 in sequences.shape:
+    if not isinstance(sequences, Tensor) or sequences.dim() != 3 or not sequences.shape[2]:
         return None
     mask = mask[0] if isinstance(mask, (list, tuple)) else mask
     if mask is not None and (not isinstance(mask, Tensor) or mask.shape != sequences.shape[:2]):

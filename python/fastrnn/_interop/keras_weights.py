@@ -40,10 +40,16 @@ def weights_from_keras(
 ) -> list[Tensor]:
     """w_ih [G*H, I], w_hh [G*H, H], and b_ih and b_hh [G*H] if Keras's layer has a bias.
 
-    Gradients flow back to what is given.
+    Copies, as the engine's short way takes them; gradients flow back to what is given.
     """
-    weights = [reordered(kind, kernel).t(), reordered(kind, recurrent).t()]
+    weights = [_rows(kind, kernel), _rows(kind, recurrent)]
     if bias is None:
         return weights
     b_ih, b_hh = bias if bias.dim() == 2 else (bias, torch.zeros_like(bias))
     return [*weights, reordered(kind, b_ih), reordered(kind, b_hh)]
+
+
+def _rows(kind: str, kernel: Tensor) -> Tensor:
+    if GATES[kind] == _GATES[kind]:
+        return kernel.t().contiguous()
+    return torch.cat(in_our_order(kind, kernel.t().chunk(len(GATES[kind]))))

@@ -119,10 +119,18 @@ def dequantized(weight: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
 
 
 def activations_to_onnx(texts: Sequence[str]) -> tuple[list[str], list[float], list[float]]:
-    """Activations of `fastrnn.variants` as ``activations`` and their alphas and betas."""
+    """Activations of `fastrnn.variants` as ``activations`` and their alphas and betas.
+
+    Raises
+    ------
+    NotImplementedError
+        ONNX's operators do not have one.
+    """
     names, alphas, betas = [], [], []
     for text in texts:
         name, parameters = parse_activation(text)
+        if name not in _ACTIVATIONS:
+            raise NotImplementedError(f"ONNX's recurrent operators have no activation {text!r}")
         alpha, beta = (1.0, 0.0) if name == "identity" else (*parameters, None, None)[:2]
         names.append(_ACTIVATIONS[name])
         alphas += [] if alpha is None else [alpha]
