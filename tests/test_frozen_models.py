@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from typing import Any
 
 import pytest
 import roads
@@ -224,6 +225,31 @@ def test_weights_that_no_format_has_are_refused_by_name() -> None:
     wide = fastrnn.RNN(140_000, 1)
     with pytest.raises(ValueError, match=r"weight_ih_l0: expected rows of at most 133144"):
         fastrnn.freeze(wide, weights="int8")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layer_norm": "both"},
+        {"layer_norm_cell": "inside"},
+        {"zoneout": (0.0, 0.1)},
+        {"weight_dropout": 0.5, "weight_dropout_in_eval": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("made", [fastrnn.LSTM, fastrnn.LSTMCell])
+def test_what_is_at_work_in_eval_beside_the_weights_is_refused(
+    made: Any, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=f"the model itself: .*got .*{next(iter(options))}"):
+        fastrnn.freeze(made(3, 4, **options))
+
+
+def test_what_is_dropped_in_training_alone_is_no_matter_of_frozen_layers() -> None:
+    options = {"input_dropout": 0.2, "recurrent_dropout": 0.3, "weight_dropout": 0.5}
+    layer, x = fastrnn.LSTM(3, 4, **options).eval(), torch.randn(5, 2, 3)
+    with torch.no_grad():
+        assert_equal(fastrnn.freeze(layer)(x)[0], layer(x)[0])
 
 
 def test_a_weight_that_a_hook_makes_is_refused() -> None:

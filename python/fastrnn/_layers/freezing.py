@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from .._call.number_formats import MOST_OF_INT8, check_format, restored, rounded, scale_name
 from .._call.precision import REDUCED
+from ..regularised import describe_regularised
 from .counterparts import turn
 from .frozen import FROZEN_OF, NOT_FINITE, OWN_STATE, Frozen, infinite
 from .of_program import OfProgram
@@ -55,8 +56,9 @@ def freeze(model: ModuleT, weights: str = "float32") -> ModuleT:
     ------
     ValueError
         There is no format ``weights``, or a layer has an infinity or NaN among its weights, is
-        float64, not on the CPU, has no units or features, is frozen in another format, or has a
-        weight that a hook makes, as ``torch.nn.utils.weight_norm`` does.
+        float64, not on the CPU, has no units or features, is frozen in another format, has a
+        weight that a hook makes, as ``torch.nn.utils.weight_norm`` does, or has norms, zoneout or
+        dropped weights that are at work in eval (`fastrnn.regularised`).
 
     Warns
     -----
@@ -133,6 +135,14 @@ def _freeze(name: str, module: Any, target: type[Frozen], weights: str) -> None:
 
 
 def _check(name: str, module: Any, values: dict[str, Tensor], weights: str) -> None:
+    options = getattr(module, "regularised", None)
+    if options is not None and options.is_at_work(training=False):
+        listed = ", ".join(describe_regularised(options))
+        raise ValueError(
+            f"{name}: expected a layer that computes in eval what it does without the options of "
+            f"fastrnn.regularised, got {listed}: norms, zoneout and weight_dropout_in_eval cannot "
+            "be frozen"
+        )
     sizes = {"input_size": module.input_size, "hidden_size": module.hidden_size}
     for size, value in sizes.items():
         if value < 1:
