@@ -10,6 +10,7 @@ import onnxruntime
 import torch
 from cases import assert_near, flat
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 import fastrnn
 
@@ -45,7 +46,7 @@ class Exported:
         return Counter(node.op_type for node in self.program.model.graph)
 
     def __call__(self, *args: Any, **keywords: Any) -> list[Tensor]:
-        given = flat(*args, *keywords.values())
+        given = [leaf for leaf in tree_leaves((args, keywords)) if isinstance(leaf, Tensor)]
         names = [put.name for put in self.runtime.get_inputs()]
         feeds = {name: t.numpy() for name, t in zip(names, given, strict=True)}
         return [torch.from_numpy(output) for output in self.runtime.run(None, feeds)]

@@ -16,7 +16,7 @@ import fastrnn
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
-from exported import B, Exported, T, assert_agrees
+from exported import B, Exported, T, Together, assert_agrees
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's exporter and what it imports
 
@@ -31,82 +31,85 @@ def state_of(layer: Any, *batch: int) -> Any:
     return (h, c) if isinstance(layer, torch.nn.LSTM) else h
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_a_stack_is_a_node_a_layer_with_states_in_and_out(kind: str) -> None:
-    layer = layer_of(kind, num_layers=2, bidirectional=True, batch_first=True, dropout=0.5)
-    x, hx = torch.randn(B, T, 3), state_of(layer, B)
-    exported = Exported(layer, x, hx)
-    assert exported.nodes[kind] == 2
+def test_a_stack_is_a_node_a_layer_with_states_in_and_out() -> None:
+    options = {"num_layers": 2, "bidirectional": True, "batch_first": True, "dropout": 0.5}
+    model = Together([layer_of(kind, **options) for kind in LAYERS])
+    calls = [{"input": torch.randn(B, T, 3), "hx": state_of(layer, B)} for layer in model.layers]
+    exported = Exported(model, calls)
+    assert [exported.nodes[kind] for kind in LAYERS] == [2, 2, 2]
     assert not {"Loop", "Scan"} & set(exported.nodes)
-    assert_agrees(exported, layer, x, hx)
+    assert_agrees(exported, model, calls)
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_batch_and_time_may_be_dynamic(kind: str) -> None:
-    layer = layer_of(kind, bias=False)
-    exported = Exported(layer, torch.randn(T, B, 3), sizes=({0: Dim("steps"), 1: Dim("batch")},))
-    assert exported.nodes[kind] == 1
-    for steps, batch in ((T, B), (1, 1), (9, 4)):
-        assert_agrees(exported, layer, torch.randn(steps, batch, 3))
+def assert_agrees_in_any_size(model: Together) -> Exported:
+    """Batch and time are dynamic; the layers begin with no states of the caller's."""
+
+    def calls(*sizes: int) -> Any:
+        return [{"input": torch.randn(*sizes, 3)} for _ in model.layers]
+
+    dims = [{"input": {0: Dim("steps"), 1: Dim("batch")}} for _ in model.layers]
+    exported = Exported(model, calls(T, B), sizes=(dims,))
+    for sizes in ((T, B), (1, 1), (9, 4)):
+        assert_agrees(exported, model, calls(*sizes))
+    return exported
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_lengths_become_those_of_the_node_even_0(kind: str) -> None:
-    layer = layer_of(kind, bidirectional=True)
-    x, hx, lengths = torch.randn(T, B, 3), state_of(layer, B), torch.tensor([2, 5, 0])
-    exported = Exported(layer, x, hx, lengths=lengths)
-    assert_agrees(exported, layer, x, hx, lengths=lengths)
-    assert_agrees(exported, layer, x, hx, lengths=torch.tensor([0, 1, 4]))
+def test_batch_and_time_may_be_dynamic() -> None:
+    exported = assert_agrees_in_any_size(Together([layer_of(kind, bias=False) for kind in LAYERS]))
+    assert [exported.nodes[kind] for kind in LAYERS] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_initial_states_of_the_layers_own_are_those_of_the_nodes(kind: str) -> None:
-    layer = layer_of(kind, num_layers=2, bidirectional=True, initial_state=True)
-    for name in ("h_0", "c_0")[: 2 if kind == "LSTM" else 1]:
-        torch.nn.init.normal_(getattr(layer, name))
-    exported = Exported(layer, torch.randn(T, B, 3), sizes=({0: Dim("steps"), 1: Dim("batch")},))
-    assert "h_0" in exported.program.model.graph.initializers
-    for node in exported.program.model.graph:
-        if node.op_type == kind:
-            assert all(node.inputs[5 : 7 if kind == "LSTM" else 6])
-    for steps, batch in ((T, B), (1, 1), (9, 4)):
-        assert_agrees(exported, layer, torch.randn(steps, batch, 3))
+def test_lengths_become_those_of_the_node_even_0() -> None:
+    model = Together([layer_of(kind, bidirectional=True) for kind in LAYERS])
+    calls = [{"input": torch.randn(T, B, 3), "hx": state_of(layer, B)} for layer in model.layers]
+
+    def ragged(*lengths: int) -> Any:
+        return [call | {"lengths": torch.tensor(lengths)} for call in calls]
+
+    exported = Exported(model, ragged(2, 5, 0))
+    assert_agrees(exported, model, ragged(2, 5, 0))
+    assert_agrees(exported, model, ragged(0, 1, 4))
 
 
-def test_one_sequence_is_exported_without_a_batch() -> None:
-    layer = layer_of("LSTM", num_layers=2)
-    x, hx = torch.randn(T, 3), state_of(layer)
-    assert_agrees(Exported(layer, x, hx), layer, x, hx)
+def test_initial_states_of_the_layers_own_are_those_of_the_nodes() -> None:
+    options = {"num_layers": 2, "bidirectional": True, "initial_state": True}
+    model = Together([layer_of(kind, **options) for kind in LAYERS])
+    for name, parameter in model.named_parameters():
+        if name.endswith("_0"):
+            torch.nn.init.normal_(parameter)
+    exported = assert_agrees_in_any_size(model)
+    assert {"layers.0.h_0", "layers.0.c_0"} <= set(exported.program.model.graph.initializers)
+    states = {"LSTM": slice(5, 7), "GRU": slice(5, 6), "RNN": slice(5, 6)}
+    nodes = [node for node in exported.program.model.graph if node.op_type in states]
+    assert len(nodes) == 2 * len(LAYERS)
+    for node in nodes:
+        assert all(node.inputs[states[node.op_type]])
 
 
-def test_relu_is_the_activation_of_the_node() -> None:
-    layer, x = layer_of("RNN", nonlinearity="relu", bidirectional=True), torch.randn(T, B, 3)
-    assert_agrees(Exported(layer, x), layer, x)
+def test_one_sequence_is_exported_without_a_batch_and_relu_is_the_activation_of_a_node() -> None:
+    model = Together(
+        [layer_of("LSTM", num_layers=2), layer_of("RNN", nonlinearity="relu", bidirectional=True)]
+    )
+    single = {"input": torch.randn(T, 3), "hx": state_of(model.layers[0])}
+    calls = [single, {"input": torch.randn(T, B, 3)}]
+    assert_agrees(Exported(model, calls), model, calls)
 
 
-@pytest.mark.parametrize("kind", ["GRU", "RNN"])
-def test_states_of_every_step_are_the_outputs_of_each_layer(kind: str) -> None:
-    layer, x = layer_of(kind, num_layers=2, bidirectional=True), torch.randn(T, B, 3)
-
-    class States(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = layer
-
-        def forward(self, x: Tensor) -> Any:
-            return self.layer(x, return_states=True)
-
-    assert_agrees(Exported(States(), x), States(), x)
+def test_states_of_every_step_are_the_outputs_of_each_layer() -> None:
+    model = Together([layer_of(k, num_layers=2, bidirectional=True) for k in ("GRU", "RNN")])
+    calls = [{"input": torch.randn(T, B, 3), "return_states": True} for _ in model.layers]
+    assert_agrees(Exported(model, calls), model, calls)
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_a_cell_is_a_node_of_one_step(kind: str) -> None:
-    cell, x = layer_of(kind), torch.randn(B, 3)
-    h, c = torch.randn(2, B, 4)
-    hx = (h, c) if kind == "LSTMCell" else h
-    exported = Exported(cell, x, hx)
-    assert exported.nodes[kind.removesuffix("Cell")] == 1
-    assert_agrees(exported, cell, x, hx)
+def test_a_cell_is_a_node_of_one_step() -> None:
+    model = Together([layer_of(kind) for kind in CELLS])
+    calls = []
+    for kind in CELLS:
+        h, c = torch.randn(2, B, 4)
+        calls.append({"input": torch.randn(B, 3), "hx": (h, c) if kind == "LSTMCell" else h})
+    exported = Exported(model, calls)
+    assert [exported.nodes[kind.removesuffix("Cell")] for kind in CELLS] == [1, 1, 1]
+    assert_agrees(exported, model, calls)
 
 
 def test_a_model_is_exported_around_layers_with_computed_weights() -> None:
