@@ -57,6 +57,16 @@ def state_of(layer: Any, *sizes: int) -> Any:
     return tuple(states) if len(states) > 1 else states[0]
 
 
+def assert_names_differ(exported: Exported) -> None:
+    """In the graph and all bodies, from which optimizers take constants out."""
+    nodes = list(exported.program.model.graph)
+    bodies = [node.attributes["body"].value for node in nodes if node.op_type == "Scan"]
+    inner = [node for body in bodies for node in body]
+    names = [value.name for node in (*nodes, *inner) for value in node.outputs]
+    names += [value.name for body in bodies for value in body.inputs]
+    assert len(set(names)) == len(names)
+
+
 # ---- published cells ----
 
 
@@ -70,6 +80,7 @@ def published() -> Results:
         calls.append({"input": x, "hx": states if len(states) > 1 else states[0], **inputs})
     exported = Exported(model, calls, optimize=False)
     assert exported.nodes["Scan"] == len(model.layers)
+    assert_names_differ(exported)
     return results(exported, model, list(test_cells.ZOO), calls)
 
 

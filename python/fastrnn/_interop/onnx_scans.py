@@ -17,8 +17,9 @@ _END = 2**63 - 1
 
 
 class _Direction(NamedTuple):
-    """What a direction of a layer brings to every step, out of its weights."""
+    """What a direction of a layer brings to every step, out of its weights; its name is theirs."""
 
+    name: str
     w_ih: Any
     b_ih: Any
     vectors: Sequence[Any]
@@ -96,7 +97,7 @@ class OfProgram(Export):
         read = {node.name for node in self.program.nodes if node.operation == "u"}
         of_products = [[gate for gate in gates if gate in read] for gates in self.program.products]
         products = [self._product(gates, weights) if gates else None for gates in of_products]
-        return _Direction(w_ih, weights.b_ih, vectors, products)
+        return _Direction(weights.w_ih.name, w_ih, weights.b_ih, vectors, products)
 
     def _product(self, gates: Sequence[str], weights: Weights) -> Product:
         heads, dense = self.program.heads, self.program.recurrent == "dense"
@@ -169,7 +170,7 @@ class OfProgram(Export):
         first = self.op.Scan(
             *states,
             *scanned,
-            body=body.graph([*after, *shown]),
+            body=body.graph([*after, *shown], f"{own.name}/step"),
             num_scan_inputs=len(scanned),
             scan_input_directions=[direction] * len(scanned),
             scan_output_directions=[direction] * len(shown),
@@ -207,7 +208,8 @@ class _Body:
         self.inputs.append(onnx_ir.Value(shape=shape, type=type))
         return self.inputs[-1]
 
-    def graph(self, results: Sequence[Any]) -> Any:
+    def graph(self, results: Sequence[Any], name: str) -> Any:
+        """Of these outputs; its values have names that no graph around it has."""
         import onnx_ir
 
         outputs: list[Any] = []
@@ -217,5 +219,5 @@ class _Body:
             outputs.append(self.nodes("Identity", result) if twice else result)
         made = [value for node in self.tape.nodes for value in node.outputs]
         for place, value in enumerate([*self.inputs, *made]):
-            value.name = f"step/{place}"  # which no value of the graph around it has
-        return onnx_ir.Graph(self.inputs, outputs, nodes=self.tape.nodes, name="step")
+            value.name = f"{name}/{place}"
+        return onnx_ir.Graph(self.inputs, outputs, nodes=self.tape.nodes, name=name)

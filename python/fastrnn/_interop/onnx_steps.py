@@ -88,7 +88,8 @@ class _Value(NamedTuple):
 
 class _Step:
     def __init__(self, program: Program, hidden_size: int, nodes: Nodes, sources: Sources) -> None:
-        self.program, self.H, self.nodes, self.products = program, hidden_size, nodes, sources[-1]
+        self.program, self.H, self.nodes = program, hidden_size, nodes
+        self.products = sources.products
         self.own = sources.states[-len(program.states) :]
         x = nodes.split(sources.x, len(program.gates), axis=-1)
         self.sources = {
