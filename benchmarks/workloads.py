@@ -36,6 +36,7 @@ class Workload:
     single_step : the cell's class (``LSTMCell``) instead of the layer's; T is 1.
     dtype : of the input and of every parameter.
     variant : options that torch's layers lack, as (name, value).
+    formats : compares formats of weights: those who pack or round them once take part as well.
     program : a cell of ``fastrnn.cells`` by its name, in one layer and one direction; `cell` is
         then its kin among the built-in ones. Empty is the built-in cell itself.
     """
@@ -56,6 +57,7 @@ class Workload:
     dtype: DType = "float32"
     variant: tuple[tuple[str, str | float], ...] = ()
     program: str = ""
+    formats: bool = False
 
     @property
     def shape(self) -> str:
@@ -237,6 +239,22 @@ def _variants() -> Iterable[Workload]:
                 yield replace(plain, variant=(option,))
 
 
+def _regularised() -> Iterable[Workload]:
+    """Dropout in the recurrence, zoneout and norms, after the plain layer that each changes."""
+    options: list[tuple[str, str | float]] = [
+        ("weight_dropout", 0.5),
+        ("recurrent_dropout", 0.3),
+        ("zoneout", 0.1),
+        ("layer_norm", "both"),
+    ]
+    for cell in ("lstm", "gru"):
+        for B, H in [(1, 64), (8, 128), (32, 128), (32, 512)]:
+            plain = Workload(cell, 100, B, H, H)
+            yield plain
+            for option in options:
+                yield replace(plain, variant=(option,))
+
+
 def _unseen() -> Iterable[Workload]:
     """Sizes that no other grid has: odd widths, wide inputs, tiny batches, narrow and long."""
     shapes = [
@@ -295,6 +313,14 @@ def _programs() -> Iterable[Workload]:
             yield Workload(kin, 100, B, H, H, program=program, variant=variant)
 
 
+def _formats() -> Iterable[Workload]:
+    """Few rows and many, with weights that stay in a cache and such that outgrow it."""
+    for cell in ("lstm", "gru"):
+        for H in (128, 512, 1024):
+            for T, B in ((1, 1), (20, 1), (100, 1), (100, 4), (50, 32)):
+                yield Workload(cell, T, B, H, H, formats=True)
+
+
 def _cudnn() -> Iterable[Workload]:
     """One layer on a GPU around a middling size, and what cuDNN has slower algorithms for."""
     middle: dict[str, Any] = {"T": 512, "B": 16, "I": 512, "H": 512}
@@ -340,10 +366,12 @@ GRIDS: dict[str, tuple[Workload, ...]] = {
     "ragged": tuple(_ragged()),
     "resets": tuple(_resets()),
     "variants": tuple(_variants()),
+    "regularised": tuple(_regularised()),
     "unseen": tuple(_unseen()),
     "busy": tuple(_busy()),
     "long": tuple(_long()),
     "programs": tuple(_programs()),
+    "formats": tuple(_formats()),
     "cudnn": tuple(_cudnn()),
     "cudnn-quick": tuple(_cudnn_quick()),
 }

@@ -176,6 +176,25 @@ class Scaled(fastrnn.Cell):
         return {"h": s.h + self.dt * torch.tanh(x.h + u.h)}
 
 
+class Held(fastrnn.Cell):
+    """Two states that a call keeps; no gradient of the step flows to the second."""
+
+    gates = "f n"
+    states = "h c gain factor"
+    held = "gain factor"
+    late = "f n"
+
+    def operand(self, x: Any, u: Any, s: Any, p: Any) -> Any:
+        return s.h * s.gain
+
+    def step(self, x: Any, u: Any, s: Any, p: Any) -> dict[str, Any]:
+        c = torch.sigmoid(x.f + u.f) * s.c + torch.tanh(x.n + u.n) * s.factor.detach()
+        return {"h": torch.where(s.factor > 0.5, s.h, torch.tanh(c)), "c": c}
+
+    def initial(self, s: Any) -> dict[str, Any]:
+        return {"gain": 0.5 * torch.ones_like(s.gain), "c": torch.ones_like(s.c)}
+
+
 ZOO: dict[str, tuple[Any, dict[str, Any]]] = {
     "LSTM": (LSTM, {}),
     "GRU": (GRU, {}),
@@ -191,6 +210,7 @@ ZOO: dict[str, tuple[Any, dict[str, Any]]] = {
     "normed": (Normed, {}),
     "chained": (Chained, {}),
     "parameter": (Scaled(0.3), {}),
+    "held": (Held, {}),
 }
 """Cells, and the options of a layer with them."""
 
@@ -293,7 +313,7 @@ class Loop:
         for t in sorted(range(steps), reverse=reverse):
             border = t + 1 if reverse else t
             if resets is not None and border < steps and resets[border]:
-                states = self.initial(x)
+                states = self.after_reset(states)
             outputs[t], states = self.step(x[t : t + 1], states, self.named(inputs, t), suffix)
             after[t] = states
         H = self.layer.hidden_size
@@ -301,6 +321,11 @@ class Loop:
         count = len(self.states)
         each = [[of_step[k] for of_step in after] for k in range(count)]
         return y, [s[0] for s in states], [torch.cat(s) if s else x.new_zeros(0, H) for s in each]
+
+    def after_reset(self, states: list[Tensor]) -> list[Tensor]:
+        held = self.cell.held.split()
+        each = zip(self.states, states, self.initial(states[0]), strict=True)
+        return [state if name in held else begin for name, state, begin in each]
 
     def named(self, inputs: dict[str, Tensor], t: int) -> dict[str, Tensor]:
         return {name: value[t].reshape(1, -1) for name, value in inputs.items()}
@@ -331,7 +356,7 @@ class Loop:
                 more = () if isinstance(cell.late, str) else (number,)
                 self.multiply(u, stage.split(), cell.operand(of_gates, u, s, p, *more), suffix)
         new = cell.step(of_gates, u, s, p)
-        after = [new[name] for name in self.states]
+        after = [new[name] if name in new else getattr(s, name) for name in self.states]
         if not hasattr(cell, "output"):
             return after[0], after
         return cell.output(of_gates, u, s, p, SimpleNamespace(**new)), after

@@ -81,7 +81,9 @@ class Step:
                 self._multiply(stage[0])
             self._run(stage, self._forward_source, self._forward_sink, number)
             self.hidden = {}
-        return [self.new[k] for k in range(self.own["states"])]
+        count = self.own["states"]
+        self.new |= {k: self.before[k] for k in range(count - self.own["held"], count)}
+        return [self.new[k] for k in range(count)]
 
     def _multiply(self, product: int) -> None:
         slots = self.slots_of(product)
@@ -153,7 +155,9 @@ class Step:
         self.temps: dict[int, Tensor] = {}
         self.d_pre: dict[int, Tensor] = {}
         self.d_operand: dict[int, Tensor] = {}
-        self.d_state: dict[int, Tensor] = {}
+        count = self.own["states"]
+        held = range(count - self.own["held"], count)
+        self.d_state: dict[int, Tensor] = {k: self.d_new[k] for k in held}
         self.d_extra: dict[int, Tensor] = {}
         for number, stage in enumerate(self.own["backward"]):
             self._run(stage, self._backward_source, self._backward_sink, number)

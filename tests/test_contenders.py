@@ -13,14 +13,14 @@ import pytest
 import torch
 
 import fastrnn
-from benchmarks.contenders import BASELINE, CONTENDERS, SUBJECT, Contender
+from benchmarks.contenders import BASELINE, CONTENDERS, SUBJECT, Contender, formats
 from benchmarks.contenders.base import Results
 from benchmarks.contenders.cell_loop import loop_of
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.device import runs_on
 from benchmarks.problem import Problem, make_problem
 from benchmarks.runner import TOLERANCE, largest_error
-from benchmarks.workloads import CELLS, PHASES, Phase, Workload
+from benchmarks.workloads import CELLS, PHASES, Cell, Phase, Workload
 
 TORCH = TorchLayers("torch", "torch.nn")
 PEERS = [
@@ -30,6 +30,7 @@ PEERS = [
 ]
 INFERENCE_ONLY = [peer for peer in PEERS if peer.name in ("onnx_runtime", "openvino")]
 
+FORMATS = formats.CONTENDERS
 SIZE = {"T": 4, "B": 3, "I": 5, "H": 7}
 KINDS = [
     workload
@@ -95,6 +96,21 @@ def test_outputs_and_gradients_pass_the_suites_own_check(
     if reason:
         pytest.skip(reason)
     assert elsewhere.submit(error, peer, workload, phase).result() <= TOLERANCE[workload.dtype]
+
+
+@pytest.mark.parametrize("peer", FORMATS, ids=lambda peer: peer.name)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_rounded_weights_cost_what_their_format_allows(peer: Contender, cell: Cell) -> None:
+    workload = Workload(cell, 4, 3, 32, 32, formats=True)
+    reason = peer.missing()
+    if reason:
+        pytest.skip(reason)
+    assert peer.supports(workload, "inference")
+    assert not peer.supports(workload, "training")
+    assert not peer.supports(Workload(cell, **SIZE), "inference")
+    error_of = error(peer, workload, "inference")
+    assert error_of <= (getattr(peer, "tolerance", None) or TOLERANCE["float32"])
+    assert (error_of > TOLERANCE["float32"]) == (peer.name != "frozen")
 
 
 @pytest.mark.parametrize("peer", INFERENCE_ONLY, ids=lambda peer: peer.name)

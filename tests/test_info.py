@@ -40,6 +40,7 @@ def test_json_says_everything_that_a_report_needs(capsys):
         "active": isa.active(),
         "error": None,
     }
+    assert set(info["formats"]) == {"float32", "bfloat16", "int8"}
     assert info["cuda"]["built"] or info["cuda"]["reason"]
 
 
@@ -54,6 +55,7 @@ def test_text_says_the_same(capsys):
     assert told["processors"].startswith(str(fastrnn._core.processors()["usable"]))
     assert told["isa active"] == isa.active()
     assert told["isa available"].split() == isa.available()
+    assert told["formats"].startswith("float32 (")
     assert told["cuda"].startswith(("built for ", "not built: "))
 
 

@@ -182,6 +182,78 @@ def test_what_keras_lacks_is_refused(options, part):
         fastrnn.to_keras(fastrnn.LSTM(I, H, **options))
 
 
-def test_dropout_of_keras_is_said_to_be_left_out():
-    with pytest.warns(UserWarning, match=r"dropout=0.2 .* the new layer has none"):
-        fastrnn.from_keras(built(layer_of("LSTM", dropout=0.2)))
+DROPOUT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("LSTM", {"dropout": 0.2}, {"input_dropout": 0.2}),
+    (
+        "LSTM",
+        {"dropout": 0.2, "recurrent_dropout": 0.3},
+        {"input_dropout_gates": "separate", "recurrent_dropout_gates": "separate"},
+    ),
+    ("GRU", {"recurrent_dropout": 0.3, "reset_after": False}, {"recurrent_dropout": 0.3}),
+    ("SimpleRNN", {"dropout": 0.2, "recurrent_dropout": 0.3}, {"recurrent_dropout_gates": "tied"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "part"), DROPOUT, ids=str)
+@pytest.mark.parametrize("both", [False, True])
+def test_dropout_comes_from_keras(kind, options, part, both):
+    layer = layer_of(kind, **options)
+    theirs = keras.layers.Bidirectional(layer) if both else layer
+    theirs.build((None, None, I))
+    own = fastrnn.from_keras(theirs)
+    made = own.regularised
+    assert {name: getattr(made, name) for name in part} == part
+    rates = made.input_dropout, made.recurrent_dropout
+    assert rates == (options.get("dropout", 0), options.get("recurrent_dropout", 0))
+    x = torch.randn(B, T, I)
+    assert not torch.equal(own(x)[0], own(x)[0])
+    close(own.eval()(x)[0], as_tensor(theirs(x.numpy())[0]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("LSTM", {"input_dropout": 0.2, "num_layers": 2, "bidirectional": True}),
+        ("GRU", {"recurrent_dropout": 0.3, "recurrent_dropout_gates": "separate"}),
+        ("RNN", {"input_dropout": 0.2, "recurrent_dropout": 0.3}),
+    ],
+    ids=str,
+)
+def test_dropout_goes_to_keras_and_comes_back(kind, options):
+    own = getattr(fastrnn, kind)(I, H, batch_first=True, **options).eval()
+    theirs = fastrnn.to_keras(own)
+    x = torch.randn(B, T, I)
+    close(as_tensor(theirs(x.numpy())), own(x)[0])
+    for layer in theirs.layers if isinstance(theirs, keras.Sequential) else [theirs]:
+        assert fastrnn.from_keras(layer).regularised == own.regularised
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"zoneout": 0.1}, r"zoneout=\(0.1, 0.0\)"),
+        ({"layer_norm": "both"}, "layer_norm='both'"),
+        ({"recurrent_dropout": 0.1}, "recurrent_dropout_gates='tied'"),
+        ({"input_dropout": 0.1, "input_dropout_per": "step"}, "input_dropout_per='step'"),
+    ],
+)
+def test_regularisation_that_keras_lacks_is_refused(options, part):
+    with pytest.raises(ValueError, match=f"Keras's has nothing like {part}"):
+        fastrnn.to_keras(fastrnn.LSTM(I, H, **options))
+
+
+def test_the_first_implementation_has_masks_for_each_gate():
+    own = fastrnn.from_keras(built(layer_of("GRU", dropout=0.2, implementation=1)))
+    assert own.regularised.input_dropout_gates == "separate"
+
+
+def test_a_dropout_of_everything_is_refused():
+    with pytest.raises(ValueError, match="input_dropout: expected a rate of at least 0 and less"):
+        fastrnn.from_keras(built(layer_of("LSTM", dropout=1.0)))
+
+
+def test_a_gru_of_an_early_keras_3_is_refused_with_recurrent_dropout():
+    layer = built(layer_of("GRU", recurrent_dropout=0.2))
+    del layer.cell.dropout_mask_count  # which it did not have, and masked z * h
+    with pytest.raises(ValueError, match=r"recurrent_dropout: expected 0 .* z \* h, too, got 0.2"):
+        fastrnn.from_keras(layer)

@@ -16,12 +16,12 @@ ROOMS = (
     ("_torch", "_core", "_cuda"),
     ("_program",),
     ("_call",),
-    ("variants",),
+    ("variants", "regularised"),
     ("reference",),
     ("_engine", "isa"),
     ("_autograd",),
     ("_layers", "functional"),
-    ("_interop", "onnx", "cells"),
+    ("_interop", "onnx", "keras", "cells"),
     ("", "__main__", "_info", "_explain", "_explain_programs", "spec", "modules"),
 )
 """From the ground up, by the first part of a module's name; the last is the door, "" the package.

@@ -5,6 +5,7 @@ from benchmarks.contenders import (
     compiled_loop,
     fastrnn_layers,
     flashrnn_layers,
+    formats,
     haste_layers,
     jax_scan,
     onnx_runtime,
@@ -26,6 +27,7 @@ CONTENDERS: tuple[Contender, ...] = (
     flashrnn_layers.CONTENDER,
     built_in.CONTENDER,
     compiled_loop.CONTENDER,
+    *formats.CONTENDERS,
 )
 
 __all__ = ["BASELINE", "CONTENDERS", "SUBJECT", "Contender", "Entry"]

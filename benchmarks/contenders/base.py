@@ -40,7 +40,8 @@ class Entry:
 class Contender(Protocol):
     """A library that can run recurrent layers.
 
-    A library with a thread pool of its own uses as many threads as ``torch.get_num_threads()``.
+    A library with a thread pool of its own uses as many threads as ``torch.get_num_threads()``. One
+    that rounds weights has a ``tolerance``, the largest deviation that is no failure.
     """
 
     @property

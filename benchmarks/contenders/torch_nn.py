@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 import fastrnn
 from benchmarks.contenders.base import OUTPUTS, Array, Entry, Results
 from benchmarks.contenders.cell_loop import loop_of
+from benchmarks.contenders.masked_loop import MaskedLoop
 from benchmarks.device import DEVICES, Device
 from benchmarks.problem import Problem, build_module
 from benchmarks.workloads import Phase, Workload
@@ -69,6 +70,8 @@ class TorchLayers:
         """How a user of this library runs the module on a batch."""
         if isinstance(module, fastrnn.Recurrent):
             return loop_of(module, problem.inputs)
+        if getattr(module, "regularised", None) is not None:
+            return MaskedLoop(module)
         if problem.workload.variant:
             return _ByEquations(module, problem.workload)
         if problem.workload.padded:

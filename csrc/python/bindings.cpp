@@ -9,11 +9,13 @@
 #include <string>
 #include <utility>
 
+#include "engine/forward/freeze.h"
 #include "engine/kernels/dispatch.h"
 #include "engine/schedule/schedule.h"
 #include "engine/team/crowd.h"
 #include "engine/team/openmp.h"
 #include "engine/team/processors.h"
+#include "frozen.h"
 #include "hooks.h"
 #include "plans.h"
 #include "python/torch/direct.h"
@@ -58,6 +60,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
 
   search_openmp_by(torchs_openmp);
   bind_plan(m);
+  bind_packed(m);
 
   py::class_<Tensors>(m, "Tensors")
       .def(py::init<const py::capsule&, py::tuple, py::function, py::tuple>());
@@ -75,10 +78,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def(py::init([](Cell cell, int64_t I, int64_t H, int64_t P, int64_t layers,
                        int64_t directions, bool bias, bool reverse, bool one_step,
                        const Tensors& tensors, py::function record,
-                       std::shared_ptr<Program> program) {
+                       std::shared_ptr<Program> program, std::shared_ptr<Packed> packed) {
         Shape shape = {cell, DType::kFloat32, 0, 0, I, H, P, layers, directions, bias, reverse};
         add_program(shape, program.get());
-        return Direct(shape, std::move(program), one_step, tensors, std::move(record));
+        return Direct(shape, std::move(program), one_step, tensors, std::move(record),
+                      std::move(packed));
       }))
       .def("call", &Direct::call);
 

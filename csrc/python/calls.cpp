@@ -13,34 +13,6 @@ namespace py = pybind11;
 namespace fastrnn {
 namespace {
 
-// For each direction of each layer in turn: w_ih, [w_hh], [b_ih], [b_hh], [w_hr], as torch has
-// them, then [w_ch]
-template <class Real>
-std::vector<Weights<Real>> weights(const Shape& shape, const Addresses& flat) {
-  std::vector<Weights<Real>> all(shape.layers * shape.directions);
-  const Present has(shape);
-  auto next = flat.begin();
-  for (Weights<Real>& w : all) {
-    w.w_ih = at<Real>(*next++);
-    if (has.w_hh) w.w_hh = at<Real>(*next++);
-    if (has.b_ih) w.b_ih = at<Real>(*next++);
-    if (has.b_hh) w.b_hh = at<Real>(*next++);
-    if (has.w_hr) w.w_hr = at<Real>(*next++);
-    if (has.w_ch) w.w_ch = at<Real>(*next++);
-  }
-  return all;
-}
-
-size_t weight_count(const Shape& shape) {
-  return static_cast<size_t>(shape.layers * shape.directions * Present(shape).count());
-}
-
-void expect_count(const char* name, size_t got, size_t expected) {
-  if (got == expected) return;
-  throw py::value_error(std::string(name) + ": expected " + std::to_string(expected) +
-                        " addresses, got " + std::to_string(got));
-}
-
 template <class Real>
 std::vector<const Real*> pointers(const Addresses& addresses) {
   std::vector<const Real*> all;
@@ -63,13 +35,20 @@ View<Real> view(const Plan& plan, const Strided& tensor) {
 
 }  // namespace
 
+void expect_count(const char* name, size_t got, size_t expected) {
+  if (got == expected) return;
+  throw py::value_error(std::string(name) + ": expected " + std::to_string(expected) +
+                        " addresses, got " + std::to_string(got));
+}
+
 void run_forward(const Plan& plan, const ForwardAddresses& from) {
-  expect_count("weights", from.weights.size(), weight_count(plan.shape));
+  expect_count("weights", from.weights.size(), plan.packed ? 0 : weight_count(plan.shape));
   expect_count("masks", from.masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
   py::gil_scoped_release release;
   with_dtype(plan.shape.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    const auto all_weights = weights<const Real>(plan.shape, from.weights);
+    std::vector<Weights<const Real>> all_weights;
+    if (!plan.packed) all_weights = weights_at<const Real>(plan.shape, from.weights);
     const auto all_masks = pointers<Real>(from.masks);
     ForwardArgs<Real> args;
     args.x = view<const Real>(plan, from.x);
@@ -94,8 +73,8 @@ void run_backward(const Plan& plan, const BackwardAddresses& from) {
   py::gil_scoped_release release;
   with_dtype(plan.shape.dtype, [&](auto zero) {
     using Real = decltype(zero);
-    const auto all_weights = weights<const Real>(plan.shape, from.weights);
-    const auto all_d_weights = weights<Real>(plan.shape, from.d_weights);
+    const auto all_weights = weights_at<const Real>(plan.shape, from.weights);
+    const auto all_d_weights = weights_at<Real>(plan.shape, from.d_weights);
     const auto all_masks = pointers<Real>(from.masks);
     BackwardArgs<Real> args;
     args.x = view<const Real>(plan, from.x);

@@ -33,6 +33,31 @@ T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
+// For each direction of each layer in turn: w_ih, [w_hh], [b_ih], [b_hh], [w_hr], as torch has
+// them, then [w_ch]
+template <class Real>
+std::vector<Weights<Real>> weights_at(const Shape& shape, const Addresses& flat) {
+  std::vector<Weights<Real>> all(shape.layers * shape.directions);
+  const Present has(shape);
+  auto next = flat.begin();
+  for (Weights<Real>& w : all) {
+    w.w_ih = at<Real>(*next++);
+    if (has.w_hh) w.w_hh = at<Real>(*next++);
+    if (has.b_ih) w.b_ih = at<Real>(*next++);
+    if (has.b_hh) w.b_hh = at<Real>(*next++);
+    if (has.w_hr) w.w_hr = at<Real>(*next++);
+    if (has.w_ch) w.w_ch = at<Real>(*next++);
+  }
+  return all;
+}
+
+inline size_t weight_count(const Shape& shape) {
+  return static_cast<size_t>(shape.layers * shape.directions * Present(shape).count());
+}
+
+// ValueError if there are not as many addresses as there have to be
+void expect_count(const char* name, size_t got, size_t expected);
+
 // Where a call's tensors lie; api.h says what each is. Weights are in torch's flat order, the
 // vectors of a direction after its others.
 struct ForwardAddresses {
@@ -48,7 +73,8 @@ struct BackwardAddresses {
   Address saved = 0;
 };
 
-// Release the GIL. Raise ValueError if there are not as many weights or masks as the plan has.
+// Release the GIL. Raise ValueError if there are not as many weights or masks as the plan has; one
+// whose weights are packed has none.
 void run_forward(const Plan& plan, const ForwardAddresses& from);
 void run_backward(const Plan& plan, const BackwardAddresses& from);
 

@@ -19,11 +19,6 @@ using py::literals::operator""_a;
 namespace fastrnn {
 namespace {
 
-std::vector<int64_t> copy_integers(Address address, int64_t n) {
-  const int64_t* first = at<const int64_t>(address);
-  return first ? std::vector<int64_t>(first, first + n) : std::vector<int64_t>();
-}
-
 std::vector<ProgramStage> stages_of(const py::list& given) {
   std::vector<ProgramStage> stages;
   for (py::handle stage : given) {
@@ -43,7 +38,7 @@ std::vector<Slots> slots_of(const std::vector<std::pair<int, int>>& given) {
   return all;
 }
 
-std::shared_ptr<Program> make_program(int gates, int states, int slots,
+std::shared_ptr<Program> make_program(int gates, int states, int held, int slots,
                                       std::vector<int> gate_of_slot,
                                       std::pair<int, int> input_slots,
                                       const std::vector<std::pair<int, int>>& products, int vectors,
@@ -55,6 +50,7 @@ std::shared_ptr<Program> make_program(int gates, int states, int slots,
   auto program = std::make_shared<Program>();
   program->gates = gates;
   program->states = states;
+  program->held = held;
   program->slots = slots;
   program->gate_of_slot = std::move(gate_of_slot);
   program->input = {input_slots.first, input_slots.second};
@@ -78,6 +74,11 @@ std::shared_ptr<Program> make_program(int gates, int states, int slots,
 }
 
 }  // namespace
+
+std::vector<int64_t> copy_integers(Address address, int64_t n) {
+  const int64_t* first = at<const int64_t>(address);
+  return first ? std::vector<int64_t>(first, first + n) : std::vector<int64_t>();
+}
 
 void add_program(Shape& shape, const Program* program) {
   if (!program) return;
@@ -221,7 +222,7 @@ py::dict explain(const Plan& plan) {
 
 void bind_plan(py::module_ m) {
   py::class_<Program, std::shared_ptr<Program>>(m, "Program")
-      .def(py::init(&make_program), py::kw_only(), "gates"_a, "states"_a, "slots"_a,
+      .def(py::init(&make_program), py::kw_only(), "gates"_a, "states"_a, "held"_a, "slots"_a,
            "gate_of_slot"_a, "input_slots"_a, "products"_a, "vectors"_a, "extras"_a, "heads"_a,
            "recurrent"_a, "initial"_a, "constants"_a, "kept"_a, "saved"_a, "temps"_a, "sums"_a,
            "forward"_a, "forward_saving"_a, "backward"_a);

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import cells, functional, isa, onnx, reference, variants
+    from . import cells, functional, isa, keras, onnx, reference, regularised, variants
     from ._autograd.operators import decompositions
     from ._engine.fallback import set_fallback
     from ._engine.memory import empty_cache
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._interop.onnx_nodes import from_onnx
     from ._layers.cell import Cell
     from ._layers.conversion import convert, revert
+    from ._layers.freezing import freeze, thaw
     from ._layers.modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
     from ._layers.patching import patch
     from ._layers.recurrent import Recurrent
@@ -43,23 +44,29 @@ __all__ = [
     "convert",
     "decompositions",
     "empty_cache",
+    "freeze",
     "from_arrays",
     "from_keras",
     "from_onnx",
     "functional",
     "isa",
+    "keras",
     "layer_norm",
     "onnx",
     "patch",
     "reference",
+    "regularised",
     "revert",
     "rms_norm",
     "set_fallback",
+    "thaw",
     "to_keras",
     "variants",
 ]
 
-_SUBMODULES = ("cells", "functional", "isa", "onnx", "reference", "variants")
+_SUBMODULES = (
+    *("cells", "functional", "isa", "keras", "onnx", "reference", "regularised", "variants"),
+)
 _HOME = {
     **dict.fromkeys(("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"), "_layers.modules"),
     **dict.fromkeys(("convert", "revert"), "_layers.conversion"),
@@ -71,14 +78,17 @@ _HOME = {
     **dict.fromkeys(("from_keras", "to_keras"), "_interop.keras_layers"),
     "decompositions": "_autograd.operators",
     "empty_cache": "_engine.memory",
+    **dict.fromkeys(("freeze", "thaw"), "_layers.freezing"),
     "set_fallback": "_engine.fallback",
     "from_arrays": "_interop.arrays",
     "from_onnx": "_interop.onnx_nodes",
 }
+_LAYERS = ("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell", "Recurrent", "RecurrentCell")
+_FROZEN = {f"Frozen{name}": "_layers.frozen" for name in _LAYERS}  # whom pickles name
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in __all__ and name not in _FROZEN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = _load(name)
     return value
@@ -92,7 +102,7 @@ def _load(name: str) -> Any:
     try:
         if name in _SUBMODULES:
             return import_module(f".{name}", __name__)
-        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+        return getattr(import_module(f".{(_HOME | _FROZEN)[name]}", __name__), name)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

@@ -30,6 +30,7 @@ class Program:
         *,
         gates: int,
         states: int,
+        held: int,
         slots: int,
         gate_of_slot: Sequence[int],
         input_slots: tuple[int, int],
@@ -214,6 +215,50 @@ class Recorded:
         ``saved``: x, h_0, c_0, the weights, and what forward kept; None for what is not read.
         """
 
+class Format(Enum):
+    float32 = ...
+    bfloat16 = ...
+    int8 = ...
+
+class Packed:
+    """The weights of all layers, packed once for one instruction set; csrc/engine/forward/freeze.h.
+
+    Those that it was made of may be gone.
+    """
+
+    def __init__(
+        self,
+        *,
+        cell: Cell,
+        dtype: DType,
+        I: int,
+        H: int,
+        P: int,
+        layers: int,
+        directions: int,
+        bias: bool,
+        reverse: bool,
+        program: Program | None,
+        format: Format,
+        weights: Sequence[int],
+        isa: str,
+    ) -> None: ...
+    @property
+    def bytes(self) -> int: ...
+    def plan(
+        self,
+        *,
+        T: int,
+        B: int,
+        states: bool,
+        threads: int,
+        packed: bool,
+        batch_sizes: int,
+        row_index: int,
+        resets: int,
+    ) -> Plan:
+        """That of a call, which has no weights; the parameters are those of `Plan`."""
+
 class Direct:
     """One layer or cell, called with torch's own tensors; see csrc/python/torch/direct.h."""
 
@@ -231,10 +276,12 @@ class Direct:
         tensors: Tensors,
         record: Callable[..., Any],
         program: Program | None,
+        packed: Packed | None,
         /,
     ) -> None:
         """``program``: the cell, in the place of ``cell``.
 
+        ``packed``: the weights of calls that bring none, while their instruction set is active.
         ``record``: makes outputs part of torch's graph; csrc/python/torch/direct.h says how.
         """
 

@@ -9,6 +9,13 @@ from typing import Any
 
 from . import __version__
 
+_FORMATS = {
+    "float32": "float32 arithmetic",
+    "bfloat16": "float32 arithmetic",
+    "int8": "products of 16-bit integers",
+}
+"""The same with every instruction set: none has dot products of 8 bits or of bfloat16 yet."""
+
 
 def collect() -> dict[str, Any]:
     """Describe this build on this machine.
@@ -20,8 +27,9 @@ def collect() -> dict[str, Any]:
         threads calls share with torch, None where the engine has its own), ``python``,
         ``platform``, ``isa`` (built, available, active, error), ``threads``, ``processors``
         (allowed: those that the process may run on; quota: what its control group grants of their
-        time, None for all of it; usable: as many as a call will use threads at the most), ``torch``
-        (its version, None if not installed) and ``cuda`` (built, architectures, compiler, reason).
+        time, None for all of it; usable: as many as a call will use threads at the most),
+        ``formats`` (of frozen weights: what each is computed with), ``torch`` (its version, None if
+        not installed) and ``cuda`` (built, architectures, compiler, reason).
     """
     torch_version, threads = offered_threads()
     from . import _core  # after torch, whose thread pool it then shares
@@ -36,6 +44,7 @@ def collect() -> dict[str, Any]:
         "isa": _isa(),
         "threads": threads,
         "processors": _processors(),
+        "formats": _FORMATS,
         "torch": torch_version,
         "cuda": _cuda(),
     }
@@ -56,6 +65,7 @@ def as_text(info: dict[str, Any]) -> str:
         "isa built": " ".join(isa["built"]),
         "isa available": " ".join(isa["available"]),
         "isa active": isa["active"] or f"none: {isa['error']}",
+        "formats": ", ".join(f"{name} ({how})" for name, how in info["formats"].items()),
         "cuda": f"built for {cuda['architectures']}, {cuda['compiler']}"
         if cuda["built"]
         else f"not built: {cuda['reason']}",

@@ -23,7 +23,7 @@ from torch import Tensor
 from ._call.dropout import dropout_mask
 from ._call.rows import (
     as_rows,
-    beginnings,
+    beginning,
     forgetting,
     forgotten,
     in_sequence_order,
@@ -373,7 +373,7 @@ def _one_direction(
     """
     steps = torch.split(rows, sizes)
     forgets = None if resets is None else forgetting(resets, sizes, reverse)
-    begin = beginnings(spec, rows)
+    begin = beginning(spec, rows)
     reached: list[tuple[Tensor, ...]] = []
     for t in sorted(range(len(sizes)), reverse=reverse):
         n = sizes[t]

@@ -302,6 +302,18 @@ def test_an_ensemble_computes_what_its_members_do(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
+def test_an_ensemble_has_the_gradients_of_its_members(kind: str) -> None:
+    members = [layer_of(kind) for _ in range(3)]
+    parameters, _ = stack_module_state(members)
+    x, loss = samples(kind)[0], loss_of(members[0])
+    got = vmap(grad(loss), in_dims=(0, None))(parameters, x)
+    for v in range(3):
+        expected = grad(loss)({name: p[v] for name, p in parameters.items()}, x)
+        for name, g in expected.items():
+            torch.testing.assert_close(got[name][v], g)
+
+
+@pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
 def test_jvp_is_the_directional_derivative(kind: str) -> None:
     layer, x = layer_of(kind), samples(kind)[0]
     v = torch.randn_like(x)

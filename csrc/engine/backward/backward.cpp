@@ -187,19 +187,19 @@ class Backward {
 
   // The gradients of per-step values, which every layer and direction adds to
   void clear_extras(Range rows) const {
-    const int64_t width = pass_.workspace.extras_width(*shape_.program, panels_);
+    const int64_t width = pass_.workspace.extras_width;
     for (int64_t d = 0; d < shape_.directions; ++d) {
       Real* first = pass_.workspace.directions[d].d_extras + rows.begin * width;
       std::fill_n(first, (rows.end - rows.begin) * width, Real{0});
     }
   }
   void deliver_extras(int id, int size) const {
-    const int64_t width = pass_.workspace.extras_width(*shape_.program, panels_);
+    const int64_t width = pass_.workspace.extras_width;
     for (int64_t t = id; t < batch_.T(); t += size) {
       for (int64_t r = 0; r < batch_.active(t); ++r) {
         Real* to = pass_.args.d_x.at(t, r) + shape_.I;
         std::fill_n(to, shape_.extras, Real{0});
-        for (int64_t d = 0; d < shape_.directions; ++d) {
+        for (int64_t d = 0; d < shape_.directions && width; ++d) {
           const Real* from = pass_.workspace.directions[d].d_extras + (batch_.start(t) + r) * width;
           for (const Extra& extra : shape_.program->extras) {
             for (int64_t i = 0; i < shape_.H; ++i)

@@ -58,7 +58,9 @@ struct BackwardPass {
       states[kHidden].base += offset;
       for (int s = 1; s < pass.panels.cell.states; ++s) {
         states[s] =
-            pass.batch.template stacked_view<const Real>(saved.states[s], pass.panels.units);
+            s < pass.panels.first_held
+                ? pass.batch.template stacked_view<const Real>(saved.states[s], pass.panels.units)
+                : View<const Real>{dir.initial[s], 0, pass.panels.units, nullptr, nullptr};
       }
       for (int s = 0; s < pass.panels.cell.states; ++s)
         d_all[s] = states_view(pass.batch, pass.shape, s, pass.args.d_all[s], index);
@@ -148,7 +150,7 @@ struct BackwardPass {
   const Real* state_before(const Job& job, int s, int64_t t, int64_t r) const {
     const int64_t before = batch.previous(job.reverse, t, r);
     if (before >= 0) return job.states[s].at(before, r);
-    if (before == Batch::kZeros) return workspace.numbers.reset(s);
+    if (before == Batch::kZeros && s < panels.first_held) return workspace.numbers.reset(s);
     if (s != kHidden) return job.dir.initial[s] + r * panels.units;
     const Real* h0 = args.initial[kHidden];
     return h0 ? h0 + state_row(job, r) * shape.out() : workspace.numbers.reset(s);
@@ -191,7 +193,7 @@ struct BackwardPass {
     return job.dir.d_operands[product] + r * panels.padded(shape.H);
   }
   Real* d_extras(const Job& job, int64_t row) const {
-    return job.dir.d_extras + row * workspace.extras_width(*shape.program, panels);
+    return job.dir.d_extras + row * workspace.extras_width;
   }
   Real* d_raw(const Job& job, int64_t r) const {
     return job.dir.d_raw + r * panels.padded(shape.H);

@@ -176,7 +176,7 @@ class BackwardRecurrence {
     each_active_row(job, t, [&](int64_t, int64_t r) {
       if (batch_.previous(job.reverse, t, r) != Batch::kZeros) return;
       clear(pass_.d_state(job, kHidden, r), job.columns, panels_.column);
-      for (int s = 1; s < panels_.cell.states; ++s)
+      for (int s = 1; s < panels_.first_held; ++s)
         clear(pass_.d_state(job, s, r), job.gates, panels_.unit);
     });
   }

@@ -55,6 +55,8 @@ struct BackwardWorkspace {
     const bool in_place = plan.weights_in_place;
     const int64_t gate_rows = cell.gates * shape.H;
     blocks = plan.batch.blocks(kBackwardBlockRows);
+    if (program && program->adds_extra_gradients())
+      extras_width = static_cast<int64_t>(program->extras.size()) * panels.units;
     block_rows = std::min(plan.batch.rows(), std::max(kBackwardBlockRows, B));
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
@@ -79,7 +81,7 @@ struct BackwardWorkspace {
       for (int s = 1; s < cell.states; ++s) dir.initial[s] = arena.take<Real>(B * panels.units);
       dir.d_x = d > 0 ? arena.take<Real>(plan.batch.rows() * in) : nullptr;
       if (!program) continue;
-      dir.d_extras = arena.take<Real>(plan.batch.rows() * extras_width(*program, panels));
+      dir.d_extras = arena.take<Real>(plan.batch.rows() * extras_width);
       dir.sums = arena.take<Real>(B * program->backward_sums * panels.gates);
       dir.temps = arena.take<Real>(B * panels.gates * program->temps * panels.unit);
     }
@@ -99,13 +101,9 @@ struct BackwardWorkspace {
     }
   }
 
-  // Of a row of `d_extras`
-  static int64_t extras_width(const Program& program, const Panels<Real>& panels) {
-    return static_cast<int64_t>(program.extras.size()) * panels.units;
-  }
-
   std::vector<int64_t> blocks;
   int64_t block_rows;
+  int64_t extras_width = 0;  // of a row of `d_extras`; 0: code gives no gradient to any
   Direction directions[2];
   Real* d_outputs[2] = {};  // gradients of this layer's output and of the one's below, by turns
   ProgramNumbers<Real> numbers;

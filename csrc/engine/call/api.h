@@ -26,6 +26,11 @@ constexpr int kMostStages = 32;
 
 enum class DType { kFloat32, kFloat64 };
 
+// How the numbers of packed weights lie in memory (WeightFormat in kernels.h): as those of the
+// call, or in fewer bytes.
+enum class Format { kPlain, kBfloat16, kInt8 };
+constexpr int kFormats = 3;
+
 // The sizes of a call. Letters are torch's: T steps, B rows at the widest step, I input features, H
 // hidden units.
 struct Shape {
@@ -98,7 +103,7 @@ struct ForwardArgs {
   const Real* initial[kMostStates] = {};
   Real* last[kMostStates] = {};
   Real* all[kMostStates] = {};                   // after every step, if the plan wants them
-  const Weights<const Real>* weights = nullptr;  // [layers * directions]
+  const Weights<const Real>* weights = nullptr;  // [layers * directions]; null: the plan has them
   const Real* const* masks =
       nullptr;            // [layers - 1] scaled dropout masks, flat rows of D * H_out; or null
   char* saved = nullptr;  // kept for backward; null: inference

@@ -5,6 +5,7 @@
 
 #include "engine/backward/backward.h"
 #include "engine/forward/forward.h"
+#include "engine/forward/freeze.h"
 #include "engine/schedule/decide.h"
 
 namespace fastrnn {
@@ -29,6 +30,10 @@ Plan::Plan(const Shape& shape, Batch batch, const PlanOptions& options, const Ke
       dropout(options.dropout),
       states(options.states),
       kernels(&kernels) {
+  if (options.packed) {
+    packed = options.packed;
+    format = packed->format;
+  }
   decide_layout(*this, options.threads);
   with_dtype(shape.dtype, [&](auto zero) { measure<decltype(zero)>(*this); });
 }
@@ -37,7 +42,8 @@ namespace {
 
 // A program as a cell
 template <class Real>
-CellKernels<Real> cell_of(const Program& program, bool save, const Kernels<Real>& kernels) {
+CellKernels<Real> cell_of(const Program& program, bool save, const Kernels<Real>& kernels,
+                          const WeightFormat<Real>& format) {
   CellKernels<Real> cell = {};
   cell.gates = program.gates;
   cell.slots = program.slots;
@@ -52,38 +58,47 @@ CellKernels<Real> cell_of(const Program& program, bool save, const Kernels<Real>
   cell.tallest = kernels.tallest;
   cell.by_slot = true;
   cell.forward_row = kernels.program_forward_row;
-  cell.project = kernels.product;
+  cell.project = format.product;
   cell.products = static_cast<int>(program.products.size());
   std::copy(program.products.begin(), program.products.end(), cell.product);
   for (const ProgramStage& stage : program.stages(save))
-    cell.forward[cell.stages++] = {stage.product, kernels.program_forward};
+    cell.forward[cell.stages++] = {stage.product, format.program_forward};
   for (const ProgramStage& stage : program.backward)
     cell.backward[cell.backward_stages++] = {kernels.program_backward, stage.product};
   return cell;
 }
 
 template <class Real>
-CellKernels<Real> cell_of(const Plan& plan, const Kernels<Real>& kernels) {
-  if (plan.shape.program) return cell_of(*plan.shape.program, plan.save, kernels);
-  return kernels.cells[static_cast<int>(plan.shape.cell)];
+CellKernels<Real> cell_of(const Shape& shape, Format format, bool save,
+                          const Kernels<Real>& kernels) {
+  const WeightFormat<Real>& own = kernels.formats[static_cast<int>(format)];
+  if (shape.program) return cell_of(*shape.program, save, kernels, own);
+  CellKernels<Real> cell = kernels.cells[static_cast<int>(shape.cell)];
+  if (format == Format::kPlain) return cell;
+  const auto& steps = own.cells[static_cast<int>(shape.cell)];
+  cell.project = steps.project;
+  cell.forward[0].run = steps.forward;
+  return cell;
 }
 
 }  // namespace
 
 template <class Real>
-Panels<Real>::Panels(const Plan& plan)
-    : kernels(kernels_in<Real>(*plan.kernels)),
-      cell(cell_of(plan, kernels)),
+Panels<Real>::Panels(const Shape& shape, const KernelTable& table, Format format, bool save)
+    : kernels(kernels_in<Real>(table)),
+      format(kernels.formats[static_cast<int>(format)]),
+      cell(cell_of(shape, format, save, kernels)),
       unit(cell.unit_width),
       column(kernels.column_width),
-      gates((plan.shape.H + unit - 1) / unit),
+      gates((shape.H + unit - 1) / unit),
       width(cell.slots * unit),
-      d_width(width + (plan.shape.program ? plan.shape.program->vectors * unit : 0)),
-      kept_width((plan.save ? cell.saved : cell.kept) * unit),
+      d_width(width + (shape.program ? shape.program->vectors * unit : 0)),
+      kept_width((save ? cell.saved : cell.kept) * unit),
       gate_width(cell.input.count * unit),
       units(gates * unit),
-      last(plan.shape.H - (gates - 1) * unit),
-      pre(gates * gate_width) {}
+      last(shape.H - (gates - 1) * unit),
+      pre(gates * gate_width),
+      first_held(shape.program ? shape.program->first_held() : cell.states) {}
 
 template <class Real>
 int64_t Panels<Real>::panel_length(const Shape& shape, int product) const {
@@ -127,7 +142,7 @@ Saved<Real>::Saved(const Plan& plan, Arena& arena) {
     Direction direction;
     if (panels.cell.saved)
       direction.gates = arena.take<Real>(rows * panels.gates * panels.kept_width);
-    for (int s = 1; s < panels.cell.states; ++s)
+    for (int s = 1; s < panels.first_held; ++s)
       direction.states[s] = arena.take<Real>(rows * panels.units);
     for (int i = 1; i < panels.cell.products; ++i)
       direction.operands[i] = arena.take<Real>(rows * shape.H);

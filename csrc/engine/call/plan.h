@@ -17,11 +17,15 @@
 
 namespace fastrnn {
 
+// What forward finds packed: see forward/freeze.h
+struct Packed;
+
 struct PlanOptions {
-  bool save = false;     // keep what backward needs
-  bool dropout = false;  // masks between the layers
-  bool states = false;   // those after every step are wanted
-  int threads = 1;       // offered
+  std::shared_ptr<const Packed> packed;  // the shape's weights, for inference; or null
+  bool save = false;                     // keep what backward needs
+  bool dropout = false;                  // masks between the layers
+  bool states = false;                   // those after every step are wanted
+  int threads = 1;                       // offered
 };
 
 struct Plan {
@@ -30,6 +34,8 @@ struct Plan {
 
   Shape shape;
   std::shared_ptr<const Program> program;  // the shape's, kept for as long as the plan
+  std::shared_ptr<const Packed> packed;    // null: each call brings its weights
+  Format format = Format::kPlain;
   Batch batch;
   bool save, dropout, states;
   const KernelTable* kernels;
@@ -94,9 +100,11 @@ View<Real> states_view(const Batch& batch, const Shape& shape, int state, Real* 
 // A call's sizes in the units of its kernels.
 template <class Real>
 struct Panels {
-  explicit Panels(const Plan& plan);
+  explicit Panels(const Plan& plan) : Panels(plan.shape, *plan.kernels, plan.format, plan.save) {}
+  Panels(const Shape& shape, const KernelTable& kernels, Format format, bool save);
 
   const Kernels<Real>& kernels;
+  const WeightFormat<Real>& format;
   const CellKernels<Real> cell;
   int64_t unit, column;  // panel widths
   int64_t gates;         // gate panels of H units
@@ -107,6 +115,7 @@ struct Panels {
   int64_t units;         // H rounded up to whole gate panels
   int64_t last;          // units that the last gate panel has
   int64_t pre;           // elements of a row of projected input
+  int first_held;        // of the states that no step sets; their number where there are none
 
   int64_t columns(int64_t n) const { return (n + column - 1) / column; }
   int64_t padded(int64_t n) const { return columns(n) * column; }
@@ -118,6 +127,23 @@ struct Panels {
 
   // A gate panel with the slots of a product
   int64_t product_width(int product) const { return cell.product[product].count * unit; }
+
+  // Bytes of a panel of packed weights, by slot of one slot; and of those of all panels and slots
+  int64_t input_panel(int64_t in) const {
+    return format.panel_bytes(in, cell.by_slot ? unit : gate_width);
+  }
+  int64_t input_bytes(int64_t in) const {
+    return gates * (cell.by_slot ? cell.input.count : 1) * input_panel(in);
+  }
+  int64_t product_panel(const Shape& shape, int product) const {
+    const int64_t columns = cell.by_slot ? unit : product_width(product);
+    return format.panel_bytes(panel_length(shape, product), columns);
+  }
+  int64_t product_bytes(const Shape& shape, int product) const {
+    const int slots = cell.by_slot ? cell.product[product].count : 1;
+    return gates * slots * product_panel(shape, product);
+  }
+  int64_t projection_panel(const Shape& shape) const { return format.panel_bytes(shape.H, column); }
 
   // Rows of weights that a column panel of a product's operand meets backward, at the most: those
   // of all of its gates, or of the panels that the heads of its units reach into

@@ -64,7 +64,7 @@ int count_of(const Program& program, Op op, bool save, bool backward) {
     case Op::set_temp:
       return backward ? program.temps : 0;
     case Op::set_state:
-      return backward ? 0 : program.states;
+      return backward ? 0 : program.first_held();
     case Op::set_operand:
       return backward ? 0 : static_cast<int>(program.products.size());
     case Op::set_d_pre:
@@ -103,6 +103,13 @@ bool within(const Slots& slots, int count) {
   return slots.first >= 0 && slots.count >= 0 && slots.first + slots.count <= count;
 }
 
+template <class Asked>
+bool has(const std::vector<ProgramStage>& stages, Asked asked) {
+  return std::any_of(stages.begin(), stages.end(), [&](const ProgramStage& stage) {
+    return std::any_of(stage.code.begin(), stage.code.end(), asked);
+  });
+}
+
 double cycles_of(Op op) {
   switch (op) {
     case Op::log:
@@ -137,12 +144,12 @@ int Program::registers() const {
 }
 
 bool Program::sets_hidden_gradient() const {
-  for (const ProgramStage& stage : backward) {
-    for (const Instruction& own : stage.code) {
-      if (own.op == Op::set_d_state && own.to == kHidden) return true;
-    }
-  }
-  return false;
+  return has(backward,
+             [](const Instruction& own) { return own.op == Op::set_d_state && own.to == kHidden; });
+}
+
+bool Program::adds_extra_gradients() const {
+  return has(backward, [](const Instruction& own) { return own.op == Op::add_d_extra; });
 }
 
 bool Program::meets() const {
@@ -154,6 +161,7 @@ bool Program::meets() const {
 void Program::check() const {
   expect(gates > 0 && slots >= 0 && vectors >= 0, "too few gates, slots or vectors");
   expect(states >= 1 && states <= kMostStates, "too few or too many states");
+  expect(held >= 0 && first_held() >= 1, "all states are held");
   expect(!products.empty() && products.size() <= kMostProducts, "too few or too many products");
   expect(static_cast<int>(gate_of_slot.size()) == slots, "gate_of_slot is not of all slots");
   for (int gate : gate_of_slot) expect(gate >= 0 && gate < gates, "a gate is out of range");

@@ -23,6 +23,7 @@ struct ProgramStage {
 struct Program {
   int gates = 0;                  // blocks of H rows of a weight matrix
   int states = 1;                 // the hidden one first, which is what the layer puts out
+  int held = 0;                   // of the states, the last ones: a call keeps what it was given
   int slots = 0;                  // pre-activations of a unit
   std::vector<int> gate_of_slot;  // [slots]
   Slots input;                    // those that the input's product adds to
@@ -43,7 +44,9 @@ struct Program {
     return save ? forward_saving : forward;
   }
   int registers() const;
+  int first_held() const { return states - held; }
   bool sets_hidden_gradient() const;  // beside what the product with the hidden state gives
+  bool adds_extra_gradients() const;
 
   // Must rows' units wait for one another at the end of a step?
   bool meets() const;

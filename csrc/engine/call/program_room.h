@@ -40,11 +40,12 @@ template <class Real>
 struct ProgramThread {
   ProgramThread() = default;
   ProgramThread(const Program& program, const Panels<Real>& panels, Arena& arena) {
-    int64_t most = program.input.count;
+    // Fewer slots may need more room, since tiles of more rows wait together then.
+    int64_t room = panels.kernels.program_shares(program.input.count);
     for (const Slots& own : program.products)
-      most = std::max<int64_t>(most, program.input.count + own.count);
+      room = std::max(room, panels.kernels.program_shares(program.input.count + own.count));
     registers = arena.take<Real>(program.registers() * panels.kernels.program_register);
-    shares = arena.take<Real>(panels.kernels.program_shares(static_cast<int>(most)));
+    shares = arena.take<Real>(room);
     step = arena.take<ProgramStep<Real>>(1);
   }
 

@@ -51,8 +51,9 @@ class Forward {
 
   void run_direction(Job job) {
     const bool once = pass_.plan.weights_once;
-    if (!once) packing_.pack_weights(job);
-    packing_.pack_small(job);
+    if (!pass_.packed && !once) packing_.pack_weights(job);
+    if (!pass_.packed) packing_.pack_small(job);
+    packing_.pack_states(job);
     job.crew.wait_evenly();
     const bool recurs = job.crew.id < job.split.threads();
     const bool helped = job.decision.helped_steps > 0;

@@ -1,4 +1,4 @@
-// Weights, biases and initial states in the order that the steps read them in.
+// What a call brings, in the order that the steps read it in: weights, biases, initial states.
 #pragma once
 
 #include <algorithm>
@@ -15,35 +15,34 @@ class ForwardPacking {
   explicit ForwardPacking(const ForwardPass<Real>& pass)
       : pass_(pass), batch_(pass.batch), shape_(pass.shape), panels_(pass.panels) {}
 
-  // By slot, each slot's panels begin `slot_stride` elements after those of the one before.
-  void pack_w_ih(const Job& job, Range panels, Real* to, int64_t slot_stride) const {
-    pack_gates(job.weights.w_ih, shape_.H, job.in_features, panels_.cell.input, panels, to,
-               slot_stride);
-  }
-  void pack_w_hh(const Job& job, int product, Range panels, Real* to, int64_t slot_stride) const {
-    const Slots& slots = panels_.cell.product[product];
-    if (shape_.program && shape_.program->heads > 1)
-      return pack_heads(job.weights.w_hh, slots, panels, to, slot_stride);
-    pack_gates(job.weights.w_hh, shape_.H, shape_.operand_width(product), slots, panels, to,
-               slot_stride);
-  }
-
+  // Of calls that bring their weights: into the workspace, or for a single step one panel at a time
+  // into the thread's own room.
   void pack_weights(const Job& job) const {
     const Range mine = share(panels_.gates, job.crew.id, job.crew.size);
-    pack_w_ih(job, mine, pass_.w_ih_panel(job, mine.begin), pass_.w_ih_slot(job));
+    const DirectionPacking<Real> own = of(job);
+    own.pack_w_ih(mine, plain(pass_.w_ih_panel(job, mine.begin)), elements(pass_.w_ih_slot(job)));
     for (int i = 0; i < panels_.cell.products; ++i)
-      pack_w_hh(job, i, mine, pass_.w_hh_panel(job, i, mine.begin), pass_.w_hh_slot(i));
+      own.pack_w_hh(i, mine, plain(pass_.w_hh_panel(job, i, mine.begin)),
+                    elements(pass_.w_hh_slot(i)));
+  }
+  void pack_panel(const Job& job, int64_t panel, int64_t hidden_length) const {
+    const DirectionPacking<Real> own = of(job);
+    const Range one = {panel, panel + 1};
+    own.pack_w_ih(one, job.scratch.w_ih, job.in_features * panels_.unit);
+    if (hidden_length > 0) own.pack_w_hh(0, one, job.scratch.w_hh, hidden_length * panels_.unit);
   }
 
-  // What every way of running needs: bias, projection, initial states within the cell
+  // What every way of running needs beside: bias, projection
   void pack_small(const Job& job) const {
-    pack_bias(job, share(panels_.gates, job.crew.id, job.crew.size));
-    if (shape_.P) {
-      const int gate = 0;
-      const Range mine = share(panels_.columns(shape_.P), job.crew.id, job.crew.size);
-      panels_.kernels.pack_gates({job.weights.w_hr, shape_.P, shape_.H, 1, &gate, panels_.column,
-                                  pass_.w_hr_panel(job, mine.begin), mine.begin, mine.end});
-    }
+    const DirectionPacking<Real> own = of(job);
+    own.pack_bias(share(panels_.gates, job.crew.id, job.crew.size), job.packed.bias);
+    if (!shape_.P) return;
+    const Range mine = share(panels_.columns(shape_.P), job.crew.id, job.crew.size);
+    own.pack_w_hr(mine, plain(pass_.w_hr_panel(job, mine.begin)));
+  }
+
+  // Initial states within the cell
+  void pack_states(const Job& job) const {
     const Range rows = share(batch_.B(), job.crew.id, job.crew.size);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       const int64_t at = job.index * batch_.B() + batch_.entry(r);
@@ -55,67 +54,11 @@ class ForwardPacking {
   }
 
  private:
-  void pack_gates(const Real* w, int64_t H, int64_t K, const Slots& slots, Range panels, Real* to,
-                  int64_t slot_stride) const {
-    const int* gates = panels_.cell.gate_of_slot + slots.first;
-    if (!panels_.cell.by_slot) {
-      panels_.kernels.pack_gates(
-          {w, H, K, slots.count, gates, panels_.unit, to, panels.begin, panels.end});
-      return;
-    }
-    for (int s = 0; s < slots.count; ++s) {
-      panels_.kernels.pack_gates(
-          {w, H, K, 1, gates + s, panels_.unit, to + s * slot_stride, panels.begin, panels.end});
-    }
+  DirectionPacking<Real> of(const Job& job) const {
+    return {shape_, panels_, *job.weights, job.in_features};
   }
-
-  // Weights [heads, gates * H / heads, H / heads]: a panel meets what belongs to the heads of its
-  // units, and zeros where it has more than one.
-  void pack_heads(const Real* w, const Slots& slots, Range panels, Real* to,
-                  int64_t slot_stride) const {
-    const int64_t of_head = shape_.H / shape_.program->heads, unit = panels_.unit;
-    const int64_t length = panels_.panel_length(shape_, 0);
-    for (int s = 0; s < slots.count; ++s) {
-      const int64_t gate = panels_.cell.gate_of_slot[slots.first + s];
-      Real* panel = to + s * slot_stride;
-      for (int64_t i = panels.begin; i < panels.end; ++i, panel += length * unit) {
-        std::fill_n(panel, length * unit, Real{0});
-        const int64_t first = i * unit, begin = first / of_head * of_head;
-        for (int64_t u = first; u < std::min(first + unit, shape_.H); ++u) {
-          const int64_t head = u / of_head, row = (head * panels_.cell.gates + gate) * of_head;
-          const Real* from = w + (row + u % of_head) * of_head;
-          Real* column = panel + (head * of_head - begin) * unit + u - first;
-          for (int64_t k = 0; k < of_head; ++k) column[k * unit] = from[k];
-        }
-      }
-    }
-  }
-
-  // Each slot starts from the bias of every product that it takes part in.
-  void pack_bias(const Job& job, Range mine) const {
-    const CellKernels<Real>& cell = panels_.cell;
-    Real* to = job.dir.bias + mine.begin * panels_.width;
-    for (int64_t panel = mine.begin; panel < mine.end; ++panel) {
-      for (int s = 0; s < cell.slots; ++s) {
-        const bool from_input = has(cell.input, s) && job.weights.b_ih;
-        const bool from_hidden =
-            job.weights.b_hh && std::any_of(cell.product, cell.product + cell.products,
-                                            [&](const Slots& own) { return has(own, s); });
-        for (int64_t j = 0; j < panels_.unit; ++j, ++to) {
-          const int64_t unit = panel * panels_.unit + j;
-          const int64_t at = cell.gate_of_slot[s] * shape_.H + unit;
-          *to = 0;
-          if (unit >= shape_.H) continue;
-          if (from_input) *to += job.weights.b_ih[at];
-          if (from_hidden) *to += job.weights.b_hh[at];
-        }
-      }
-    }
-  }
-
-  static bool has(const Slots& slots, int s) {
-    return s >= slots.first && s < slots.first + slots.count;
-  }
+  static Real* plain(char* panels) { return reinterpret_cast<Real*>(panels); }
+  static int64_t elements(int64_t bytes) { return bytes / static_cast<int64_t>(sizeof(Real)); }
 
   const ForwardPass<Real>& pass_;
   const Batch& batch_;

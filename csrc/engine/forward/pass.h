@@ -5,6 +5,7 @@
 
 #include "engine/schedule/decide.h"
 #include "engine/team/team.h"
+#include "freeze.h"
 #include "workspace.h"
 
 namespace fastrnn {
@@ -21,7 +22,8 @@ struct ForwardPass {
         arena(args.workspace),
         workspace(plan, arena),
         saved_arena(args.saved),
-        saved(plan, saved_arena) {
+        saved(plan, saved_arena),
+        packed(packed_in<Real>(plan.packed.get())) {
     workspace.numbers.fill(shape.program);
   }
 
@@ -34,7 +36,8 @@ struct ForwardPass {
   const ForwardWorkspace<Real> workspace;
   Arena saved_arena;
   const Saved<Real> saved;
-  Tickets tickets[2][2];  // [directions][blocks by turns]
+  const PackedDirection<Real>* packed;  // [layers * directions], or null: those of the workspace
+  Tickets tickets[2][2];                // [directions][blocks by turns]
 
   // Gate panels, and which piece of a step's rows a thread has in them.
   struct Part {
@@ -56,7 +59,9 @@ struct ForwardPass {
           crew(sides.crew_of(d)),
           dir(pass.workspace.directions[d]),
           saved(pass.plan.save ? pass.saved.directions[index] : typename Saved<Real>::Direction{}),
-          weights(pass.args.weights[index]),
+          packed(pass.packed ? pass.packed[index] : dir.packed),
+          weights(pass.packed ? nullptr : pass.args.weights + index),
+          vectors(weights ? weights->w_ch : packed.vectors),
           scratch(pass.workspace.threads[thread]),
           tickets(pass.tickets[d]),
           x(pass.input(layer)) {
@@ -71,7 +76,9 @@ struct ForwardPass {
     Crew crew;
     const typename ForwardWorkspace<Real>::Direction& dir;
     typename Saved<Real>::Direction saved;
-    const Weights<const Real>& weights;
+    const PackedDirection<Real>& packed;
+    const Weights<const Real>* weights;  // null where they were packed before
+    const Real* vectors;                 // of a program
     typename ForwardWorkspace<Real>::Thread scratch;
     Tickets* tickets;  // [2] for pieces of the blocks by turns
     View<const Real> x;
@@ -130,21 +137,21 @@ struct ForwardPass {
 
   // ---- packed weights, projected input ----
 
-  // Where a panel's weights begin; by slot, those of the first one
-  Real* w_ih_panel(const Job& job, int64_t panel) const {
-    const int64_t width = panels.cell.by_slot ? panels.unit : panels.gate_width;
-    return job.dir.w_ih + panel * job.in_features * width;
+  // Where a panel's weights begin; by slot, those of the first one; and bytes from slot to slot
+  char* w_ih_panel(const Job& job, int64_t panel) const {
+    return job.packed.w_ih + panel * panels.input_panel(job.in_features);
   }
-  Real* w_hh_panel(const Job& job, int product, int64_t panel) const {
-    const int64_t width = panels.cell.by_slot ? panels.unit : panels.product_width(product);
-    return job.dir.w_hh[product] + panel * panels.panel_length(shape, product) * width;
+  char* w_hh_panel(const Job& job, int product, int64_t panel) const {
+    return job.packed.w_hh[product] + panel * panels.product_panel(shape, product);
   }
-  int64_t w_ih_slot(const Job& job) const { return panels.gates * job.in_features * panels.unit; }
+  int64_t w_ih_slot(const Job& job) const {
+    return panels.gates * panels.input_panel(job.in_features);
+  }
   int64_t w_hh_slot(int product) const {
-    return panels.gates * panels.panel_length(shape, product) * panels.unit;
+    return panels.gates * panels.product_panel(shape, product);
   }
-  Real* w_hr_panel(const Job& job, int64_t panel) const {
-    return job.dir.w_hr + panel * shape.H * panels.column;
+  char* w_hr_panel(const Job& job, int64_t panel) const {
+    return job.packed.w_hr + panel * panels.projection_panel(shape);
   }
   int64_t projected_panel(const Job& job) const {
     return job.decision.block_rows * panels.gate_width;
@@ -158,7 +165,8 @@ struct ForwardPass {
   // A state after a step, or what Batch::previous says instead of one
   const Real* state_of(const Job& job, int s, int64_t step, int64_t r) const {
     if (step >= 0) return job.states[s].at(step, r);
-    return step == Batch::kZeros ? workspace.numbers.reset(s) : initial_state(job, s, r);
+    const bool reset = step == Batch::kZeros && s < panels.first_held;
+    return reset ? workspace.numbers.reset(s) : initial_state(job, s, r);
   }
   const Real* initial_state(const Job& job, int s, int64_t r) const {
     if (s != kHidden) return job.dir.initial[s] + r * panels.units;

@@ -25,17 +25,17 @@ class ForwardRecurrence {
     const int64_t count = list_rows(job, 0, 0);
     if (count == 1 && panels_.cell.forward_row) {
       panels_.cell.forward_row(step_arguments(job, 0, 0, {0, count}, job.own.panels,
-                                              {job.weights.w_ih, job.weights.w_hh, 0, 0}));
+                                              {job.weights->w_ih, job.weights->w_hh, 0, 0}));
       end_step(job, 0, group);
       return;
     }
     const int64_t length = hidden_length(job, 0);
-    const Packed one = {job.scratch.w_ih, job.scratch.w_hh, job.in_features * panels_.unit,
-                        length * panels_.unit};
+    const Panel one = {job.scratch.w_ih, job.scratch.w_hh,
+                       panels_.format.panel_bytes(job.in_features, panels_.unit),
+                       panels_.format.panel_bytes(length, panels_.unit)};
     for (int64_t panel = job.own.panels.begin; panel < job.own.panels.end; ++panel) {
       const Range own = {panel, panel + 1};
-      packing_.pack_w_ih(job, own, job.scratch.w_ih, one.w_ih_slot);
-      if (length > 0) packing_.pack_w_hh(job, 0, own, job.scratch.w_hh, one.w_hh_slot);
+      packing_.pack_panel(job, panel, length);
       panels_.cell.forward[0].run(step_arguments(job, 0, 0, {0, count}, own, one));
     }
     end_step(job, 0, group);
@@ -100,7 +100,7 @@ class ForwardRecurrence {
       if (i > 0) group.wait_evenly();
       each_part(job, [&](const Part& part) {
         panels_.cell.forward[i].run(step_arguments(job, t, i, part.rows(count), part.panels,
-                                                   packed(job, i, part.panels.begin)));
+                                                   panel_of(job, i, part.panels.begin)));
       });
     }
     if (!end_step(job, t, group)) return true;
@@ -147,11 +147,12 @@ class ForwardRecurrence {
     const Range panels = part.panels;
     const int64_t columns = by_slot || panels_.cell.slots == 1 ? shape_.H : panels_.pre;
     for (int s = 0; s < (by_slot ? slots.count : 1); ++s) {
-      const Real* init = job.dir.bias + (slots.first + s) * panels_.unit;
+      const Real* init = job.packed.bias + (slots.first + s) * panels_.unit;
       panels_.cell.project({job.scratch.a, count, Runs{job.in_features},
                             pass_.w_ih_panel(job, panels.begin) + s * pass_.w_ih_slot(job),
                             panels.begin, panels.end, job.scratch.c, pass_.projected_panel(job),
-                            columns, init, panels_.width, false, s * panels_.unit});
+                            columns, init, panels_.width, false, s * panels_.unit,
+                            job.scratch.operands});
     }
   }
 
@@ -185,13 +186,14 @@ class ForwardRecurrence {
     return t == first && !pass_.args.initial[kHidden] ? 0 : shape_.out();
   }
 
-  // A stage's weights, and how far one slot's are from the next one's where they lie by slot
-  struct Packed {
-    const Real* w_ih;
-    const Real* w_hh;
+  // A stage's weights from a panel on, and how far one slot's are from the next one's where they
+  // lie by slot
+  struct Panel {
+    const void* w_ih;
+    const void* w_hh;
     int64_t w_ih_slot, w_hh_slot;
   };
-  Packed packed(const Job& job, int stage, int64_t panel) const {
+  Panel panel_of(const Job& job, int stage, int64_t panel) const {
     const int product = panels_.cell.forward[stage].product;
     if (product < 0) return {pass_.w_ih_panel(job, panel), nullptr, pass_.w_ih_slot(job), 0};
     return {pass_.w_ih_panel(job, panel), pass_.w_hh_panel(job, product, panel),
@@ -200,7 +202,7 @@ class ForwardRecurrence {
 
   // Odd steps walk the panels backwards, and so begin with those that are in cache still.
   ForwardStep<Real> step_arguments(const Job& job, int64_t t, int stage, Range rows, Range panels,
-                                   const Packed& weights) const {
+                                   const Panel& weights) const {
     const int product = panels_.cell.forward[stage].product;
     const int64_t K = product == 0  ? hidden_length(job, t)
                       : product > 0 ? shape_.operand_width(product)
@@ -211,20 +213,21 @@ class ForwardRecurrence {
             K,
             job.decision.fused.yes && stage == 0 ? job.in_features : 0,
             pass_.projected_panel(job),
-            job.dir.bias,
+            job.packed.bias,
             weights.w_ih,
             weights.w_hh,
             panels.begin,
             panels.end,
             t % 2 != 0,
-            shape_.program ? program_step(job, stage, weights) : nullptr};
+            shape_.program ? program_step(job, stage, weights) : nullptr,
+            job.scratch.operands};
   }
 
-  const ProgramStep<Real>* program_step(const Job& job, int stage, const Packed& weights) const {
+  const ProgramStep<Real>* program_step(const Job& job, int stage, const Panel& weights) const {
     const Program& program = *shape_.program;
     const ProgramStage& own = program.stages(pass_.plan.save)[stage];
-    ProgramStep<Real>& step = job.scratch.program.start(
-        program, panels_, pass_.workspace.numbers.constants, job.weights.w_ch);
+    ProgramStep<Real>& step =
+        job.scratch.program.start(program, panels_, pass_.workspace.numbers.constants, job.vectors);
     step.code = own.view();
     step.product_number = own.product;
     step.input = program.input;
@@ -232,7 +235,7 @@ class ForwardRecurrence {
     if (own.product < 0) return &step;
     step.product = program.products[own.product];
     step.w_hh_slot = weights.w_hh_slot;
-    step.w_hh_panel = panels_.panel_length(shape_, own.product) * panels_.unit;
+    step.w_hh_panel = panels_.product_panel(shape_, own.product);
     return &step;
   }
 
@@ -253,10 +256,10 @@ class ForwardRecurrence {
       job.scratch.a[count] = pass_.raw(job, t, r);
       job.scratch.c[count] = job.states[kHidden].at(t, r);
     }
-    panels_.kernels.product({job.scratch.a, count, Runs{shape_.H},
-                             pass_.w_hr_panel(job, job.columns.begin), job.columns.begin,
-                             job.columns.end, job.scratch.c, panels_.column, shape_.P, nullptr, 0,
-                             false});
+    panels_.format.product({job.scratch.a, count, Runs{shape_.H},
+                            pass_.w_hr_panel(job, job.columns.begin), job.columns.begin,
+                            job.columns.end, job.scratch.c, panels_.column, shape_.P, nullptr, 0,
+                            false, 0, job.scratch.operands});
   }
 
   const ForwardPass<Real>& pass_;

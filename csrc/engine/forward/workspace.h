@@ -7,17 +7,15 @@
 
 #include "engine/call/plan.h"
 #include "engine/call/program_room.h"
+#include "packed.h"
 
 namespace fastrnn {
 
 template <class Real>
 struct ForwardWorkspace {
   struct Direction {
-    Real* w_ih;                      // gate panels
-    Real* w_hh[kMostProducts] = {};  // those of the slots of each product
-    Real* w_hr;                      // column panels of the transposed matrix
-    Real* bias;                      // [gate panels][slots][unit]
-    Real* projected;                 // [row groups][gate panels][rows of a block][gates][unit]
+    PackedDirection<Real> packed;  // unless the plan has them
+    Real* projected;               // [row groups][gate panels][rows of a block][gates][unit]
     // [B][units] but of the hidden state; without `saved` and `states`, the running ones
     Real* initial[kMostStates] = {};
     // [rows][units] the same after every step, where wanted without `saved`
@@ -35,30 +33,25 @@ struct ForwardWorkspace {
     const Real** a;
     Real** c;
     ForwardRow<Real>* rows;
+    char* operands;  // rows as the weights' format meets them
     ProgramThread<Real> program;
   };
 
   ForwardWorkspace(const Plan& plan, Arena& arena) {
     const Panels<Real> panels(plan);
     const Shape& shape = plan.shape;
-    const int64_t in = shape.widest_in();
+    const int64_t in = shape.widest_in(), hidden = std::max(shape.out(), shape.H);
     const int64_t B = plan.batch.B();
     const bool once = plan.weights_once;
     const int products = panels.cell.products;
     const Program* program = shape.program;
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
-      dir.w_ih = arena.take<Real>(once ? 0 : panels.pre * in);
-      for (int i = 0; i < products; ++i) {
-        const int64_t columns = panels.gates * panels.product_width(i);
-        dir.w_hh[i] = arena.take<Real>(once ? 0 : columns * panels.panel_length(shape, i));
-      }
-      dir.w_hr = shape.P ? arena.take<Real>(panels.padded(shape.P) * shape.H) : nullptr;
-      dir.bias = arena.take<Real>(panels.gates * panels.width);
+      if (!plan.packed) dir.packed = PackedDirection<Real>(shape, panels, in, once, arena);
       dir.projected = arena.take<Real>(plan.block_rows * panels.pre);
       for (int s = 1; s < panels.cell.states; ++s) {
         dir.initial[s] = arena.take<Real>(B * panels.units);
-        if (plan.states && !plan.save)
+        if (plan.states && !plan.save && s < panels.first_held)
           dir.states[s] = arena.take<Real>(plan.batch.rows() * panels.units);
       }
       dir.gates = panels.cell.kept && !plan.save
@@ -82,6 +75,8 @@ struct ForwardWorkspace {
       thread.a = arena.take<const Real*>(pointers);
       thread.c = arena.take<Real*>(pointers);
       thread.rows = arena.take<ForwardRow<Real>>(B);
+      thread.operands = arena.take<char>(
+          pointers * (panels.format.operand_bytes(in) + panels.format.operand_bytes(hidden)));
       if (program) thread.program = ProgramThread<Real>(*program, panels, arena);
       threads.push_back(thread);
     }

@@ -51,6 +51,13 @@ struct Runs {
   int64_t tail = 0;
 };
 
+// A row whose elements were rounded to 16 bits: its scale, then those and kRowPadding zeros, in
+// whole cache lines
+constexpr int64_t kRowScaleBytes = 4, kRowPadding = 4;
+constexpr int64_t rounded_row_bytes(int64_t K) {
+  return (kRowScaleBytes + 2 * (K + kRowPadding) + 63) / 64 * 64;
+}
+
 // c[row][panel] = init[panel] + sum over k of a[row][k] * panels[panel][k]. The sum begins at zero
 // and is cut into pieces of k as k alone says (Pieces in isa/tile-inl.h), whatever the tile.
 template <class Real>
@@ -58,15 +65,16 @@ struct Product {
   const Real* const* a;  // [rows]
   int64_t rows;
   Runs k;
-  const Real* panels;  // [panel][k][width]
+  const void* panels;  // [panel][k][width] in the product's format
   int64_t panel_begin, panel_end;
   Real* const* c;    // [rows]
   int64_t c_panel;   // elements from one panel of c to the next
   int64_t columns;   // in all panels together: the last may be partly filled
   const Real* init;  // [panel][init_panel] or null: zero
   int64_t init_panel;
-  bool accumulate;       // add to c instead of init
-  int64_t c_offset = 0;  // of a row's first panel
+  bool accumulate;           // add to c instead of init
+  int64_t c_offset = 0;      // of a row's first panel
+  char* operands = nullptr;  // [rows] of WeightFormat::operand_bytes
 };
 
 // What Product does, in the same order, with the right-hand operand's rows where they lie: for an
@@ -127,9 +135,9 @@ struct ProgramStep {
   int kept;              // quantities in a row's `saved`
   int temps;
   int64_t panels;     // of a row
-  int64_t w_ih_slot;  // elements from the panels of one slot to those of the next
+  int64_t w_ih_slot;  // bytes from the panels of one slot to those of the next
   int64_t w_hh_slot;
-  int64_t w_hh_panel;    // and from one panel to the next
+  int64_t w_hh_panel;    // and from one panel to the next, in bytes as well
   int64_t extras_width;  // elements from one extra's gradient to the next
 };
 
@@ -157,11 +165,13 @@ struct ForwardStep {
   int64_t I;         // 0: x is projected already
   int64_t x_panel;   // elements from one panel of projected input to the next
   const Real* bias;  // [panel][slots][unit_width]
-  const Real* w_ih;  // gate panels
-  const Real* w_hh;  // those of the stage's product
+  const void* w_ih;  // gate panels in the step's format
+  const void* w_hh;  // those of the stage's product
   int64_t panel_begin, panel_end;
   bool descending;  // walk the panels backwards
   const ProgramStep<Real>* program;
+  char*
+      operands;  // [count] for the input and [count] for the state, of WeightFormat::operand_bytes
 };
 
 // One row at one step, backward.
@@ -236,6 +246,32 @@ struct CellKernels {
   bool has_cell_state() const { return states > 1; }
 };
 
+// Weights that were packed once for many calls may lie in panels in fewer bytes than the numbers of
+// the call have. A panel begins with `scale_bytes` for each of its columns; then come its weights,
+// [k / k_group][column][k % k_group], zero beyond the last k.
+template <class Real>
+struct WeightFormat {
+  int64_t bytes;  // of a weight; 0: there is no such format in this precision
+  int64_t k_group;
+  int64_t scale_bytes;
+  bool rounds_rows;  // what is multiplied with the weights is rounded as well, to 16 bits
+  void (*pack)(const Real* panel, int64_t K, int64_t columns, char* to);  // panel: [K][columns]
+  void (*product)(const Product<Real>&);                                  // column panels
+  void (*program_forward)(const ForwardStep<Real>&);
+  struct Steps {
+    void (*project)(const Product<Real>&);  // gate panels
+    void (*forward)(const ForwardStep<Real>&);
+  };
+  Steps cells[kCells];
+
+  int64_t grouped(int64_t K) const { return (K + k_group - 1) / k_group * k_group; }
+  int64_t panel_bytes(int64_t K, int64_t columns) const {
+    return (grouped(K) * bytes + scale_bytes) * columns;
+  }
+  // Of a row that has been rounded: its scale and its elements
+  int64_t operand_bytes(int64_t K) const { return rounds_rows ? rounded_row_bytes(grouped(K)) : 0; }
+};
+
 template <class Real>
 struct Kernels {
   int64_t column_width;
@@ -254,6 +290,7 @@ struct Kernels {
   void (*program_forward)(const ForwardStep<Real>&);
   void (*program_forward_row)(const ForwardStep<Real>&);  // of one row, weights as torch keeps them
   void (*program_backward)(const BackwardStep<Real>&);
+  WeightFormat<Real> formats[kFormats];  // the first: as calls pack for themselves
 };
 
 struct KernelTable {

@@ -22,7 +22,7 @@ class Model {
     double cycles = 0;
     for (int64_t layer = 0; layer < shape_.layers; ++layer) {
       const int64_t K = shape_.in(layer) + recurrent_length();
-      const double weights = static_cast<double>(panels.pre * K);
+      const double weights = plan_.packed ? 0 : static_cast<double>(panels.pre * K);
       cycles += weights / kPackingPerCycle +
                 plan_.batch.T() * schedule_step(forward_work(K, 1), 1).cycles;
     }
@@ -31,7 +31,7 @@ class Model {
 
   Schedule forward(int64_t in, int crews, int threads) const {
     return schedule_forward(forward_work(recurrent_length(), crews), in,
-                            panels.gate_width * int64_t{sizeof(Real)}, threads);
+                            panels.gate_width * panels.format.bytes, threads);
   }
 
   Schedule backward(int crews, int threads) const {
@@ -79,7 +79,7 @@ class Model {
             static_cast<int>(panels.gate_width / lanes),
             panels.cell.tallest,
             K,
-            K * panels.gate_width * int64_t{sizeof(Real)},
+            K * panels.gate_width * panels.format.bytes,
             shape_.program ? cycles_of(shape_.program->forward, 4) : kForwardRowCycles,
             deals,
             crews};
@@ -198,7 +198,7 @@ void decide_layout(Plan& plan, int offered) {
     }
     const bool one_stage = model.panels.cell.stages == 1 && model.panels.cell.products == 1 &&
                            !(shape.program && shape.program->heads > 1);
-    plan.weights_once = plan.batch.T() == 1 && shape.I > 0 && one_stage;
+    plan.weights_once = plan.batch.T() == 1 && shape.I > 0 && one_stage && !plan.packed;
     plan.weights_in_place = plan.batch.T() * model.tiles_of_step() <= kFewTiles && one_stage;
     const int crews = plan.threads > 1 ? static_cast<int>(shape.directions) : 1;
     if (!plan.weights_once) plan.block_rows = model.block_rows(shape.widest_in(), crews);

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/forward/freeze.h"
 #include "engine/kernels/dispatch.h"
 
 namespace py = pybind11;
@@ -26,12 +27,13 @@ struct Direct::Outputs {
 };
 
 Direct::Direct(const Shape& shape, std::shared_ptr<const Program> program, bool one_step,
-               Tensors tensors, py::function record)
+               Tensors tensors, py::function record, std::shared_ptr<const Packed> packed)
     : shape_(shape),
       program_(std::move(program)),
       one_step_(one_step),
       tensors_(std::move(tensors)),
-      record_(std::move(record)) {}
+      record_(std::move(record)),
+      packed_(std::move(packed)) {}
 
 bool Direct::read(py::handle tensor, Sizes sizes, Inputs& in, Address& address) const {
   in.differentiable = in.differentiable || (in.grad_enabled && requires_grad(tensor));
@@ -69,6 +71,10 @@ bool Direct::read_states(Inputs& in) const {
 }
 
 bool Direct::read_weights(Inputs& in) const {
+  if (packed_) {
+    return packed_->kernels == &active_kernels() && in.shape.dtype == packed_->shape.dtype &&
+           !in.differentiable;
+  }
   const size_t count = in.weights.size();
   Addresses& weights = in.at.weights;
   weights.reserve(count);
@@ -130,6 +136,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
     return py::none();
   const Shape& shape = in.shape;
   PlanOptions options;
+  options.packed = packed_;
   options.save = in.differentiable;
   options.threads = threads;
   Plan plan(shape, Batch(shape.T, shape.B, {}, {}, false, nullptr), options, active_kernels());

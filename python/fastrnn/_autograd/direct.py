@@ -25,8 +25,13 @@ __all__ = ["make_direct"]
 _DTYPES = {native_dtype: dtype for dtype, native_dtype in native.DTYPES.items()}
 
 
-def make_direct(spec: Spec, one_step: bool = False) -> Callable[..., Any] | None:
-    """The short way of a layer, or for ``one_step`` of a cell; None where there is none."""
+def make_direct(
+    spec: Spec, one_step: bool = False, packed: _core.Packed | None = None
+) -> Callable[..., Any] | None:
+    """The short way of a layer, or for ``one_step`` of a cell; None where there is none.
+
+    ``packed``: its weights, for calls that bring none and have no gradients.
+    """
     if torch.compiler.is_dynamo_compiling():  # a tracer must not see addresses
         return None
     exchange_api = _torch.dlpack_exchange_api()
@@ -53,6 +58,7 @@ def make_direct(spec: Spec, one_step: bool = False) -> Callable[..., Any] | None
         ),
         partial(_torch.apply_untransformed(_Recurrence), spec),
         program,
+        packed,
     )
     return direct.call
 

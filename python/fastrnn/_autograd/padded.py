@@ -15,7 +15,7 @@ from torch import Tensor
 from .. import reference
 from .._call.arguments import Arguments, Layout, present
 from .._call.precision import full_precision
-from .._call.rows import beginnings
+from .._call.rows import beginning
 from .._call.spec import Outputs
 from .._call.weights import each_direction
 from .forms import Form
@@ -53,7 +53,7 @@ def _layer(layout: Layout, arguments: Arguments) -> list[tuple[States, States]]:
     """Of each direction the final states, and those after every step, zero past the ends."""
     data, hx, cx, _, _, lengths, resets, weights, _ = arguments
     spec = layout.spec
-    begin = beginnings(spec, data)
+    begin = beginning(spec, data)
     found = []
     for number, own in enumerate(each_direction(spec, weights)):
         given = zip((hx, cx), spec.widths, strict=False)

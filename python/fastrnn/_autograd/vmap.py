@@ -125,7 +125,8 @@ class _RecurrenceBackward(torch.autograd.Function):
             return _anew(V, dims, layout, tensors)
         if of_kept is not None or not _folds(layout, dims[_BEFORE:]):
             everything = (of_kept, *dims), (kept, *tensors)
-            return _one_by_one(V, *everything, lambda *one: apply(layout, *one))
+            # What was kept is laid out from where memory is aligned, as a copy of its own is.
+            return _one_by_one(V, *everything, lambda k, *one: apply(layout, k.clone(), *one))
         if any(layout.needed[3:]) and layout.spec.program is not None:
             return _by_equations(dims, layout, tensors)
         rows = _rows_of_outputs(layout)

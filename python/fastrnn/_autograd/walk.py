@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._call.rows import forgotten
+from .._call.rows import Beginning, forgotten
 from .ragged import active_steps
 
 __all__ = ["Walk"]
@@ -47,12 +47,10 @@ class Walk:
             states = torch.where(self._begins[..., None], initial, states)
         return self.zero_past_ends(_zeroed(states, self._forgets))
 
-    def entering(
-        self, t: int, state: tuple[Tensor, ...], begin: tuple[Tensor, ...] | None
-    ) -> tuple[Tensor, ...]:
+    def entering(self, t: int, state: tuple[Tensor, ...], begin: Beginning) -> tuple[Tensor, ...]:
         """The ``state`` that the walk brings to step t, as that step begins with it.
 
-        ``begin`` is what a reset goes back to, None for zeros.
+        ``begin`` is what a reset goes back to.
         """
         return forgotten(state, None if self._forgets is None else self._forgets[t], begin)
 

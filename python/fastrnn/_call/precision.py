@@ -22,7 +22,15 @@ from .. import _torch
 from .arguments import Arguments, batch_of
 from .spec import Outputs, Spec
 
-__all__ = ["REDUCED", "Dtypes", "full_precision", "raised", "run", "under_autocast"]
+__all__ = [
+    "REDUCED",
+    "Dtypes",
+    "full_precision",
+    "lowered",
+    "raised",
+    "run",
+    "under_autocast",
+]
 
 REDUCED = (torch.bfloat16, torch.float16)
 _DEVICES = ("cpu", "cuda")
@@ -99,6 +107,15 @@ def raised(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(raised(part) for part in value)
     return value
+
+
+def lowered(value: Any, dtype: torch.dtype) -> Any:
+    """The outputs of a layer or cell, in torch's form, rounded to ``dtype``."""
+    if isinstance(value, Tensor):
+        return value.to(dtype)
+    if isinstance(value, PackedSequence):
+        return PackedSequence(value.data.to(dtype), *value[1:])
+    return tuple(lowered(part, dtype) for part in value)
 
 
 def run(

@@ -6,7 +6,7 @@ Letters as there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +15,9 @@ from torch.nn.functional import pad
 from .spec import Spec
 
 __all__ = [
+    "Beginning",
     "as_rows",
-    "beginnings",
+    "beginning",
     "forgetting",
     "forgotten",
     "in_sequence_order",
@@ -76,12 +77,22 @@ def initial_states(
     return states
 
 
-def beginnings(spec: Spec, like: Tensor) -> tuple[Tensor, ...] | None:
-    """What every unit of h and c starts with, and what a reset goes back to; None for zeros."""
+class Beginning(NamedTuple):
+    """What every unit of h and c starts with, and what a reset goes back to; None for zeros.
+
+    The last ``held`` features of c stay what they are.
+    """
+
+    states: tuple[Tensor, ...] | None
+    held: int
+
+
+def beginning(spec: Spec, like: Tensor) -> Beginning:
+    """That of a cell, with the dtype and the device of ``like``."""
     if spec.initial is None:
-        return None
+        return Beginning(None, spec.held_size)
     each = like.new_tensor(spec.initial).repeat_interleave(spec.hidden_size)
-    return torch.split(each, list(spec.widths))
+    return Beginning(torch.split(each, list(spec.widths)), spec.held_size)
 
 
 def padded(steps: Sequence[Tensor], batch: int) -> Tensor:
@@ -122,11 +133,18 @@ def forgetting(resets: Tensor, sizes: list[int], reverse: bool) -> Tensor:
 
 
 def forgotten(
-    state: tuple[Tensor, ...], where: Tensor | None, begin: tuple[Tensor, ...] | None
+    state: tuple[Tensor, ...], where: Tensor | None, begin: Beginning
 ) -> tuple[Tensor, ...]:
-    """h, or h and c, as they are but for rows that a reset has sent back to `beginnings`."""
+    """h, or h and c, as they are but for rows that a reset has sent back to the beginning."""
     if where is None:
         return state
-    if begin is None:
-        return tuple(each.masked_fill(where[..., None], 0) for each in state)
-    return tuple(torch.where(where[..., None], b, s) for b, s in zip(begin, state, strict=True))
+    lost = where[..., None]
+    if begin.states is None:
+        found = tuple(each.masked_fill(lost, 0) for each in state)
+    else:
+        pairs = zip(begin.states, state, strict=True)
+        found = tuple(torch.where(lost, b, s) for b, s in pairs)
+    if not begin.held:
+        return found
+    h, c = found
+    return h, torch.cat([c[..., : -begin.held], state[1][..., -begin.held :]], -1)

@@ -58,6 +58,8 @@ class Cell(NamedTuple):
     """Of each per-step input whether it has a number for each unit, or one for a row."""
     initial: tuple[float, ...] = ()
     """What every unit of each state starts with."""
+    held: int = 0
+    """How many of the states, the last ones, stay what they are."""
 
 
 CELLS = {
@@ -97,6 +99,7 @@ def _parsed(text: str) -> Cell:
         vectors=len(program.vector_slots),
         per_unit=tuple(per_unit for _, per_unit in program.inputs),
         initial=program.internal_initial,
+        held=len(program.held),
     )
 
 
@@ -195,6 +198,11 @@ class Spec:
         """What each of a program's states starts with; None if all start with zeros."""
         initial = cell_of(self.cell).initial
         return initial if any(initial) else None
+
+    @property
+    def held_size(self) -> int:
+        """The features of c, the last ones, that stay what they are."""
+        return cell_of(self.cell).held * self.hidden_size
 
 
 _OWN = tuple(field for field in fields(Spec) if field.name != "variant")

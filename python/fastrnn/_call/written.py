@@ -107,7 +107,11 @@ class LSTM(_Written):
         """The new hidden state, of the new cell state."""
         a = self.seeing("o", self.pre("o", x, u, s, p), c, p)
         o = self.activated(self.variant.recurrent_activation, a)
-        return o * activate(self.variant.output_activation, c)
+        return o * activate(self.variant.output_activation, self.shown(c, p))
+
+    def shown(self, c: Any, p: Any) -> Any:
+        """What the activation of the output gets of the cell state."""
+        return c
 
     def step(self, x: Any, u: Any, s: Any, p: Any) -> dict[str, Any]:
         c = self.carry(x, u, s, p)

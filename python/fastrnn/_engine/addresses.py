@@ -162,11 +162,14 @@ def check_inputs(batch: Batch, tensors: Sequence[Tensor | None]) -> None:
             check(_name(number), tensor, shape, batch.memory)
 
 
-def place_inputs(batch: Batch, tensors: Sequence[Tensor | None]) -> list[Place]:
-    """Where data, hx, cx and the weights lie, or their gradients."""
+def place_inputs(
+    batch: Batch, tensors: Sequence[Tensor | None], *, weights: bool = True
+) -> list[Place]:
+    """Where data, hx, cx and the weights lie, or their gradients; ``weights``: there are some."""
+    shapes = batch.input_shapes if weights else batch.input_shapes[:3]
     return [
         place(_name(number), tensor, shape, batch.memory, rows=number == 0)
-        for number, (tensor, shape) in enumerate(zip(tensors, batch.input_shapes, strict=True))
+        for number, (tensor, shape) in enumerate(zip(tensors, shapes, strict=True))
     ]
 
 

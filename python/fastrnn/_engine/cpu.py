@@ -14,9 +14,17 @@ from .._call.batch import Batch, Memory
 from .._call.spec import Outputs, Spec, cell_of
 from .._call.weights import Weights, by_direction
 from . import native
-from .addresses import block_of, place, place_inputs, place_masks, place_new, place_outputs
+from .addresses import (
+    Place,
+    block_of,
+    place,
+    place_inputs,
+    place_masks,
+    place_new,
+    place_outputs,
+)
 
-__all__ = ["BACKEND", "unread"]
+__all__ = ["BACKEND", "place_rows", "unread"]
 
 _INTEGERS = Memory(torch.int64, torch.device("cpu"))
 _FLAGS = Memory(torch.bool, torch.device("cpu"))
@@ -109,14 +117,21 @@ class Cpu:
 BACKEND = Cpu()
 
 
+def place_rows(batch: Batch) -> tuple[Place, Place, Place]:
+    """Where lies what says which rows there are at which step: batch_sizes, row_index, resets."""
+    batch_sizes, row_index = batch.in_falling_order()
+    return (
+        place("batch_sizes", batch_sizes, (batch.T,), _INTEGERS),
+        place("sorted_indices", row_index, (batch.B,), _INTEGERS),
+        place("resets", batch.resets, (batch.T, batch.B), _FLAGS),
+    )
+
+
 def make_plan(batch: Batch, save: bool, dropout: bool, isa: str | None = None) -> _core.Plan:
     """The engine's plan, for the instruction set that is active or for another."""
     spec = batch.spec
     cell, program = native.cell_and_program(spec)
-    batch_sizes, row_index = batch.in_falling_order()
-    sizes = place("batch_sizes", batch_sizes, (batch.T,), _INTEGERS)
-    order = place("sorted_indices", row_index, (batch.B,), _INTEGERS)
-    resets = place("resets", batch.resets, (batch.T, batch.B), _FLAGS)
+    sizes, order, resets = place_rows(batch)
     return _core.Plan(
         cell=cell,
         dtype=native.DTYPES[batch.memory.dtype],

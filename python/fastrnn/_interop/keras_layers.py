@@ -1,13 +1,7 @@
-"""Layers of Keras into layers of this package and back, weights copied, on any backend.
-
-Keras keeps a kernel [I, G*H] and a recurrent kernel [H, G*H], which are torch's weights transposed,
-gates of the GRU in the order z r h (torch r z n), and one bias [G*H], but for its GRU of the form
-``reset_after``, which has two as torch has, [2, 3*H].
-"""
+"""Layers of Keras into layers of this package and back, weights copied, on any backend."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._call.precision import REDUCED
-from .._call.spec import CELLS, GATES, Spec
+from .._call.spec import CELLS, Spec
 from .._call.weights import Weights, by_direction, weights_of
 from .._layers import modules
 from .._layers.plan import spec_of
@@ -28,15 +22,13 @@ from .keras_activations import (
     is_version_2,
     package_of,
 )
+from .keras_dropout import dropout_from_keras, dropout_to_keras
+from .keras_weights import KINDS, reordered, weights_from_keras
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["from_keras", "to_keras"]
-
-_GATES = {"LSTM": "ifgo", "GRU": "zrn", "RNN": "h"}
-"""The gates in Keras's order, by torch's letters."""
-_KINDS = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}
 
 
 def from_keras(layer: Any) -> Any:
@@ -46,6 +38,11 @@ def from_keras(layer: Any) -> Any:
     always returns the outputs of all steps and the final states, and takes initial ones. A layer
     that goes backwards becomes one with ``reverse=True``, whose outputs are in the input's order;
     Keras returns them in the order of its steps. Instead of a mask, give ``lengths``.
+
+    Keras's ``dropout`` and ``recurrent_dropout`` become ``input_dropout`` and
+    ``recurrent_dropout`` of `fastrnn.regularised`, which are at work until ``layer.eval()``. Their
+    masks are like Keras's, but drawn by torch's generator; in both directions the input has the
+    same one, where each of Keras's directions draws its own.
 
     Parameters
     ----------
@@ -78,8 +75,6 @@ def from_keras(layer: Any) -> Any:
             f"layer: expected directions of equal options, got {described[0]} forwards and "
             f"{described[-1]} backwards"
         )
-    for direction in directions:
-        _warn_of_dropout(direction)
     weights = [w for direction in directions for w in _weights_from_keras(kind, direction)]
     w_ih, w_hh, *_ = weights
     own = getattr(modules, kind)(
@@ -101,7 +96,10 @@ def from_keras(layer: Any) -> Any:
 def to_keras(layer: Any) -> Any:
     """The layer of Keras that computes what a layer of this package or of ``torch.nn`` does.
 
-    It returns the outputs of all steps. Keras's two biases that are always added become one.
+    It returns the outputs of all steps. Two biases that are always added become one of Keras's.
+    Dropout of the input and in the recurrence is taken over as far as Keras has it: one mask a call
+    of the input and of h, separate for each gate of an LSTM or GRU with ``recurrent_dropout``, else
+    tied.
 
     Parameters
     ----------
@@ -162,7 +160,7 @@ def _directions(layer: Any) -> list[Any]:
 
 
 def _kind(layer: Any) -> str:
-    kind = next((own for theirs, own in _KINDS.items() if theirs in classes_of(layer)), None)
+    kind = next((own for theirs, own in KINDS.items() if theirs in classes_of(layer)), None)
     if kind is None:
         raise ValueError(
             f"layer: expected an LSTM, a GRU, a SimpleRNN or a Bidirectional of one of them of "
@@ -183,33 +181,13 @@ def _options(kind: str, layer: Any) -> dict[str, Any]:
     }
     if kind == "GRU":
         options["reset_after"] = bool(layer.reset_after)
-    return options
-
-
-def _warn_of_dropout(layer: Any) -> None:
-    if layer.dropout or layer.recurrent_dropout:
-        warnings.warn(
-            f"{layer.name}: its dropout={layer.dropout} and "
-            f"recurrent_dropout={layer.recurrent_dropout} act on each step's input and state while "
-            f"training; the new layer has none",
-            stacklevel=3,
-        )
+    return options | dropout_from_keras(kind, layer)
 
 
 def _weights_from_keras(kind: str, layer: Any) -> list[Tensor]:
     """w_ih, w_hh, and b_ih and b_hh if Keras's layer has a bias."""
     kernel, recurrent, *biases = map(tensor_of_array, layer.get_weights())
-    weights = [_gates(kind, kernel).t(), _gates(kind, recurrent).t()]
-    if not biases:
-        return weights
-    b_ih, b_hh = biases[0] if biases[0].dim() == 2 else (biases[0], torch.zeros_like(biases[0]))
-    return [*weights, _gates(kind, b_ih), _gates(kind, b_hh)]
-
-
-def _gates(kind: str, weight: Tensor) -> Tensor:
-    """The blocks of the last dimension in the other's order; either way, it is the same."""
-    blocks = dict(zip(GATES[kind], weight.chunk(len(GATES[kind]), dim=-1), strict=True))
-    return torch.cat([blocks[gate] for gate in _GATES[kind]], dim=-1)
+    return weights_from_keras(kind, kernel, recurrent, biases[0] if biases else None)
 
 
 # ---- to Keras ----
@@ -234,6 +212,10 @@ def _keras_options(layer: Any, keras: Any) -> tuple[str, dict[str, Any]]:
             lacking.append(f"output_activation={variant.output_activation!r} beside {own!r}")
         lacks = ("peephole=", "cell_clip=", "input_forget=")
         lacking += [text for text in describe(variant, None) if text.startswith(lacks)]
+    kind = layer.mode.partition("_")[0]
+    dropout, without = dropout_to_keras(kind, getattr(layer, "regularised", None))
+    options |= dropout
+    lacking += without
     if lacking:
         raise ValueError(f"layer: Keras's has nothing like {', '.join(lacking)}")
     if layer.mode.startswith("RNN"):
@@ -241,16 +223,15 @@ def _keras_options(layer: Any, keras: Any) -> tuple[str, dict[str, Any]]:
     if layer.mode == "GRU":
         options["reset_after"] = variant is None or variant.reset_after
     options |= {option: activation_to_keras(text, option, keras) for option, text in known.items()}
-    kind = layer.mode.partition("_")[0]
     return "SimpleRNN" if kind == "RNN" else kind, options
 
 
 def _weights_to_keras(spec: Spec, own: Weights) -> list[np.ndarray[Any, Any]]:
     """Kernel, recurrent kernel and bias of one direction of a layer."""
     kind = CELLS[spec.cell].kind
-    weights: Sequence[Tensor] = [_gates(kind, own.w_ih.t()), _gates(kind, own.w_hh.t())]
+    weights: Sequence[Tensor] = [reordered(kind, own.w_ih.t()), reordered(kind, own.w_hh.t())]
     if spec.bias:
-        b_ih, b_hh = (_gates(kind, bias) for bias in (own.b_ih, own.b_hh))
+        b_ih, b_hh = (reordered(kind, bias) for bias in (own.b_ih, own.b_hh))
         apart = kind == "GRU" and spec.variant.reset_after
         weights = [*weights, torch.stack([b_ih, b_hh]) if apart else b_ih + b_hh]
     # NumPy has no bfloat16, which float32 holds exactly.

@@ -65,6 +65,9 @@ class Cell:
     """Learned numbers by name: "unit" [H], "gate" [G * H], or "scalar" [1]."""
     inputs: str = ""
     """Names of what the caller gives for every step, besides the input."""
+    held: str = ""
+    """Names of states, the last ones, that ``step`` does not return: they stay what a call was
+    given, whatever is reset."""
     recurrent: str | int = "dense"
     """"dense", "none", a number of blocks on the diagonal, or "heads": as many as ``num_heads``."""
 

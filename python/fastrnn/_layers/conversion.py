@@ -158,7 +158,8 @@ def revert(model: ModuleT) -> ModuleT:
 
 def _has_more_than_torchs(module: Any) -> bool:
     own_states = getattr(module, "initial_state", False) is True
-    return own_states or getattr(module, "variant", None) is not None
+    options = (getattr(module, name, None) for name in ("variant", "regularised"))
+    return own_states or any(own is not None for own in options)
 
 
 def _turn_all(plan: Sequence[tuple[torch.nn.Module, type]]) -> None:

@@ -24,8 +24,9 @@ from .._call.checks import rnn_cell_of
 from .._call.spec import CELLS, Variant
 from .._call.weights import NAMES
 from .._engine import backends
+from ..regularised import Regularised, describe_regularised, take_regularised
 from ..variants import ALL_OPTIONS, check_directions, describe, make_variant, take_nonlinearity
-from . import graphs
+from . import graphs, regularised
 from .initial_states import for_batch, new_states
 from .parameters import by_name
 from .plan import spec_of
@@ -45,6 +46,7 @@ class _WithOptions(torch.nn.Module):
     """
 
     variant: Variant | None = None
+    regularised: Regularised | None = None
     forget_bias: float | None = None
     hidden_size: int
     bias: bool
@@ -63,6 +65,7 @@ class _WithOptions(torch.nn.Module):
             args = (*args[:3], nonlinearity, *args[4:])
         elif nonlinearity is not None:
             kwargs["nonlinearity"] = nonlinearity
+        of_masks = take_regularised(kind, kwargs)
         variant = make_variant(kind, options)
         super().__init__(*args, **kwargs)
         if variant is not None:
@@ -70,6 +73,8 @@ class _WithOptions(torch.nn.Module):
             self._check_variant(variant)
             if variant.peephole:
                 self._add_peepholes(len(variant.peephole))
+        if of_masks is not None:
+            regularised.give(self, of_masks)
         if forget_bias is not None:
             if not self.bias:
                 raise ValueError(f"forget_bias: expected None with bias=False, got {forget_bias}")
@@ -98,12 +103,15 @@ class _WithOptions(torch.nn.Module):
     def reset_parameters(self) -> None:
         """Draw all parameters anew, as the constructor did."""
         super().reset_parameters()  # type: ignore[misc]
+        if self.regularised is not None:
+            regularised.reset_norms(self)
         if self.forget_bias is not None:
             self._set_forget_bias(self.forget_bias)
 
     def extra_repr(self) -> str:
         options = describe(self.variant, self.forget_bias)
-        return ", ".join([super().extra_repr(), *options])
+        own = describe_regularised(self.regularised)
+        return ", ".join([super().extra_repr(), *options, *own])
 
 
 class _Layer(_WithOptions, torch.nn.RNNBase):
@@ -167,7 +175,7 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
         The engine reads each weight where it lies: where it computes, this does nothing.
         """
         weight = self._parameters.get("weight_ih_l0")
-        if weight is None or not weight.is_cuda or self.variant is not None:
+        if weight is None or not weight.is_cuda or self.variant or self.regularised:
             return
         if backends.refusal(weight, spec_of(self)) is not None:
             super().flatten_parameters()
@@ -184,6 +192,8 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
         # Not any truth: a class that somebody derived may have its own attribute of this name.
         if hx is None and self.initial_state is True:
             hx = for_batch(self, input)
+        if self.regularised is not None and self.regularised.is_at_work(self.training):
+            return regularised.forward(self, input, hx, lengths, resets, return_states)
         options = (
             _CELL_OF_MODE[self.mode],
             self.input_size,
@@ -316,6 +326,8 @@ class _Cell(_WithOptions, torch.nn.RNNCellBase):
             node = graphs.node_of(self, "_step", cell, input, hx, input=input, hx=hx)
             if node is not None:
                 return node
+        if self.regularised is not None and self.regularised.is_at_work(self.training):
+            return regularised.step(self, cell, input, hx)
         w_ch = None if self.variant is None else getattr(self, "weight_ch", None)
         weights: Any = by_name(self, _CELL_WEIGHTS)
         sizes = self.input_size, self.hidden_size

@@ -136,6 +136,10 @@ class OfProgram(torch.nn.Module):
         """All that a call has, as they are now: the vectors of a direction are one tensor there."""
         names = [f"{name}{suffix}" for suffix in self._suffixes() for name in self._own]
         found = by_name(self, names) if len(names) > 1 else (getattr(self, names[0]),)
+        return self._in_order(found)
+
+    def _in_order(self, found: Sequence[Any]) -> list[Any]:
+        """The parameters as the weights of a call."""
         if not self._vectors:
             return list(found)
         weights: list[Any] = []

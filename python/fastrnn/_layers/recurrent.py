@@ -17,6 +17,7 @@ from .._call.weights import name_of
 from . import graphs
 from .cell import Cell
 from .of_program import OfProgram
+from .plan import Options
 from .run import run_layer
 
 __all__ = ["Recurrent"]
@@ -167,7 +168,21 @@ class Recurrent(OfProgram):
         if inputs:
             checks.check_rank(_data_of(input), text, (2, 3))
             text, input = self._with_inputs(input, inputs)
-        options = (
+        output, *states = self._run(text, input, hx, lengths, resets, return_states)
+        return output, *(program_states.apart(self.program, each) for each in states)
+
+    def _run(
+        self, text: str, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
+    ) -> tuple[Any, ...]:
+        """A call of the program with this text, with states as h and c."""
+        options = self._layer_options(text)
+        weights = self._weights()
+        return run_layer(
+            options, input, hx, weights, self.batch_first, lengths, resets, return_states
+        )
+
+    def _layer_options(self, text: str) -> Options:
+        return (
             text,
             self.input_size,
             self.hidden_size,
@@ -178,11 +193,6 @@ class Recurrent(OfProgram):
             self.dropout if self.training else 0.0,
             None,
         )
-        weights = self._weights()
-        output, *states = run_layer(
-            options, input, hx, weights, self.batch_first, lengths, resets, return_states
-        )
-        return output, *(program_states.apart(self.program, each) for each in states)
 
     def _states(self, input: Any, hx: Any) -> Any:
         """h, or (h, c), that a call begins with; None for zeros."""

@@ -84,10 +84,14 @@ class RecurrentCell(OfProgram):
             hx = program_states.given(program, hx, shape, input)
         if inputs:
             text, input = self._with_inputs(input, inputs)
-        sizes = self.input_size, self.hidden_size, bool(self.bias)
-        new = run_program_step(text, sizes, input, hx, self._weights())
+        new = self._run(text, input, hx)
         states = program_states.apart(program, new)
         return states if program.output is None else (new[0], states)
+
+    def _run(self, text: str, input: Any, hx: Any) -> Any:
+        """A step of the program with this text, with states as h and c."""
+        sizes = self.input_size, self.hidden_size, bool(self.bias)
+        return run_program_step(text, sizes, input, hx, self._weights())
 
 
 RecurrentCell.__module__ = "fastrnn"  # pickles name the package and not the room

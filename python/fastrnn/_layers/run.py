@@ -30,6 +30,9 @@ from .plan import Options, Plan, cell_plan, check_dtype, layer_plan, spec_of_cel
 
 __all__ = ["run_cell", "run_layer", "run_program_step"]
 
+Run = Callable[..., Outputs]
+"""`fastrnn._autograd.eager.run`, or what has its parameters and results."""
+
 
 def run_layer(
     options: Options,
@@ -115,12 +118,16 @@ def _under_autocast(
     return dtypes, tensors if dtypes is None else precision.raised(tensors)
 
 
-def _runner(spec: Spec, data: Tensor, dtypes: precision.Dtypes | None) -> Callable[..., Outputs]:
+def _runner(
+    spec: Spec, data: Tensor, dtypes: precision.Dtypes | None, run: Run | None
+) -> Callable[..., Outputs]:
     """What computes checked arguments: `fastrnn._autograd.eager.run`, or what stands in for it.
 
-    ``dtypes`` are those of the outputs, None for the one that all arguments have.
+    ``dtypes`` are those of the outputs, None for the one that all arguments have. ``run`` stands in
+    for it if the layer has one of its own.
     """
-    run = operators.run if operators.is_watched() else eager.run
+    if run is None:
+        run = operators.run if operators.is_watched() else eager.run
     if data.dtype in precision.REDUCED and not backends.backend_of(data, spec).computes_half:
         dtypes = precision.Dtypes(data.dtype, data.dtype)
     return run if dtypes is None else partial(precision.run, run, dtypes)
@@ -134,6 +141,7 @@ def _run_padded(
     resets: Any,
     return_states: bool,
     dtypes: precision.Dtypes | None,
+    run: Run | None = None,
 ) -> tuple[Any, ...]:
     input, hx, weights = tensors
     spec = expected.spec
@@ -160,7 +168,7 @@ def _run_padded(
         resets = ragged_checks.check_resets(resets, input.shape[:-1])
         resets = resets.unsqueeze(1) if rank == 2 else resets.t() if batch_first else resets
     arguments = Arguments(data, h, c, weights=weights, lengths=lengths, resets=resets)
-    y, h_n, c_n, h_all, c_all = _runner(spec, data, dtypes)(
+    y, h_n, c_n, h_all, c_all = _runner(spec, data, dtypes, run)(
         spec, arguments, batch_first=batch_first, states=return_states
     )
     if rank == 2:
@@ -174,6 +182,7 @@ def _run_packed(
     tensors: tuple[PackedSequence, Any, Any],
     return_states: bool,
     dtypes: precision.Dtypes | None,
+    run: Run | None = None,
 ) -> tuple[Any, ...]:
     packed, hx, weights = tensors
     spec = expected.spec
@@ -200,7 +209,9 @@ def _run_packed(
         None if sorted_indices is None else sorted_indices.contiguous(),
         weights=weights,
     )
-    y, h_n, c_n, h_all, c_all = _runner(spec, data, dtypes)(spec, arguments, states=return_states)
+    y, h_n, c_n, h_all, c_all = _runner(spec, data, dtypes, run)(
+        spec, arguments, states=return_states
+    )
     output = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
     return as_returned(output, h_n, c_n, h_all, c_all)
 
@@ -260,7 +271,10 @@ def run_program_step(
 
 
 def _run_step(
-    expected: Expected, tensors: tuple[Any, Any, Any], dtypes: precision.Dtypes | None
+    expected: Expected,
+    tensors: tuple[Any, Any, Any],
+    dtypes: precision.Dtypes | None,
+    run: Run | None = None,
 ) -> Any:
     input, hx, weights = tensors
     spec = expected.spec
@@ -281,7 +295,7 @@ def _run_step(
         data, weights = pad(data, (0, 1)), (pad(weights[0], (0, 1)), *weights[1:])
     if rank == 1:  # one sequence is a batch of one
         data, h, c = (None if tensor is None else tensor[None] for tensor in (data, h, c))
-    h_next, _, c_next, _, _ = _runner(spec, data, dtypes)(
+    h_next, _, c_next, _, _ = _runner(spec, data, dtypes, run)(
         spec, Arguments(data, h, c, weights=weights)
     )
     if rank == 1:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 __all__ = ["Declared", "declared_by"]
 
 _KINDS = ("gate", "unit", "scalar")
-_LATER_PRODUCTS = 3
+_LATER_PRODUCTS = 4
 
 
 class Declared(NamedTuple):
@@ -23,6 +23,7 @@ class Declared(NamedTuple):
     recurrent: str | int
     vectors: tuple[tuple[str, str], ...]
     inputs: tuple[str, ...]
+    held: tuple[str, ...]
 
 
 def declared_by(cell: Any, num_heads: int | None = None) -> Declared:
@@ -43,15 +44,17 @@ def declared_by(cell: Any, num_heads: int | None = None) -> Declared:
         raise ValueError(f"{_of(cell)}: both a vector and an input are called {min(twice)!r}")
     recurrent = _recurrent(cell, num_heads)
     late = getattr(cell, "late", "") or ""
+    states = _names(cell, "states", "h")
     return Declared(
         name=_of(cell),
         gates=gates,
-        states=_names(cell, "states", "h"),
+        states=states,
         products=_products(cell, gates, recurrent),
         chained=not isinstance(late, str),
         recurrent=recurrent,
         vectors=vectors,
         inputs=inputs,
+        held=_held(cell, states),
     )
 
 
@@ -82,6 +85,21 @@ def _names(cell: Any, field: str, default: str | None) -> tuple[str, ...]:
     if field == "states" and not found:
         raise ValueError(f"{_of(cell)}.states: expected one state at least")
     return found
+
+
+def _held(cell: Any, states: tuple[str, ...]) -> tuple[str, ...]:
+    held = _names(cell, "held", "")
+    for name in held:
+        if name not in states:
+            raise ValueError(
+                f"{_of(cell)}.held: {name!r} is no state, expected some of {' '.join(states)}"
+            )
+    if held and (states[len(states) - len(held) :] != held or held[0] == states[0]):
+        raise ValueError(
+            f"{_of(cell)}.held: expected the last of the states and not the first, in their "
+            f"order, {' '.join(states)}, got {' '.join(held)}"
+        )
+    return held
 
 
 def _vectors(cell: Any) -> tuple[tuple[str, str], ...]:

@@ -200,5 +200,8 @@ _RULES: dict[str, _Rule] = {
     "where": _where,
     "row_sum": lambda graph, node, index, gradient: (graph.apply("row_sum", gradient),),
     **{name: lambda graph, node, index, gradient: (None, None) for name in ("lt", "le", "eq")},
-    **{name: lambda graph, node, index, gradient: (None,) for name in ("sign", "stationary")},
+    **{
+        name: lambda graph, node, index, gradient: (None,)
+        for name in ("sign", "stationary", "detach")
+    },
 }

@@ -22,7 +22,8 @@ class Equations:
     state, which may be none; then of those that meet what ``operands`` gives, in turn. ``vectors``
     are learned and have a kind, "gate", "unit" or "scalar"; ``inputs`` are the caller's of every
     step, one for each unit if the flag says so, else one for a row. ``new_states`` and ``output``
-    are nodes; the output is None if it is the first state.
+    are nodes; the output is None if it is the first state. ``held`` are those of the states, the
+    last ones, that no step sets and no reset touches: a call keeps what it was given.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Equations:
     operands: tuple[int, ...]
     new_states: tuple[int, ...]
     output: int | None
+    held: tuple[str, ...] = ()
 
     @cached_property
     def text(self) -> str:
@@ -50,6 +52,7 @@ class Equations:
             "vectors " + " ".join(f"{name}:{kind}" for name, kind in self.vectors),
             "inputs " + " ".join(f"{name}:{'unit' if u else 'row'}" for name, u in self.inputs),
             "initial " + " ".join(map(repr, self.initial)),
+            *(["held " + " ".join(self.held)] if self.held else []),
             *(f"{index} = {_line(node)}" for index, node in enumerate(self.nodes)),
             "operands " + " ".join(map(str, self.operands)),
             "new_states " + " ".join(map(str, self.new_states)),

@@ -19,7 +19,7 @@ __all__: list[str] = []
 
 _PLAIN = (
     *("neg", "exp", "expm1", "log", "log1p", "sqrt", "sigmoid", "tanh", "sin", "cos", "erf"),
-    *("abs", "sign", "reciprocal"),
+    *("abs", "sign", "reciprocal", "detach"),
 )
 """Operations of one operand that torch has a function and a method of the same name for."""
 

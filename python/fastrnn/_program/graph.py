@@ -76,7 +76,7 @@ class Graph:
     def _simpler(
         self, operation: str, operands: tuple[int, ...], values: Sequence[float | None]
     ) -> int | None:
-        if operation in ("neg", "abs", "stationary", "relu"):
+        if operation in ("neg", "abs", "stationary", "detach", "relu"):
             return self._simpler_of_one(operation, operands[0])
         if operation == "where":
             if values[0] is not None:

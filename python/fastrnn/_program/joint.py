@@ -69,7 +69,7 @@ def _settled(graph: Graph, node: Node, place: Mapping[int, int]) -> int:
     if not node.operands:
         return graph.source(node.operation, node.name)
     operands = [place[operand] for operand in node.operands]
-    if node.operation == "stationary":
+    if node.operation in ("stationary", "detach"):
         return operands[0]
     if node.operation in _WRITTEN_OUT:
         return _WRITTEN_OUT[node.operation](graph, *operands)

@@ -56,6 +56,7 @@ def engine_arguments(program: Equations, hidden_size: int) -> dict[str, Any]:
     return {
         "gates": len(program.gates),
         "states": len(program.internal_states),
+        "held": len(program.held),
         "slots": len(slots.gates),
         "gate_of_slot": [program.gates.index(gate) for gate in slots.gates],
         "input_slots": slots.inputs,
@@ -195,7 +196,8 @@ class _Forward(_Direction):
         sinks += self.sums_of([*operands, *results, *saved])
         last = max(self.levels[node] for node in (*results, *saved, *operands))
         last = max([last, *self.stage_of.values()])
-        sinks += [(last, Sink("set_state", k, result)) for k, result in enumerate(results)]
+        set_by_step = results[: len(results) - len(self.program.held)]
+        sinks += [(last, Sink("set_state", k, result)) for k, result in enumerate(set_by_step)]
         product_in = {stage: product for product, stage in self.stage_of.items()}
         return written(
             self.joint.nodes,
@@ -281,12 +283,18 @@ class _Backward(_Direction):
         return [*found.items(), *((slot, gradients.get(("p", name), zero)) for slot, name in names)]
 
     def _of_states(self) -> list[tuple[int, int]]:
-        """The gradients of the states before the step that no product gives alone."""
+        """The gradients of the states before the step that no product gives alone.
+
+        A held state's grows where it lies.
+        """
         found = []
         for number, name in enumerate(self.program.internal_states):
             gradient = self.joint.gradients.get(("s", name))
-            if gradient is not None or number or not self.slots.products[0][1]:
-                found.append((number, self.joint.zero if gradient is None else gradient))
+            if gradient is None and not number and self.slots.products[0][1]:
+                continue
+            own = self.joint.zero if gradient is None else gradient
+            if name not in self.program.held or self.joint.nodes[own].operation != "d_state":
+                found.append((number, own))
         return found
 
     def _source(self, index: int, stage: int) -> tuple[str, int] | None:

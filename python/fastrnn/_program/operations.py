@@ -102,6 +102,8 @@ OPERATIONS = {
     # Its own operand, which backward may take for a constant: what reads it has there derivatives
     # that add up to zero over the row, as those of a variance by the mean.
     "stationary": Operation(1, _same, _same),
+    # Its own operand, to which no gradient flows.
+    "detach": Operation(1, torch.detach, _same),
 }
 
 

@@ -105,4 +105,5 @@ def _parse(text: str) -> Program:
         operands=tuple(map(int, said["operands"])),
         new_states=tuple(map(int, said["new_states"])),
         output=int(said["output"][0]) if said["output"] else None,
+        held=tuple(said.get("held", ())),
     )

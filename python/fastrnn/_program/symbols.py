@@ -17,9 +17,9 @@ __all__ = ["ALLOWED", "Symbol", "emit", "lift", "refuse"]
 ALLOWED = (
     "+ - * / and comparisons, ** of a whole number, 0.5 or -0.5; exp expm1 log log1p sqrt rsqrt "
     "sigmoid tanh relu silu gelu softplus logsigmoid elu leaky_relu softsign hardsigmoid hardtanh "
-    "erf abs sign minimum maximum clamp where sin cos lerp square reciprocal ones_like zeros_like "
-    "of torch, of torch.nn.functional or as methods; Python numbers; fastrnn.layer_norm, "
-    "fastrnn.rms_norm"
+    "erf abs sign minimum maximum clamp where sin cos lerp square reciprocal detach ones_like "
+    "zeros_like of torch, of torch.nn.functional or as methods; Python numbers; "
+    "fastrnn.layer_norm, fastrnn.rms_norm"
 )
 
 

@@ -90,8 +90,8 @@ class _Trace:
         values |= {name: self._source("e", name) for name in self.declared.inputs}
         return Names("p", "vector or input", values, hints)
 
-    def _u(self, products: int) -> Names:
-        """The recurrent shares that there are after so many products."""
+    def _u(self, products: int | None = None) -> Names:
+        """The recurrent shares that there are after so many products, or after all."""
         known = [gate for gates in self.declared.products[:products] for gate in gates]
         hints = dict(self._hints)
         if self.declared.recurrent == "none":
@@ -117,8 +117,15 @@ class _Trace:
         """The new states."""
         if not callable(getattr(self.cell, "step", None)):
             raise TypeError(f"{self.declared.name} needs a method step()")
-        new = self.cell.step(self.x, self._u(4), self.s, self.p)
+        new = self.cell.step(self.x, self._u(), self.s, self.p)
         states = self._dict(new, "step", self.cell.step)
+        for state in self.declared.held:
+            if state in states:
+                raise ValueError(
+                    f"{self.declared.name}.step ({_line(self.cell.step)}) returns {state!r}, which "
+                    "is held: expected no new value of it"
+                )
+            states[state] = getattr(self.s, state)
         missing = [state for state in self.declared.states if state not in states]
         if missing:
             raise ValueError(
@@ -136,7 +143,7 @@ class _Trace:
             name: Symbol(self.graph, index)
             for name, index in zip(self.declared.states, new_states, strict=True)
         }
-        given = method(self.x, self._u(4), self.s, self.p, Names("new", "state", new))
+        given = method(self.x, self._u(), self.s, self.p, Names("new", "state", new))
         output = self._lifted(given, "output", method)
         return None if output == new_states[0] else output
 

@@ -11,22 +11,33 @@ FASTRNN_INLINE void store_sums(Real* c, int64_t columns, const Real* sums, int64
   }
 }
 
-template <class Real, int N>
-void product(const Product<Real>& p) {
+template <class F, int N>
+void product(const Product<NumberOf<F>>& p) {
+  typedef NumberOf<F> Real;
   constexpr int64_t width = N * kLanes<Real>;
   const Pieces pieces(p.k);
   const int64_t length = p.k.run * p.k.runs + p.k.tail;
   const Tiling tiling = tile_rows(p.rows, max_rows(N));
   alignas(64) Real sums[kRowsAtOnce<N> * width];
+  const auto row = [&](int64_t r) { return p.a[r]; };
+  prepare_rows<F>(p.rows, length, p.operands, row);
+  const Lefts<F> lefts(p.operands, length);
 
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    const Real* w = p.panels + (panel - p.panel_begin) * length * width;
+    const void* w = at_byte(p.panels, (panel - p.panel_begin) * panel_bytes<F>(length, width));
     const int64_t columns = p.columns - panel * width;
     const Real* init = p.init ? p.init + panel * p.init_panel : nullptr;
     for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
       const int64_t end = end_of_block(tiling, t);
       const int64_t first = tiling.begin(t), rows = tiling.begin(end) - first;
-      multiply_block<Real, N>(columns, tiling, t, end, p.a + first, pieces, 1, w, sums, width);
+      if constexpr (kRoundsRows<F>) {
+        const LeftOf<F>* a[kRowsAtOnce<N>];
+        float scales[kRowsAtOnce<N>];
+        lefts.list(first, rows, 0, row, a, scales);
+        multiply_block<F, N>(columns, tiling, t, end, a, pieces, 1, w, sums, width, scales);
+      } else {
+        multiply_block<F, N>(columns, tiling, t, end, p.a + first, pieces, 1, w, sums, width);
+      }
       for (int64_t i = 0; i < rows; ++i) {
         Real* c = p.c[first + i] + p.c_offset + panel * p.c_panel;
         store_sums(c, columns, sums + i * width, width, p.accumulate ? c : init);

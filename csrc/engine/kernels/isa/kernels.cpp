@@ -20,6 +20,12 @@ namespace {
 #include "vec-inl.h"
 // Functions of vectors
 #include "math-inl.h"
+// Integers in pairs
+#include "pairs-inl.h"
+// How packed weights lie in panels
+#include "formats-inl.h"
+// ... and what they are multiplied with
+#include "lefts-inl.h"
 // Tiles of vectors
 #include "tile-inl.h"
 
@@ -70,6 +76,27 @@ int64_t program_shares(int slots) {
   return tiles * max_rows(kColumnVectors) * slots * kColumnVectors * kLanes<Real>;
 }
 
+// The steps of all cells with weights in a format; F: see formats-inl.h
+template <class C, class F>
+constexpr typename WeightFormat<NumberOf<F>>::Steps format_steps() {
+  return {product<F, CellPanel<C, NumberOf<F>>::kGateVectors>, forward_step<C, F>};
+}
+
+template <class F>
+constexpr WeightFormat<NumberOf<F>> format(void (*pack)(const NumberOf<F>*, int64_t, int64_t,
+                                                        char*)) {
+  typedef FormatOf<F> Own;
+  return {Own::kBytes,
+          Own::kGroup,
+          Own::kScaleBytes,
+          kRoundsRows<F>,
+          pack,
+          product<F, kColumnVectors>,
+          program_forward<F>,
+          {format_steps<Lstm, F>(), format_steps<Gru, F>(), format_steps<Rnn<Tanh>, F>(),
+           format_steps<Rnn<Relu>, F>()}};
+}
+
 template <class Real>
 constexpr Kernels<Real> kernels() {
   return {kColumnVectors * kLanes<Real>,
@@ -86,12 +113,20 @@ constexpr Kernels<Real> kernels() {
           program_shares<Real>,
           program_forward<Real>,
           program_forward_row<Real>,
-          program_backward<Real>};
+          program_backward<Real>,
+          {format<Real>(pack_plain<Real>)}};
+}
+
+constexpr Kernels<float> kernels_of_floats() {
+  Kernels<float> all = kernels<float>();
+  all.formats[static_cast<int>(Format::kBfloat16)] = format<Bfloat16>(pack_bfloat16);
+  all.formats[static_cast<int>(Format::kInt8)] = format<Int8>(pack_int8);
+  return all;
 }
 
 }  // namespace
 
 extern const KernelTable kKernels;
-const KernelTable kKernels = {kernels<float>(), kernels<double>()};
+const KernelTable kKernels = {kernels_of_floats(), kernels<double>()};
 
 }  // namespace fastrnn::FASTRNN_ISA

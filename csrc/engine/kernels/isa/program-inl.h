@@ -126,28 +126,23 @@ struct PanelRange {
 
 // shares[row][slot] = the product of a row with a panel of each slot. A single row takes two slots
 // at once (see multiply_pair).
-template <class Real>
+template <class F>
 void multiply_slots(int64_t columns, const Tiling& tiling, int64_t begin, int64_t end,
-                    const Real* const* a, int64_t K, const Real* panels, int64_t slot_stride,
-                    int slots, Real* shares) {
-  constexpr int64_t width = kColumnVectors * kLanes<Real>;
+                    const LeftOf<F>* const* a, const float* scales, int64_t K, const void* panels,
+                    int64_t slot_stride, int slots, NumberOf<F>* shares) {
+  constexpr int64_t width = kColumnVectors * kLanes<NumberOf<F>>;
   const Pieces pieces(Runs{K});
   int s = 0;
   if (tiling.rows == 1) {
     for (; s + 1 < slots; s += 2) {
-      for (int64_t i = 0; i < pieces.count; ++i) {
-        const typename Pieces::Piece piece = pieces[i];
-        const Real* at[] = {a[0] + piece.a};
-        multiply_tile<Real, 1, kColumnVectors, kColumnVectors, 2>(
-            at, {piece.k, 1}, panels + s * slot_stride + piece.begin * width, slot_stride, i > 0,
-            shares + s * width, width);
-      }
+      multiply_pair<F, kColumnVectors>(a[0], K, at_byte(panels, s * slot_stride), slot_stride,
+                                       shares + s * width, width, *scales);
     }
   }
   for (; s < slots; ++s) {
-    multiply_block<Real, kColumnVectors>(columns, tiling, begin, end, a, pieces, 1,
-                                         panels + s * slot_stride, shares + s * width,
-                                         slots * width);
+    multiply_block<F, kColumnVectors>(columns, tiling, begin, end, a, pieces, 1,
+                                      at_byte(panels, s * slot_stride), shares + s * width,
+                                      slots * width, scales);
   }
 }
 
@@ -169,43 +164,44 @@ FASTRNN_INLINE void add_bias_to_slots(const ForwardStep<Real>& p, int64_t panel,
 }
 
 // The products of some rows with a panel, where a step has them
-template <class Real>
-ProgramShares<Real> multiply_for_program(const ForwardStep<Real>& p, const Tiling& tiling,
-                                         int64_t begin, int64_t end, int64_t panel) {
+template <class F>
+ProgramShares<NumberOf<F>> multiply_for_program(const ForwardStep<NumberOf<F>>& p,
+                                                const StepLefts<F>& lefts, const Tiling& tiling,
+                                                int64_t begin, int64_t end, int64_t panel) {
+  typedef NumberOf<F> Real;
   constexpr int64_t width = kColumnVectors * kLanes<Real>;
   const ProgramStep<Real>& own = *p.program;
-  const ForwardRow<Real>* rows = p.rows + tiling.begin(begin);
-  const int64_t count = tiling.begin(end) - tiling.begin(begin);
+  const int64_t first = tiling.begin(begin), count = tiling.begin(end) - first;
   const int64_t from = panel - p.panel_begin, columns = p.H - panel * width;
   const int inputs = p.I > 0 ? own.input.count : 0, hidden = p.K > 0 ? own.product.count : 0;
   Real* of_input = own.shares;
   Real* of_hidden = own.shares + count * inputs * width;
-  const Real* a[kRowsAtOnce<kColumnVectors>];
+  const LeftOf<F>* a[kRowsAtOnce<kColumnVectors>];
+  float scales[kRowsAtOnce<kColumnVectors>] = {};
   if (inputs > 0) {
-    for (int64_t r = 0; r < count; ++r) a[r] = rows[r].x;
-    multiply_slots(columns, tiling, begin, end, a, p.I, p.w_ih + from * width * p.I, own.w_ih_slot,
-                   inputs, of_input);
+    lefts.list_inputs(first, count, a, scales);
+    multiply_slots<F>(columns, tiling, begin, end, a, scales, p.I,
+                      panel_at<F, kColumnVectors>(p.w_ih, from, p.I), own.w_ih_slot, inputs,
+                      of_input);
     for (Real* row = of_input; row < of_hidden; row += inputs * width)
       add_bias_to_slots(p, panel, row);
   }
   if (hidden > 0) {
     const PanelRange<Real> range(own, p.H, p.K, panel);
-    for (int64_t r = 0; r < count; ++r) {
-      const Real* operand =
-          own.product_number == 0 ? rows[r].before[kHidden] : rows[r].operands[own.product_number];
-      a[r] = operand + range.begin;
-    }
-    multiply_slots(columns, tiling, begin, end, a, range.length, p.w_hh + from * own.w_hh_panel,
-                   own.w_hh_slot, hidden, of_hidden);
+    lefts.list_states(first, count, range.begin, a, scales);
+    multiply_slots<F>(columns, tiling, begin, end, a, scales, range.length,
+                      at_byte(p.w_hh, from * own.w_hh_panel), own.w_hh_slot, hidden, of_hidden);
   }
   return {inputs > 0 ? of_input : nullptr, hidden > 0 ? of_hidden : nullptr};
 }
 
-template <class Real>
-void program_forward(const ForwardStep<Real>& p) {
+template <class F>
+void program_forward(const ForwardStep<NumberOf<F>>& p) {
+  typedef NumberOf<F> Real;
   constexpr int64_t width = kColumnVectors * kLanes<Real>;
   const ProgramStep<Real>& own = *p.program;
   const Tiling tiling = tile_rows(p.count, max_rows(kColumnVectors));
+  const StepLefts<F> lefts(p, own.product_number);
   const int64_t tiles = tiles_of_program(own.input.count + own.product.count);
   for (int64_t i = p.panel_begin; i < p.panel_end; ++i) {
     const int64_t panel = p.descending ? p.panel_begin + p.panel_end - 1 - i : i;
@@ -214,7 +210,7 @@ void program_forward(const ForwardStep<Real>& p) {
       const int64_t end = t + tiles < tiling.tiles ? t + tiles : tiling.tiles;
       const ForwardRow<Real>* rows = p.rows + tiling.begin(t);
       const int64_t count = tiling.begin(end) - tiling.begin(t);
-      ProgramShares<Real> shares = multiply_for_program(p, tiling, t, end, panel);
+      ProgramShares<Real> shares = multiply_for_program<F>(p, lefts, tiling, t, end, panel);
       for (int64_t r = 0; r < count; r += at_once) {
         const int64_t left = count - r, some = left < at_once ? left : at_once;
         run_forward(p, shares, rows + r, ProgramBlock<Real>(p.H, panel, some), panel);
@@ -244,10 +240,12 @@ void program_forward_row(const ForwardStep<Real>& p) {
   Real* hidden = input + own.input.count * kColumnVectors * kLanes<Real>;
   const ProgramShares<Real> shares = {input, p.K > 0 ? hidden : nullptr};
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    multiply_unpacked_slots(p, own.input, p.rows->x, p.w_ih, p.I, panel, input);
+    multiply_unpacked_slots(p, own.input, p.rows->x, static_cast<const Real*>(p.w_ih), p.I, panel,
+                            input);
     add_bias_to_slots(p, panel, input);
     if (shares.hidden) {
-      multiply_unpacked_slots(p, own.product, p.rows->before[kHidden], p.w_hh, p.K, panel, hidden);
+      multiply_unpacked_slots(p, own.product, p.rows->before[kHidden],
+                              static_cast<const Real*>(p.w_hh), p.K, panel, hidden);
     }
     run_forward(p, shares, p.rows, ProgramBlock<Real>(p.H, panel, 1), panel);
   }

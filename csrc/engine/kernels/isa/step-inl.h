@@ -95,59 +95,53 @@ FASTRNN_INLINE void fetch_projected(const ForwardStep<Real>& p, const ForwardRow
 }
 
 // The tiles begin .. end of the rows and the units of one panel
-template <class C, class Real>
-void step_block(const ForwardStep<Real>& p, const Tiling& tiling, int64_t begin, int64_t end,
-                int64_t panel) {
+template <class C, class F>
+void step_block(const ForwardStep<NumberOf<F>>& p, const StepLefts<F>& lefts, const Tiling& tiling,
+                int64_t begin, int64_t end, int64_t panel) {
+  typedef NumberOf<F> Real;
   typedef CellPanel<C, Real> Panel;
   constexpr int N = Panel::kGateVectors;
-  const ForwardRow<Real>* rows = p.rows + tiling.begin(begin);
-  const int64_t from = (panel - p.panel_begin) * kLanes<Real>;
-  const int64_t count = tiling.begin(end) - tiling.begin(begin);
+  const int64_t first = tiling.begin(begin), count = tiling.begin(end) - first;
+  const ForwardRow<Real>* rows = p.rows + first;
+  const int64_t from = panel - p.panel_begin;
   const int64_t columns = columns_of<C>(p, panel);
   alignas(64) Real input[Panel::kRowsAtOnce * Panel::kWidth];
   alignas(64) Real hidden[Panel::kRowsAtOnce * Panel::kWidth];
-  const Real* a[Panel::kRowsAtOnce];
+  const LeftOf<F>* a[Panel::kRowsAtOnce];
+  float scales[Panel::kRowsAtOnce];
   if (p.I > 0) {
-    for (int64_t r = 0; r < count; ++r) a[r] = rows[r].x;
-    multiply_block<Real, N>(columns, tiling, begin, end, a, Pieces(Runs{p.I}), 1,
-                            p.w_ih + from * N * p.I, input, Panel::kWidth);
+    lefts.list_inputs(first, count, a, scales);
+    multiply_block<F, N>(columns, tiling, begin, end, a, Pieces(Runs{p.I}), 1,
+                         panel_at<F, N>(p.w_ih, from, p.I), input, Panel::kWidth, scales);
     add_bias<C>(p, count, panel, input);
   }
   if (p.I == 0) fetch_projected<C>(p, rows, count, panel);
   if (p.K > 0) {
-    for (int64_t r = 0; r < count; ++r) a[r] = rows[r].before[kHidden];
-    multiply_block<Real, N>(columns, tiling, begin, end, a, Pieces(Runs{p.K}), 1,
-                            p.w_hh + from * N * p.K, hidden, Panel::kWidth);
+    lefts.list_states(first, count, 0, a, scales);
+    multiply_block<F, N>(columns, tiling, begin, end, a, Pieces(Runs{p.K}), 1,
+                         panel_at<F, N>(p.w_hh, from, p.K), hidden, Panel::kWidth, scales);
   }
   apply_forward<C>(p, Shares<Real>{p.I > 0 ? input : nullptr, hidden}, rows, count, panel);
 }
 
-// A single row cannot keep the multipliers busy with the chains of one panel, and so takes two
-// panels at once: tile[panel] = a * panel.
-template <class Real, int N>
-FASTRNN_INLINE void multiply_pair(const Real* a, int64_t K, const Real* panels, Real* tile,
-                                  int64_t tile_stride) {
-  const Pieces pieces(Runs{K});
-  const int64_t panel_stride = K * N * kLanes<Real>;
-  for (int64_t i = 0; i < pieces.count; ++i) {
-    const Pieces::Piece piece = pieces[i];
-    const Real* at[] = {a + piece.a};
-    const Real* w = panels + piece.begin * N * kLanes<Real>;
-    multiply_tile<Real, 1, N, N, 2>(at, {piece.k, 1}, w, panel_stride, i > 0, tile, tile_stride);
-  }
-}
-
-template <class C, class Real>
-void step_pair(const ForwardStep<Real>& p, int64_t panel) {
+template <class C, class F>
+void step_pair(const ForwardStep<NumberOf<F>>& p, const StepLefts<F>& lefts, int64_t panel) {
+  typedef NumberOf<F> Real;
   typedef CellPanel<C, Real> Panel;
   constexpr int N = Panel::kGateVectors;
-  const int64_t from = (panel - p.panel_begin) * kLanes<Real>;
+  const int64_t from = panel - p.panel_begin;
   alignas(64) Real input[2 * Panel::kWidth], hidden[2 * Panel::kWidth];
-  if (p.I > 0)
-    multiply_pair<Real, N>(p.rows->x, p.I, p.w_ih + from * N * p.I, input, Panel::kWidth);
+  const LeftOf<F>* a;
+  float scale;
+  if (p.I > 0) {
+    lefts.list_inputs(0, 1, &a, &scale);
+    multiply_pair<F, N>(a, p.I, panel_at<F, N>(p.w_ih, from, p.I),
+                        panel_bytes<F>(p.I, N * kLanes<Real>), input, Panel::kWidth, scale);
+  }
   if (p.K > 0) {
-    multiply_pair<Real, N>(p.rows->before[kHidden], p.K, p.w_hh + from * N * p.K, hidden,
-                           Panel::kWidth);
+    lefts.list_states(0, 1, 0, &a, &scale);
+    multiply_pair<F, N>(a, p.K, panel_at<F, N>(p.w_hh, from, p.K),
+                        panel_bytes<F>(p.K, N * kLanes<Real>), hidden, Panel::kWidth, scale);
   }
   for (int i = 0; i < 2; ++i) {
     Real* own = input + i * Panel::kWidth;
@@ -157,20 +151,21 @@ void step_pair(const ForwardStep<Real>& p, int64_t panel) {
   }
 }
 
-template <class C, class Real>
-void forward_step(const ForwardStep<Real>& p) {
-  typedef CellPanel<C, Real> Panel;
+template <class C, class F>
+void forward_step(const ForwardStep<NumberOf<F>>& p) {
+  typedef CellPanel<C, NumberOf<F>> Panel;
   constexpr int kPair = 2;
   const Tiling tiling = tile_rows(p.count, Panel::kTallest);
+  const StepLefts<F> lefts(p, 0);
   for (int64_t i = p.panel_begin; i < p.panel_end;) {
     const int64_t panels = p.count == 1 && i + kPair <= p.panel_end ? kPair : 1;
     const int64_t panel = p.descending ? p.panel_begin + p.panel_end - panels - i : i;
     if (panels == kPair) {
-      step_pair<C>(p, panel);
+      step_pair<C, F>(p, lefts, panel);
     } else {
       for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
         const int64_t end = end_of_block(tiling, t);
-        step_block<C>(p, tiling, t, end, panel);
+        step_block<C, F>(p, lefts, tiling, t, end, panel);
       }
     }
     i += panels;
@@ -231,11 +226,13 @@ void forward_row(const ForwardStep<Real>& p) {
   alignas(64) Real input[Panel::kWidth], hidden[Panel::kWidth];
   const ForwardRow<Real>& row = *p.rows;
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    multiply_unpacked<Real, C::kGates, Panel::kUnitVectors>(row.x, p.w_ih, p.I, p.H, panel,
+    multiply_unpacked<Real, C::kGates, Panel::kUnitVectors>(row.x, static_cast<const Real*>(p.w_ih),
+                                                            p.I, p.H, panel,
                                                             C::kGateOfSlot + C::kInputSlot, input);
     add_bias<C>(p, 1, panel, input);
     multiply_unpacked<Real, C::kGates, Panel::kUnitVectors>(
-        row.before[kHidden], p.w_hh, p.K, p.H, panel, C::kGateOfSlot + C::kHiddenSlot, hidden);
+        row.before[kHidden], static_cast<const Real*>(p.w_hh), p.K, p.H, panel,
+        C::kGateOfSlot + C::kHiddenSlot, hidden);
     apply_forward<C>(p, Shares<Real>{input, hidden}, &row, 1, panel);
   }
 }

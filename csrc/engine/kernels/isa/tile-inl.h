@@ -31,8 +31,6 @@ struct Steps {
 constexpr int64_t kPiece = 128;
 constexpr int64_t kPieceUnit = 16;
 
-FASTRNN_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-
 class Pieces {
  public:
   explicit Pieces(const Runs& k) : k_(k) {
@@ -132,27 +130,41 @@ FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, cons
   }
 }
 
+// The same of a panel in any format, whose rows have a single run of k if that is not the plain
+// one; `panel_stride` in bytes.
+template <class F, int M, int N, int W = N, int P = 1>
+FASTRNN_INLINE void multiply(const LeftOf<F>* const* a, const Steps& steps, const char* panel,
+                             int64_t panel_stride, bool add, NumberOf<F>* tile,
+                             int64_t tile_stride) {
+  if constexpr (FormatOf<F>::kGroup == 1) {
+    multiply_tile<F, M, N, W, P>(a, steps, reinterpret_cast<const F*>(panel),
+                                 panel_stride / static_cast<int64_t>(sizeof(F)), add, tile,
+                                 tile_stride);
+  } else {
+    multiply_pairs<M, N, W, P>(F{}, a, steps.k.run, panel, panel_stride, add, tile, tile_stride);
+  }
+}
+
 // The same for 1 to M rows and one panel.
-template <class Real, int N, int W = N, int M = max_rows(W)>
-void multiply_rows(int64_t rows, const Real* const* a, const Steps& steps, const Real* panel,
-                   bool add, Real* tile, int64_t tile_stride) {
+template <class F, int N, int W = N, int M = max_rows(W)>
+void multiply_rows(int64_t rows, const LeftOf<F>* const* a, const Steps& steps, const char* panel,
+                   bool add, NumberOf<F>* tile, int64_t tile_stride) {
   if constexpr (M > 0) {
-    if (rows == M) return multiply_tile<Real, M, N, W>(a, steps, panel, 0, add, tile, tile_stride);
-    return multiply_rows<Real, N, W, M - 1>(rows, a, steps, panel, add, tile, tile_stride);
+    if (rows == M) return multiply<F, M, N, W>(a, steps, panel, 0, add, tile, tile_stride);
+    return multiply_rows<F, N, W, M - 1>(rows, a, steps, panel, add, tile, tile_stride);
   }
 }
 
 // The same for the first 1 to N of W vectors: the last panel of an operand may be partly filled.
-template <class Real, int W, int N = W>
-FASTRNN_INLINE void multiply_columns(int64_t columns, int64_t rows, const Real* const* a,
-                                     const Steps& steps, const Real* panel, bool add, Real* tile,
-                                     int64_t tile_stride) {
+template <class F, int W, int N = W>
+FASTRNN_INLINE void multiply_columns(int64_t columns, int64_t rows, const LeftOf<F>* const* a,
+                                     const Steps& steps, const char* panel, bool add,
+                                     NumberOf<F>* tile, int64_t tile_stride) {
   if constexpr (N > 1) {
-    if (columns <= (N - 1) * kLanes<Real>)
-      return multiply_columns<Real, W, N - 1>(columns, rows, a, steps, panel, add, tile,
-                                              tile_stride);
+    if (columns <= (N - 1) * kLanes<NumberOf<F>>)
+      return multiply_columns<F, W, N - 1>(columns, rows, a, steps, panel, add, tile, tile_stride);
   }
-  multiply_rows<Real, N, W>(rows, a, steps, panel, add, tile, tile_stride);
+  multiply_rows<F, N, W>(rows, a, steps, panel, add, tile, tile_stride);
 }
 
 // Tiles of rows that pass over a piece of a panel before the next one comes; their sums wait in
@@ -167,24 +179,57 @@ FASTRNN_INLINE int64_t end_of_block(const Tiling& tiling, int64_t tile) {
 template <int kVectors>
 constexpr int kRowsAtOnce = kTilesAtOnce * max_rows(kVectors);
 
+// Where the weights of a piece begin in a panel of W vectors
+template <class F, int W>
+FASTRNN_INLINE const char* piece_of(const void* panel, const Pieces::Piece& piece) {
+  constexpr int64_t columns = W * kLanes<NumberOf<F>>;
+  return at_byte(panel, columns * (FormatOf<F>::kScaleBytes + piece.begin * FormatOf<F>::kBytes));
+}
+
 // sums[row] = the product of row `a` with a panel, for the tiles begin .. end of a tiling; both are
-// counted from the first row of these.
-template <class Real, int W>
+// counted from the first row of these, and so are the scales of rows that were rounded.
+template <class F, int W>
 FASTRNN_INLINE void multiply_block(int64_t columns, const Tiling& tiling, int64_t begin,
-                                   int64_t end, const Real* const* a, const Pieces& pieces,
-                                   int64_t stride, const Real* panel, Real* sums,
-                                   int64_t sums_stride) {
+                                   int64_t end, const LeftOf<F>* const* a, const Pieces& pieces,
+                                   int64_t stride, const void* panel, NumberOf<F>* sums,
+                                   int64_t sums_stride, const float* scales = nullptr) {
   const int64_t first = tiling.begin(begin);
   for (int64_t i = 0; i < pieces.count; ++i) {
     const Pieces::Piece piece = pieces[i];
     const Steps steps = {piece.k, stride};
-    const Real* w = panel + piece.begin * W * kLanes<Real>;
+    const char* w = piece_of<F, W>(panel, piece);
     for (int64_t t = begin; t < end; ++t) {
       const int64_t row = tiling.begin(t) - first, m = tiling.begin(t + 1) - first - row;
-      const Real* at[max_rows(W)];
+      const LeftOf<F>* at[max_rows(W)];
       for (int64_t r = 0; r < m; ++r) at[r] = a[row + r] + piece.a * stride;
-      Real* tile = sums + row * sums_stride;
-      multiply_columns<Real, W>(columns, m, at, steps, w, i > 0, tile, sums_stride);
+      NumberOf<F>* tile = sums + row * sums_stride;
+      multiply_columns<F, W>(columns, m, at, steps, w, i > 0, tile, sums_stride);
+    }
+  }
+  if constexpr (kRoundsRows<F>) {
+    constexpr int64_t width = W * kLanes<float>;
+    scale_sums(scales, tiling.begin(end) - first, static_cast<const char*>(panel),
+               columns < width ? columns : width, sums, sums_stride);
+  }
+}
+
+// A single row cannot keep the multipliers busy with the chains of one panel, and so takes two
+// panels at once, `panel_stride` bytes apart: tile[panel] = a * panel.
+template <class F, int N>
+FASTRNN_INLINE void multiply_pair(const LeftOf<F>* a, int64_t K, const void* panels,
+                                  int64_t panel_stride, NumberOf<F>* tile, int64_t tile_stride,
+                                  float scale = 1) {
+  const Pieces pieces(Runs{K});
+  for (int64_t i = 0; i < pieces.count; ++i) {
+    const Pieces::Piece piece = pieces[i];
+    const LeftOf<F>* at[] = {a + piece.a};
+    multiply<F, 1, N, N, 2>(at, {piece.k, 1}, piece_of<F, N>(panels, piece), panel_stride, i > 0,
+                            tile, tile_stride);
+  }
+  if constexpr (kRoundsRows<F>) {
+    for (int p = 0; p < 2; ++p) {
+      scale_sums(&scale, 1, at_byte(panels, p * panel_stride), N * kLanes<float>,
+                 tile + p * tile_stride, tile_stride);
     }
   }
 }

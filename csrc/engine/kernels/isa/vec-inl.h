@@ -54,6 +54,8 @@ FASTRNN_INLINE Vec<Real> broadcast(Real x) {
   return x - Vec<Real>{};
 }
 
+FASTRNN_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
 // Lists of lane numbers, for shuffles.
 template <int... I>
 struct Lanes {};

@@ -1,0 +1,121 @@
+"""The masks of regularised layers: drawn from torch's generator in one order.
+
+Layer by layer: the one of its input; then for each of its directions those of the recurrent
+weights, of the recurrent dropout, and of zoneout, h before c; then the one of torch's dropout
+behind the layer, unless it is the last. Separate masks of gates come in the order of the weights'
+rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .dropout import dropout_mask
+from .regularised import Regularised
+from .spec import Spec
+
+__all__ = ["OfDirection", "OfLayer", "Rows", "draw"]
+
+
+class OfDirection(NamedTuple):
+    """The masks of one direction of a layer, scaled by 1 / (1 - p) but for zoneout's; None: none.
+
+    ``weight`` is [G*H, K] or [G*H, 1]. Of ``recurrent`` there is one, or with separate gates one
+    for each; they are [B, H], or of every step [T, B, H], [N, H] for a packed batch. So are those
+    of zoneout, which are 1 where the state before stays and 0 where it does not.
+    """
+
+    weight: Tensor | None = None
+    recurrent: Sequence[Tensor] = ()
+    zoneout_h: Tensor | None = None
+    zoneout_c: Tensor | None = None
+
+    def of_steps(self, per_step: bool) -> list[Tensor]:
+        """Those that every step has its own of, in the order of `Parts.inputs`."""
+        zoned = [mask for mask in (self.zoneout_h, self.zoneout_c) if mask is not None]
+        return [*(self.recurrent if per_step else ()), *zoned]
+
+
+class OfLayer(NamedTuple):
+    """The masks of a layer.
+
+    Of ``input`` there is one, or with separate gates one for each, or none: [B, I], or of every
+    step [T, B, I], [N, I] for a packed batch. ``output`` is that of torch's dropout, [T, B, D*K] or
+    [N, D*K].
+    """
+
+    input: Sequence[Tensor] = ()
+    directions: Sequence[OfDirection] = ()
+    output: Tensor | None = None
+
+
+class Rows(NamedTuple):
+    """What a mask is drawn for: B sequences, and (T, B) or (N,) steps of them."""
+
+    of_call: tuple[int, ...]
+    of_steps: tuple[int, ...]
+
+    def of(self, per: str) -> tuple[int, ...]:
+        return self.of_call if per == "call" else self.of_steps
+
+
+def draw(
+    spec: Spec, options: Regularised, rows: Rows, like: Tensor, training: bool
+) -> list[OfLayer]:
+    """The masks of a stack of layers without options, which ``spec`` describes.
+
+    ``like`` gives dtype and device. Without ``training`` there are none but those of weights.
+    """
+    return [_of_layer(spec, options, rows, like, training, n) for n in range(spec.num_layers)]
+
+
+def _of_layer(
+    spec: Spec, options: Regularised, rows: Rows, like: Tensor, training: bool, number: int
+) -> OfLayer:
+    features = spec.directions * spec.out if number else spec.input_size
+    directions = range(spec.directions)
+    if not training:
+        return OfLayer(
+            (), [OfDirection(_of_weight(spec, options, like, False)) for _ in directions]
+        )
+    shape = (*rows.of(options.input_dropout_per), features)
+    count = len(spec.gates) if options.input_dropout_gates == "separate" else 1
+    of_input = _dropout(options.input_dropout, shape, like, count)
+    return OfLayer(
+        of_input,
+        [_of_direction(spec, options, rows, like) for _ in directions],
+        dropout_mask((*rows.of_steps, spec.directions * spec.out), spec.dropout, like)
+        if spec.dropout and number < spec.num_layers - 1
+        else None,
+    )
+
+
+def _of_direction(spec: Spec, options: Regularised, rows: Rows, like: Tensor) -> OfDirection:
+    units, (h, c) = (spec.hidden_size,), options.zoneout
+    count = len(spec.gates) if options.recurrent_dropout_gates == "separate" else 1
+    shape = rows.of(options.recurrent_dropout_per) + units
+    return OfDirection(
+        _of_weight(spec, options, like, True),
+        _dropout(options.recurrent_dropout, shape, like, count),
+        _of_zoneout(h, rows.of_steps + units, like),
+        _of_zoneout(c, rows.of_steps + units, like),
+    )
+
+
+def _of_weight(spec: Spec, options: Regularised, like: Tensor, training: bool) -> Tensor | None:
+    if not options.drops_weights(training):
+        return None
+    columns = 1 if options.weight_dropout_by == "row" else spec.out
+    shape = (len(spec.gates) * spec.hidden_size, columns)
+    return dropout_mask(shape, options.weight_dropout, like)
+
+
+def _dropout(p: float, shape: tuple[int, ...], like: Tensor, count: int) -> list[Tensor]:
+    return [dropout_mask(shape, p, like) for _ in range(count)] if p else []
+
+
+def _of_zoneout(p: float, shape: tuple[int, ...], like: Tensor) -> Tensor | None:
+    return like.new_empty(shape).bernoulli_(p) if p else None

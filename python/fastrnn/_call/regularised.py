@@ -1,0 +1,137 @@
+"""How a layer is regularised and normalised, as plain data, and what of it a call has to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+__all__ = ["Parts", "Regularised", "norm_sizes", "parts_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Regularised:
+    """What a layer has of the options of `fastrnn.regularised`, which explains; by default none.
+
+    ``zoneout`` has the rates of h and c; ``layer_norm`` is "" for none of the two shares.
+    """
+
+    input_dropout: float = 0.0
+    input_dropout_per: str = "call"
+    input_dropout_gates: str = "tied"
+    recurrent_dropout: float = 0.0
+    recurrent_dropout_on: str = "h"
+    recurrent_dropout_per: str = "call"
+    recurrent_dropout_gates: str = "tied"
+    weight_dropout: float = 0.0
+    weight_dropout_by: str = "element"
+    weight_dropout_in_eval: bool = False
+    zoneout: tuple[float, float] = (0.0, 0.0)
+    layer_norm: str = ""
+    layer_norm_over: str = "all"
+    layer_norm_gamma: bool = True
+    layer_norm_beta: bool | str = True
+    layer_norm_eps: float = 1e-5
+    layer_norm_cell: str = "none"
+
+    @property
+    def normalises(self) -> bool:
+        return bool(self.layer_norm) or self.layer_norm_cell != "none"
+
+    def drops_weights(self, training: bool) -> bool:
+        return self.weight_dropout > 0 and (training or self.weight_dropout_in_eval)
+
+    def is_at_work(self, training: bool) -> bool:
+        """Whether a call computes anything else than the layer without these options."""
+        always = self.normalises or any(self.zoneout) or self.drops_weights(training)
+        return always or (training and (self.input_dropout > 0 or self.recurrent_dropout > 0))
+
+
+Regularised.__module__ = "fastrnn.regularised"  # pickles name what is public
+
+
+class Parts(NamedTuple):
+    """What the cell of a call has to do that the cell without these options has not.
+
+    ``on`` is "h", "candidate" or "" for no recurrent dropout; ``per_step`` and ``separate`` belong
+    to its masks. ``zoneout`` has the rates, which ``drawn`` masks stand for in training. With
+    ``biased``, what ``layer_norm`` makes of the shares gets the biases.
+    """
+
+    on: str
+    per_step: bool
+    separate: bool
+    zoneout_h: float
+    zoneout_c: float
+    drawn: bool
+    norm: str
+    norm_over: str
+    gamma: bool
+    beta: bool
+    beta_cell: bool
+    eps: float
+    norm_cell: str
+    biased: bool
+
+    def masks(self, gates: str) -> list[str]:
+        """The masks of the recurrent dropout by name."""
+        if self.on == "h":
+            return [f"mask_{gate}" for gate in gates] if self.separate else ["mask_h"]
+        return ["mask_candidate"] if self.on else []
+
+    def held(self, gates: str) -> list[str]:
+        """The masks that a call keeps."""
+        return [] if self.per_step else self.masks(gates)
+
+    def inputs(self, gates: str) -> list[str]:
+        """The masks that every step has its own of."""
+        zoned = {"zoneout_h": self.zoneout_h, "zoneout_c": self.zoneout_c}
+        of_zoneout = [name for name, rate in zoned.items() if rate and self.drawn]
+        return [*(self.masks(gates) if self.per_step else []), *of_zoneout]
+
+    def vectors(self) -> dict[str, str]:
+        """The learned numbers of each direction that go into its step, by name and kind."""
+        found = dict.fromkeys(_norms(self.norm, self.gamma, self.beta), "gate")
+        if self.norm_cell != "none":
+            found |= dict.fromkeys(_norms("cell", self.gamma, self.beta_cell), "unit")
+        if self.biased:
+            found |= {"bias_ih": "gate", "bias_hh": "gate"}
+        return found
+
+
+def parts_of(options: Regularised, bias: bool, training: bool) -> Parts | None:
+    """What the cell of a call does; None if it does what the cell without options does."""
+    drops = training and options.recurrent_dropout > 0
+    if not (drops or options.normalises or any(options.zoneout)):
+        return None
+    h, c = options.zoneout
+    return Parts(
+        on=options.recurrent_dropout_on if drops else "",
+        per_step=drops and options.recurrent_dropout_per == "step",
+        separate=drops and options.recurrent_dropout_gates == "separate",
+        zoneout_h=h,
+        zoneout_c=c,
+        drawn=training,
+        norm=options.layer_norm,
+        norm_over=options.layer_norm_over,
+        gamma=options.layer_norm_gamma,
+        beta=options.layer_norm_beta is True,
+        beta_cell=options.layer_norm_beta is not False,
+        eps=options.layer_norm_eps,
+        norm_cell=options.layer_norm_cell,
+        biased=bias and bool(options.layer_norm),
+    )
+
+
+def norm_sizes(options: Regularised, gates: int, hidden_size: int) -> dict[str, int]:
+    """The parameters of the norms of each direction, by name, and how many numbers they have."""
+    parts = parts_of(options, bias=False, training=False)
+    vectors = {} if parts is None else parts.vectors()
+    return {name: hidden_size * (gates if k == "gate" else 1) for name, k in vectors.items()}
+
+
+_PLACES = {"": (), "input": ("ih",), "recurrent": ("hh",), "both": ("ih", "hh"), "cell": ("cell",)}
+
+
+def _norms(of: str, gamma: bool, beta: bool) -> list[str]:
+    kinds = [kind for kind, there in (("weight", gamma), ("bias", beta)) if there]
+    return [f"norm_{place}_{kind}" for place in _PLACES[of] for kind in kinds]

@@ -1,0 +1,92 @@
+"""Layers and cells with the options of `fastrnn.regularised`: their parameters and their calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._call import checks
+from .._call.regularised import Regularised, norm_sizes
+from .._call.spec import PLAIN
+from .._call.weights import Weights, by_direction, name_of
+from ..regularised import check_combination
+from .masked_stack import Call, Direction, run_stack
+from .masked_step import run_step
+from .parameters import by_name
+from .plan import spec_of, spec_of_cell
+
+__all__ = ["forward", "give", "reset_norms", "step"]
+
+
+def give(module: Any, options: Regularised) -> None:
+    """Make options those of a layer or a cell that has none yet.
+
+    Raises
+    ------
+    ValueError
+        They cannot go together with the others that it has.
+    """
+    check_combination(options, module.variant, getattr(module, "proj_size", 0))
+    checks.check_sizes(module.input_size, module.hidden_size, 0, 1, 0.0)
+    module.regularised = options
+    for name, value in _new_norms(module).items():
+        module.register_parameter(name, torch.nn.Parameter(value))
+
+
+def reset_norms(module: Any) -> None:
+    """Set the parameters of the norms to what they begin with."""
+    with torch.no_grad():
+        for name, value in _new_norms(module).items():
+            getattr(module, name).copy_(value)
+
+
+def _new_norms(module: Any) -> dict[str, Tensor]:
+    """Those of each direction as they begin: gammas one, betas zero."""
+    if isinstance(module, torch.nn.RNNBase):
+        directions = range(2 if module.bidirectional else 1)
+        ends = [name_of("", layer, d) for layer in range(module.num_layers) for d in directions]
+    else:
+        ends = [""]
+    found = {}
+    for end in ends:
+        weight = getattr(module, f"weight_hh{end}")
+        gates = weight.shape[0] // module.hidden_size
+        for name, size in norm_sizes(module.regularised, gates, module.hidden_size).items():
+            found[name + end] = weight.new_full((size,), float(name.endswith("weight")))
+    return found
+
+
+def forward(
+    layer: Any, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
+) -> tuple[Any, ...]:
+    """What a layer with options returns."""
+    spec, options = spec_of(layer), layer.regularised
+    dropout = layer.dropout if layer.training else 0.0
+    call = Call(
+        replace(spec, dropout=dropout),
+        *(options, layer.training, layer.batch_first, lengths, resets, return_states),
+    )
+    weights = by_direction(spec, by_name(layer, layer._flat_weights_names))
+    norms = norm_sizes(options, len(spec.gates), spec.hidden_size)
+    directions = [
+        Direction(own, [getattr(layer, name_of(name, number, d)) for name in norms])
+        for number, of_layer in enumerate(weights)
+        for d, own in enumerate(of_layer)
+    ]
+    return run_stack(call, input, hx, directions)
+
+
+def step(module: Any, cell: str, input: Any, hx: Any) -> Any:
+    """What a cell with options returns."""
+    variant, options = module.variant or PLAIN, module.regularised
+    spec = spec_of_cell(cell, module.input_size, module.hidden_size, bool(module.bias), variant)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ch")
+    w_ih, w_hh, b_ih, b_hh, w_ch = (getattr(module, name, None) for name in names)
+    norms = norm_sizes(options, len(spec.gates), spec.hidden_size)
+    own = Direction(
+        Weights(w_ih, w_hh, b_ih, b_hh, None, w_ch), [getattr(module, name) for name in norms]
+    )
+    return run_step(Call(spec, options, module.training), input, hx, own)

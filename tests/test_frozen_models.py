@@ -1,0 +1,253 @@
+"""Models with frozen layers: what is kept, what cannot be done, and the way back."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from frozen_layers import FORMATS, LAYERS, assert_equal, inputs_of, tensors_in
+from torch import Tensor
+from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import weight_norm
+
+import fastrnn
+
+
+class Model(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(10, 6)
+        self.rnn = torch.nn.LSTM(6, 12, num_layers=2, batch_first=True)
+        self.again = self.rnn
+        self.cell = fastrnn.GRUCell(12, 5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        y, _ = self.rnn(self.embed(tokens))
+        h: Tensor = self.cell(y[:, -1])
+        return h
+
+
+TOKENS = torch.tensor([[1, 2, 3], [4, 5, 6]])
+
+
+@pytest.mark.parametrize("number_format", FORMATS)
+@torch.no_grad()
+def test_a_model_is_copied_and_its_layers_frozen(number_format: str) -> None:
+    model = Model()
+    before = copy.deepcopy(model.state_dict())
+    frozen = fastrnn.freeze(model, weights=number_format)
+    assert model.training
+    assert all(torch.equal(model.state_dict()[key], before[key]) for key in before)
+    assert not frozen.training
+    assert isinstance(frozen.rnn, torch.nn.LSTM)
+    assert frozen.rnn is frozen.again
+    assert f"weights='{number_format}'" in repr(frozen)
+    assert not list(frozen.rnn.parameters())
+    tolerance = {"float32": 1e-6, "bfloat16": 1e-2, "int8": 3e-2}[number_format]
+    torch.testing.assert_close(frozen(TOKENS), model(TOKENS), rtol=0, atol=tolerance)
+
+
+def test_the_state_dict_has_the_numbers_of_the_format() -> None:
+    layer = fastrnn.LSTM(6, 12)
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+    for number_format, dtype in dtypes.items():
+        state = fastrnn.freeze(layer, weights=number_format).state_dict()
+        assert state["weight_hh_l0"].dtype is dtype
+        assert torch.equal(state["bias_ih_l0"], layer.bias_ih_l0)
+    assert set(state) - set(layer.state_dict()) == {"weight_ih_l0_scale", "weight_hh_l0_scale"}
+    weight = state["weight_ih_l0"].float() * state["weight_ih_l0_scale"][:, None]
+    assert (weight - layer.weight_ih_l0).abs().max() <= state["weight_ih_l0_scale"].max() / 2 + 1e-7
+    assert state["weight_ih_l0"].abs().amax(-1).eq(127).all()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("number_format", FORMATS)
+@torch.no_grad()
+def test_every_way_to_keep_a_layer_keeps_its_bits(name: str, number_format: str) -> None:
+    frozen = fastrnn.freeze(LAYERS[name](), weights=number_format)
+    x, more = inputs_of(frozen, 3, 2)
+    expected = frozen(x, **more)
+    other = fastrnn.freeze(LAYERS[name](), weights=number_format)
+    other(x, **more)
+    other.load_state_dict(frozen.state_dict())
+    assigned = fastrnn.freeze(LAYERS[name](), weights=number_format)
+    assigned.load_state_dict(frozen.state_dict(), assign=True)
+    file = io.BytesIO()
+    torch.save(frozen, file)
+    file.seek(0)
+    kept = [other, assigned, copy.deepcopy(frozen), pickle.loads(pickle.dumps(frozen))]
+    for one in (*kept, torch.load(file, weights_only=False)):
+        assert type(one) is type(frozen)
+        assert_equal(one(x, **more), expected)
+
+
+@torch.no_grad()
+def test_each_instruction_set_has_its_own_panels() -> None:
+    layer = fastrnn.GRU(9, 40)
+    frozen = fastrnn.freeze(layer)
+    x = torch.randn(4, 3, 9)
+    for name in (*fastrnn.isa.available(), *fastrnn.isa.available()):
+        with fastrnn.isa.force(name):
+            assert_equal(frozen(x), layer(x))
+            assert_equal(frozen(x), layer(x))
+
+
+@pytest.mark.parametrize("number_format", FORMATS)
+@torch.no_grad()
+def test_thawed_layers_are_what_they_were_with_the_rounded_weights(number_format: str) -> None:
+    model = Model().bfloat16() if number_format == "bfloat16" else Model()
+    frozen = fastrnn.freeze(model, weights=number_format)
+    frozen(TOKENS)
+    thawed = fastrnn.thaw(frozen)
+    assert isinstance(frozen.rnn, fastrnn.LSTM)
+    assert type(thawed.rnn) is torch.nn.LSTM
+    assert type(thawed.cell) is fastrnn.GRUCell
+    assert list(thawed.state_dict()) == list(model.state_dict())
+    assert [name for name, _ in thawed.named_parameters()] == [
+        n for n, _ in model.named_parameters()
+    ]
+    for key, value in thawed.state_dict().items():
+        own = model.state_dict()[key]
+        assert value.dtype is own.dtype
+        if number_format == "int8":
+            torch.testing.assert_close(value, own, rtol=0, atol=5e-3)
+        else:
+            assert torch.equal(value, own)
+    thawed.train()
+    thawed(TOKENS)
+    again = fastrnn.freeze(thawed, weights=number_format)
+    assert_equal(tensors_in(list(again.buffers())), tensors_in(list(frozen.buffers())))
+
+
+def test_parametrized_weights_are_computed_for_the_last_time() -> None:
+    layer = weight_norm(fastrnn.GRU(3, 4), "weight_hh_l0")
+    x = torch.randn(5, 2, 3)
+    with torch.no_grad():
+        frozen = fastrnn.freeze(layer)
+        assert_equal(frozen(x), layer(x))
+    assert "parametrizations" in dict(layer.named_children())
+
+
+def test_what_would_change_a_frozen_layer_is_an_error_that_says_what_to_do() -> None:
+    frozen = fastrnn.freeze(fastrnn.LSTM(3, 4))
+    with pytest.raises(RuntimeError, match=r"does not train.*fastrnn\.thaw"):
+        torch.nn.Sequential(frozen).train()
+    with pytest.raises(RuntimeError, match=r"weight_ih_l0.*do not change.*fastrnn\.thaw"):
+        frozen.weight_ih_l0 = torch.zeros(16, 3)
+    with pytest.raises(RuntimeError, match=r"weight_ih_l0.*do not change"):
+        del frozen.weight_ih_l0
+    with pytest.raises(RuntimeError, match="stay on the CPU"):
+        frozen.to("meta")
+    with pytest.raises(TypeError, match=r"fastrnn\.freeze"):
+        type(frozen)(3, 4)
+    assert frozen.half().double().eval().weight_ih_l0.dtype is torch.float32
+
+
+@pytest.mark.parametrize("state", [False, True])
+def test_gradients_are_refused(state: bool) -> None:
+    frozen = fastrnn.freeze(fastrnn.GRU(3, 4))
+    x, h = torch.randn(5, 2, 3), torch.randn(1, 2, 4)
+    (h if state else x).requires_grad_()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"no gradients.*no_grad\(\).*fastrnn\.thaw"):
+            frozen(x, h)
+        with torch.no_grad():
+            frozen(x, h)
+    frozen(x.detach(), h.detach())
+    with pytest.raises(RuntimeError, match=r"no gradients"):
+        fastrnn.freeze(fastrnn.GRUCell(3, 4))(x[0], h[0])
+
+
+def test_weights_that_no_format_has_are_refused_by_name() -> None:
+    layer = fastrnn.LSTM(3, 4)
+    with pytest.raises(ValueError, match=r"weights: expected one of 'float32'.*got 'int4'"):
+        fastrnn.freeze(layer, weights="int4")
+    for value in (torch.nan, torch.inf):
+        with torch.no_grad():
+            layer.bias_hh_l0[2] = value
+        with pytest.raises(ValueError, match="rnn: bias_hh_l0: expected finite numbers"):
+            fastrnn.freeze(torch.nn.ModuleDict({"rnn": layer}))
+    with pytest.raises(ValueError, match=r"weight_ih_l0.*got torch.float64"):
+        fastrnn.freeze(fastrnn.LSTM(3, 4).double())
+    with pytest.raises(ValueError, match=r"weight_ih_l0.*on the CPU, got meta"):
+        fastrnn.freeze(fastrnn.LSTM(3, 4, device="meta"))
+    with pytest.raises(ValueError, match=r"input_size: expected at least 1"):
+        fastrnn.freeze(fastrnn.GRUCell(0, 4))
+    with pytest.raises(ValueError, match=r"frozen with weights='int8' already"):
+        fastrnn.freeze(fastrnn.freeze(fastrnn.LSTM(3, 4), weights="int8"))
+    wide = fastrnn.RNN(140_000, 1)
+    with pytest.raises(ValueError, match=r"weight_ih_l0: expected rows of at most 133144"):
+        fastrnn.freeze(wide, weights="int8")
+
+
+def test_a_weight_that_a_hook_makes_is_refused() -> None:
+    layer = fastrnn.GRU(3, 4)
+    prune.l1_unstructured(layer, "weight_hh_l0", 0.5)
+    with torch.no_grad():
+        layer(torch.randn(5, 2, 3))
+    with pytest.raises(ValueError, match="weight_hh_l0 is no parameter, but made by a hook"):
+        fastrnn.freeze(layer)
+
+
+def test_numbers_of_another_format_are_not_loaded() -> None:
+    layer = fastrnn.LSTM(3, 4)
+    frozen = fastrnn.freeze(layer, weights="int8")
+    before = copy.deepcopy(frozen.state_dict())
+    with pytest.raises(RuntimeError, match=r"weight_ih_l0: expected torch.int8, got torch.float32"):
+        frozen.load_state_dict(layer.state_dict(), strict=False)
+    assert all(torch.equal(frozen.state_dict()[key], before[key]) for key in before)
+    broken = {
+        key: value * torch.inf if value.is_floating_point() else value
+        for key, value in before.items()
+    }
+    with pytest.raises(RuntimeError, match="expected finite numbers"):
+        frozen.load_state_dict(broken)
+
+
+def test_layers_of_derived_classes_are_left_with_a_warning() -> None:
+    class Own(torch.nn.LSTM):
+        pass
+
+    model = torch.nn.ModuleDict({"own": Own(3, 4), "rnn": torch.nn.GRU(3, 4)})
+    with pytest.warns(UserWarning, match=r"own \(.*Own\)"):
+        frozen = fastrnn.freeze(model)
+    assert type(frozen["own"]) is Own
+
+
+def test_conversion_leaves_frozen_layers_alone() -> None:
+    frozen = fastrnn.freeze(Model(), weights="int8")
+    kind = type(frozen.rnn)
+    for change in (fastrnn.convert, fastrnn.revert):
+        change(frozen)
+        assert type(frozen.rnn) is kind
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@torch.no_grad()
+def test_compilers_go_round_a_frozen_layer_and_exporters_refuse_it() -> None:
+    frozen = fastrnn.freeze(fastrnn.GRU(3, 4), weights="int8")
+    x = torch.randn(5, 2, 3)
+    expected = frozen(x)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), frozen).eval()
+    compiled = torch.compile(model, backend="eager")
+    assert_equal(compiled(x), model(x))
+    assert_equal(frozen(x), expected)
+    with pytest.raises(RuntimeError, match=r"cannot be traced.*fastrnn\.thaw"):
+        torch.export.export(frozen, (x,), strict=False)
+    with pytest.raises(RuntimeError, match=r"cannot be traced.*fastrnn\.thaw"):
+        torch.jit.trace(frozen, (x,))
+    with pytest.raises(RuntimeError, match=r"cannot be traced"):
+        torch.func.vmap(lambda one: frozen(one)[0])(x[None])
+    torch._dynamo.reset()
+
+
+def test_a_symbolic_trace_has_one_node_for_a_frozen_layer() -> None:
+    model = torch.nn.Sequential(fastrnn.freeze(fastrnn.GRU(3, 4)))
+    traced = torch.fx.symbolic_trace(model)
+    assert [node.op for node in traced.graph.nodes] == ["placeholder", "call_module", "output"]
+    with torch.no_grad():
+        x = torch.randn(5, 2, 3)
+        assert_equal(traced(x), model(x))

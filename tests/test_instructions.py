@@ -1,0 +1,27 @@
+"""Instructions that the kernels name are what their forms in plain C++ are."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from compiled import CSRC, program
+
+import fastrnn
+
+FLAGS = {
+    "sse2": (16, ()),
+    "avx2": (32, ("-mavx2", "-mfma")),
+    "avx512": (64, ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl")),
+    "generic": (16, ()),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", fastrnn.isa.available())
+def test_sums_of_pairs_are_those_of_plain_integers(name: str) -> None:
+    width, flags = FLAGS[name]
+    own = ("-O2", "-Wno-psabi", f"-DFASTRNN_VECTOR_BYTES={width}", *flags)
+    built = program(f"pairs_{name}", [CSRC / "testing" / "instructions" / "pairs.cpp"], own)
+    done = subprocess.run([built], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout
