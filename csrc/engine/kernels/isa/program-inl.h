@@ -241,10 +241,12 @@ void program_forward_row(const ForwardStep<Real>& p) {
   Real* hidden = input + own.input.count * kColumnVectors * kLanes<Real>;
   const ProgramShares<Real> shares = {input, p.K > 0 ? hidden : nullptr};
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    multiply_unpacked_slots(p, own.input, p.rows->x, p.w_ih, p.I, panel, input);
+    multiply_unpacked_slots(p, own.input, p.rows->x, static_cast<const Real*>(p.w_ih), p.I, panel,
+                            input);
     add_bias_to_slots(p, panel, input);
     if (shares.hidden) {
-      multiply_unpacked_slots(p, own.product, p.rows->before[kHidden], p.w_hh, p.K, panel, hidden);
+      multiply_unpacked_slots(p, own.product, p.rows->before[kHidden],
+                              static_cast<const Real*>(p.w_hh), p.K, panel, hidden);
     }
     run_forward(p, shares, p.rows, ProgramBlock<Real>(p.H, panel, 1), panel);
   }
