@@ -217,9 +217,10 @@ class LSTM(_Layer, torch.nn.LSTM):
     Constructor arguments, attributes and parameters are those of ``torch.nn.LSTM``; see there. The
     equations are in `fastrnn.reference.lstm_step`. The keywords ``activation``,
     ``recurrent_activation``, ``output_activation``, ``peephole``, ``cell_clip``, ``input_forget``,
-    ``forget_bias`` and ``reverse`` come on top: see `fastrnn.variants`. With ``initial_state=True``
-    the layer has the states that it begins with where none are given as parameters: ``h_0``
-    [L*D, 1, K] and ``c_0`` [L*D, 1, H], zeros at first.
+    ``forget_bias`` and ``reverse`` come on top: see `fastrnn.variants`; and masks, zoneout and
+    norms within the recurrence: see `fastrnn.regularised`. With ``initial_state=True`` the layer
+    has the states that it begins with where none are given as parameters: ``h_0`` [L*D, 1, K] and
+    ``c_0`` [L*D, 1, H], zeros at first.
 
     Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
     """
@@ -273,7 +274,8 @@ class GRU(_Layer, torch.nn.GRU):
     Constructor arguments, attributes and parameters are those of ``torch.nn.GRU``; see there. The
     equations are in `fastrnn.reference.gru_step`. The keywords ``activation``,
     ``recurrent_activation``, ``cell_clip``, ``reset_after`` and ``reverse`` come on top: see
-    `fastrnn.variants`; and ``initial_state``, as in `LSTM`, for ``h_0`` [L*D, 1, H].
+    `fastrnn.variants`; those of `fastrnn.regularised`; and ``initial_state``, as in `LSTM`, for
+    ``h_0`` [L*D, 1, H].
 
     Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
     """
@@ -297,7 +299,7 @@ class RNN(_Layer, torch.nn.RNN):
     Constructor arguments, attributes and parameters are those of ``torch.nn.RNN``; see there. The
     equations are in `fastrnn.reference.rnn_step`. The keywords ``activation``, which takes the
     place of ``nonlinearity``, ``cell_clip`` and ``reverse`` come on top: see `fastrnn.variants`;
-    and ``initial_state``, as in `LSTM`, for ``h_0`` [L*D, 1, H].
+    those of `fastrnn.regularised`; and ``initial_state``, as in `LSTM`, for ``h_0`` [L*D, 1, H].
 
     Compiled by ``torch.compile`` once ``torch._dynamo.config.allow_rnn`` is True.
     """
