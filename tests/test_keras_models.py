@@ -18,6 +18,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras")
 
 import fastrnn  # noqa: E402  (after the choice of Keras's backend)
+from fastrnn._interop import keras_calls  # noqa: E402
 
 # Of Keras's own reading of its variables
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -218,7 +219,7 @@ def test_a_batch_may_have_no_rows_or_no_features(shape):
         assert_near(layer(x), expected, I + H, T)
 
 
-def test_shapes_are_inferred_without_values():
+def test_shapes_are_inferred_without_values(monkeypatch):
     class Model(keras.Model):
         def __init__(self):
             super().__init__()
@@ -227,8 +228,16 @@ def test_shapes_are_inferred_without_values():
         def call(self, x, mask=None):
             return self.layer(x, mask=x[..., 0] > 0)
 
+    run, devices = keras_calls._run, set()
+
+    def seen(cell, own, input, *rest):
+        devices.add(input.device.type)
+        return run(cell, own, input, *rest)
+
+    monkeypatch.setattr(keras_calls, "_run", seen)
     with fastrnn.keras.accelerate():
         assert Model()(keras.Input((T, I))).shape == (None, T, H)
+    assert devices == {"meta"}
 
 
 @pytest.mark.filterwarnings("ignore")
