@@ -126,7 +126,11 @@ class Workload:
 def _label(option: str, value: str | float) -> str:
     if isinstance(value, bool):
         return option if value else f"no {option}"
-    return f"{option} {value}"
+    return f"{_SHORT.get(option, option)} {value}"
+
+
+_SHORT = {"recurrent_dropout": "drop h", "weight_dropout": "drop w", "layer_norm": "norm"}
+"""What a table has no room for."""
 
 
 def ragged_lengths(T: int, B: int) -> tuple[int, ...]:

@@ -237,9 +237,13 @@ COMPUTES: dict[str, Callable[[Any, Any], Any]] = {
     "le": lambda a, b: (a <= b) * 0.5,
     "eq": lambda a, b: (a == b) * 0.5,
     "where": lambda a, b: torch.where(a < b, a, -b),
+    "elu": lambda a, b: torch.nn.functional.elu(a, alpha=0.7),
+    "leaky_relu": lambda a, b: torch.nn.functional.leaky_relu(a, 0.2),
+    "clamp": lambda a, b: torch.clamp(a, -0.5, 0.5),
     "clamp_min": lambda a, b: torch.clamp(a, min=b),
     "clamp_max": lambda a, b: torch.clamp(a, max=b),
     "stationary": lambda a, b: fastrnn.layer_norm(a, eps=0.1),
+    "detach": lambda a, b: a.detach() * 0.5,
 }
 
 

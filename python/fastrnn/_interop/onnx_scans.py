@@ -157,8 +157,10 @@ class OfProgram(Export):
         forgets, active = (None if flag is None else body.input(flag=True) for flag in flags)
         before = old
         if forgets is not None:
-            begin = zip(self.program.internal_initial, old, strict=True)
+            held = len(old) - len(self.program.held)
+            begin = zip(self.program.internal_initial, old[:held], strict=False)
             before = [body.nodes("Where", forgets, initial, state) for initial, state in begin]
+            before += old[held:]
         sources = Sources(x, before, inputs, own.vectors, own.products)
         new = step(self.program, self.H, body.nodes, sources)
         after, shown = new, new if self.states else new[:1]

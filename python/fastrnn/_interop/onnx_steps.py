@@ -197,6 +197,27 @@ def _softplus(nodes: Nodes, a: Any) -> Any:
     return nodes("Add", nodes("Max", a, 0.0), _log1p(nodes, rest))
 
 
+def _where_positive(nodes: Nodes, a: Any, otherwise: Any) -> Any:
+    return nodes("Where", nodes("Less", 0.0, a), a, otherwise)
+
+
+def _elu(nodes: Nodes, a: Any, alpha: Any) -> Any:
+    below = _expm1(nodes, nodes("Min", a, 0.0))  # whose exponential is finite
+    return _where_positive(nodes, a, nodes("Mul", alpha, below))
+
+
+def _leaky_relu(nodes: Nodes, a: Any, slope: Any) -> Any:
+    return _where_positive(nodes, a, nodes("Mul", slope, a))
+
+
+def _clamp(nodes: Nodes, a: Any, low: Any, high: Any) -> Any:
+    return nodes("Min", nodes("Max", a, low), high)
+
+
+def _same(nodes: Nodes, a: Any) -> Any:
+    return a
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "neg": _one_node("Neg"),
     "exp": _one_node("Exp"),
@@ -225,9 +246,13 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "le": _comparison("LessOrEqual"),
     "eq": _comparison("Equal"),
     "where": _where,
+    "elu": _elu,
+    "leaky_relu": _leaky_relu,
+    "clamp": _clamp,
     "clamp_min": _one_node("Max"),
     "clamp_max": _one_node("Min"),
-    "stationary": lambda nodes, a: a,
+    "stationary": _same,
+    "detach": _same,
 }
 """Those of `fastrnn._program.operations` that a step may have, but for ``row_sum``.
 
