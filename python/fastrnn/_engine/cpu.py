@@ -24,7 +24,7 @@ from .addresses import (
     place_outputs,
 )
 
-__all__ = ["BACKEND", "place_rows", "unread"]
+__all__ = ["BACKEND", "place_rows", "run_forward", "unread"]
 
 _INTEGERS = Memory(torch.int64, torch.device("cpu"))
 _FLAGS = Memory(torch.bool, torch.device("cpu"))
@@ -54,27 +54,9 @@ class Cpu:
     def forward(
         self, batch: Batch, arguments: Arguments, keep: bool, room: int | None
     ) -> tuple[Outputs, Kept | None]:
-        outputs = batch.new_outputs(arguments.data.new_empty)
         plan = make_plan(batch, keep, bool(arguments.masks))
         kept = Kept(_make_block(plan.saved_bytes, room), plan) if keep else None
-        x, h0, c0, *of_weights = place_inputs(batch, arguments.inputs)
-        of_masks = place_masks(batch, arguments.masks)
-        reached = outputs._replace(h_n=outputs.y) if batch.single_step else outputs
-        of_y, of_h_n, of_c_n, of_h_all, of_c_all = place_new(reached)
-        plan.forward(
-            x=x.strides(batch.batch_first),
-            y=of_y.strides(batch.batch_first),
-            h0=h0.address,
-            c0=c0.address,
-            h_n=of_h_n.address,
-            c_n=of_c_n.address,
-            h_all=of_h_all.address,
-            c_all=of_c_all.address,
-            weights=[w.address for w in of_weights],
-            masks=[m.address for m in of_masks],
-            saved=0 if kept is None else kept.block.data_ptr(),
-        )
-        return outputs, kept
+        return run_forward(plan, batch, arguments, kept), kept
 
     def backward(
         self,
@@ -115,6 +97,36 @@ class Cpu:
 
 
 BACKEND = Cpu()
+
+
+def run_forward(
+    plan: _core.Plan,
+    batch: Batch,
+    arguments: Arguments,
+    kept: Kept | None = None,
+    *,
+    weights: bool = True,
+) -> Outputs:
+    """What a plan computes; without ``weights`` it has its own, packed."""
+    outputs = batch.new_outputs(arguments.data.new_empty)
+    x, h0, c0, *of_weights = place_inputs(batch, arguments.inputs, weights=weights)
+    of_masks = place_masks(batch, arguments.masks)
+    reached = outputs._replace(h_n=outputs.y) if batch.single_step else outputs
+    of_y, of_h_n, of_c_n, of_h_all, of_c_all = place_new(reached)
+    plan.forward(
+        x=x.strides(batch.batch_first),
+        y=of_y.strides(batch.batch_first),
+        h0=h0.address,
+        c0=c0.address,
+        h_n=of_h_n.address,
+        c_n=of_c_n.address,
+        h_all=of_h_all.address,
+        c_all=of_c_all.address,
+        weights=[w.address for w in of_weights],
+        masks=[m.address for m in of_masks],
+        saved=0 if kept is None else kept.block.data_ptr(),
+    )
+    return outputs
 
 
 def place_rows(batch: Batch) -> tuple[Place, Place, Place]:

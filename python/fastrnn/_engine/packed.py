@@ -12,8 +12,8 @@ from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch
 from .._call.spec import Outputs, Spec
 from . import native
-from .addresses import place_inputs, place_new
-from .cpu import place_rows
+from .addresses import place_new
+from .cpu import place_rows, run_forward
 
 __all__ = ["FORMATS", "PackedLayers", "pack"]
 
@@ -57,7 +57,6 @@ class PackedLayers:
     def forward(
         self, batch: Batch, arguments: Arguments, keep: bool, room: int | None
     ) -> tuple[Outputs, Kept | None]:
-        outputs = batch.new_outputs(arguments.data.new_empty)
         sizes, order, resets = place_rows(batch)
         plan = self._packed.plan(
             T=batch.T,
@@ -69,20 +68,4 @@ class PackedLayers:
             row_index=order.address,
             resets=resets.address,
         )
-        x, h0, c0 = place_inputs(batch, arguments.inputs, weights=False)
-        reached = outputs._replace(h_n=outputs.y) if batch.single_step else outputs
-        y, h_n, c_n, h_all, c_all = place_new(reached)
-        plan.forward(
-            x=x.strides(batch.batch_first),
-            y=y.strides(batch.batch_first),
-            h0=h0.address,
-            c0=c0.address,
-            h_n=h_n.address,
-            c_n=c_n.address,
-            h_all=h_all.address,
-            c_all=c_all.address,
-            weights=[],
-            masks=[],
-            saved=0,
-        )
-        return outputs, None
+        return run_forward(plan, batch, arguments, weights=False), None
