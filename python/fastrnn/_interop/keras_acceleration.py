@@ -6,13 +6,14 @@ import functools
 import threading
 import warnings
 from collections.abc import Callable
-from types import ModuleType, TracebackType
+from contextlib import ExitStack
+from types import ModuleType
 from typing import Any
 
 from . import keras_calls
 from .keras_activations import is_version_2
 
-__all__ = ["Acceleration", "accelerate", "restore"]
+__all__ = ["accelerate", "restore"]
 
 _lock = threading.Lock()
 _originals: dict[type, Callable[..., Any]] = {}
@@ -21,26 +22,7 @@ _warned: set[tuple[str, str]] = set()
 """The layers that are left to Keras, and why."""
 
 
-class Acceleration:
-    """What `accelerate` returns: a context that ends what began with the call."""
-
-    def __init__(self, began: bool) -> None:
-        self._began = began
-
-    def __enter__(self) -> Acceleration:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._began:
-            restore()
-
-
-def accelerate() -> Acceleration:
+def accelerate() -> ExitStack:
     """Have Keras 3 on its torch backend run recurrent layers through fastrnn's engine.
 
     One line, before or after models are built. From then on every ``keras.layers.LSTM``, ``GRU``,
@@ -80,12 +62,14 @@ def accelerate() -> Acceleration:
     layers = (getattr(keras.layers, name) for name in ("RNN", "LSTM", "GRU", "SimpleRNN"))
     with _lock:
         if _originals:
-            return Acceleration(began=False)
+            return ExitStack()
         for own in layers:
             if "inner_loop" in vars(own):
                 _originals[own] = own.inner_loop
                 own.inner_loop = _standing_in_for(own.inner_loop)
-    return Acceleration(began=True)
+    ending = ExitStack()
+    ending.callback(restore)
+    return ending
 
 
 def restore() -> None:
