@@ -308,3 +308,19 @@ def assert_derivatives_of_the_equations(layer: Any, case: Case, **keywords: Any)
         assert_same(g, e, case)
     again = [second_derivatives(way, like(x, case.dtype), like(hx, case.dtype)) for way in ways]
     assert_same(*again, case)
+
+
+def assert_gradients_of_finite_differences(layer: Any, case: Case) -> None:
+    """Of input, states and parameters, in float64; equal seeds for whatever the layer draws."""
+    names = [name for name, _ in layer.named_parameters()]
+    x, *states = flat(like(case.input(), torch.float64), like(case.state(), torch.float64))
+
+    def call(x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        states, weights = tensors[: len(tensors) - len(names)], tensors[-len(names) :]
+        hx = states if case.kind == "LSTM" else states[0]
+        parameters = dict(zip(names, weights, strict=True))
+        torch.manual_seed(3)
+        return tuple(flat(torch.func.functional_call(layer, parameters, (x, hx))))
+
+    weights = [w.detach().clone().requires_grad_() for w in layer.parameters()]
+    assert torch.autograd.gradcheck(call, (x, *states, *weights))

@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 import regularised_loops as loops
 import torch
-from cases import Called, Case, OnReference, assert_same, cases, flat, lengths_of, like, run
+from cases import (
+    Called,
+    Case,
+    OnReference,
+    assert_gradients_of_finite_differences,
+    assert_same,
+    cases,
+    flat,
+    lengths_of,
+    like,
+    run,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from regularised_options import one_of_each, options_of
@@ -70,19 +81,7 @@ def test_equal_seeds_give_equal_results_by_every_road(kind, options):
 @one_of_each
 def test_gradients_are_those_of_finite_differences(kind, options):
     case = Case(kind, hidden_size=3, dtype=F64, lengths=(3, 3))
-    layer = case.build(**options)
-    names = [name for name, _ in layer.named_parameters()]
-    x, *states = flat(like(case.input(), F64), like(case.state(), F64))
-
-    def call(x, *tensors):
-        states, weights = tensors[: len(tensors) - len(names)], tensors[-len(names) :]
-        hx = states if kind == "LSTM" else states[0]
-        parameters = dict(zip(names, weights, strict=True))
-        torch.manual_seed(3)
-        return tuple(flat(torch.func.functional_call(layer, parameters, (x, hx))))
-
-    weights = [w.detach().clone().requires_grad_() for w in layer.parameters()]
-    assert torch.autograd.gradcheck(call, (x, *states, *weights))
+    assert_gradients_of_finite_differences(case.build(**options), case)
 
 
 def split(layer: Any) -> tuple[Any, list[Direction]]:

@@ -15,6 +15,7 @@ from cases import (
     Called,
     Case,
     OnReference,
+    assert_gradients_of_finite_differences,
     assert_same,
     cases,
     flat,
@@ -141,18 +142,7 @@ def test_a_frozen_layer_has_the_gradient_of_the_equations_for_its_input_alone(ki
 @one_of_each
 def test_gradients_are_those_of_finite_differences(kind, options):
     case = Case(kind, hidden_size=3, dtype=F64, lengths=(3, 3))
-    layer = case.build(**options)
-    names = [name for name, _ in layer.named_parameters()]
-    x, *states = flat(like(case.input(), F64), like(case.state(), F64))
-
-    def call(x, *tensors):
-        states, weights = tensors[: len(tensors) - len(names)], tensors[-len(names) :]
-        hx = states if kind == "LSTM" else states[0]
-        parameters = dict(zip(names, weights, strict=True))
-        return tuple(flat(torch.func.functional_call(layer, parameters, (x, hx))))
-
-    weights = [w.detach().clone().requires_grad_() for w in layer.parameters()]
-    assert torch.autograd.gradcheck(call, (x, *states, *weights))
+    assert_gradients_of_finite_differences(case.build(**options), case)
 
 
 @pytest.mark.usefixtures("each_road")
