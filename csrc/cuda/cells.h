@@ -56,10 +56,12 @@ struct Lanes {
 // Returns h; fills saved and c.
 template <class C, class Lane>
 FASTRNN_DEVICE Lane apply_forward(Lanes<C, Lane>& at) {
-  Lane h;
-  C::forward(at.pre, at.h_prev, at.c_prev, at.saved, h, at.c);
-  if constexpr (!C::kSavesGates) at.saved[0] = h;
-  return h;
+  if constexpr (C::kSavesGates) {
+    C::open(at.pre, at.c_prev, at.saved, at.c);
+    return C::close(at.saved, at.h_prev, at.c);
+  } else {
+    return at.saved[0] = C::value(at.pre[0]);
+  }
 }
 
 // d_h, d_c: the gradients of this step's states; they leave as those of the step before, d_h as the

@@ -11,17 +11,24 @@ struct Gru {
   static constexpr bool kReadsPreviousHidden = true;
   static constexpr bool kSavesGates = true;
 
-  // r, z = sigmoid(pre); n = tanh(n_x + r * n_h); h = (1 - z) * n + z * h_prev
+  static constexpr int kClosedSlot = 3;  // first that `close` has computed
+
+  // r, z = sigmoid(pre), and what n is tanh of: n_x + r * n_h
   template <class Lane>
-  FASTRNN_LANE void forward(const Lane* pre, Lane h_prev, Lane, Lane* saved, Lane& h, Lane&) {
+  FASTRNN_LANE void open(const Lane* pre, Lane, Lane* saved, Lane&) {
     const Lane r = sigmoid(pre[1]);
-    const Lane z = sigmoid(pre[2]);
-    const Lane n = tanh(pre[3] + r * pre[0]);
-    h = n + z * (h_prev - n);
     saved[0] = pre[0];
     saved[1] = r;
-    saved[2] = z;
+    saved[2] = sigmoid(pre[2]);
+    saved[3] = pre[3] + r * pre[0];
+  }
+
+  // n = tanh(n_x + r * n_h); h = (1 - z) * n + z * h_prev
+  template <class Lane>
+  FASTRNN_LANE Lane close(Lane* saved, Lane h_prev, Lane) {
+    const Lane z = saved[2], n = tanh(saved[3]);
     saved[3] = n;
+    return n + z * (h_prev - n);
   }
 
   // d_h leaves as the part of the gradient of h_prev that does not pass through the product with

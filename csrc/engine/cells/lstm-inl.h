@@ -13,19 +13,25 @@ struct Lstm {
       false;                                 // beside the product with w_hh; its gradient too
   static constexpr bool kSavesGates = true;  // backward needs saved[kSlots]
 
-  // i, f, o = sigmoid(pre), g = tanh(pre); c = f * c_prev + i * g; h = o * tanh(c)
+  static constexpr int kClosedSlot = kSlots;  // first that `close` has computed
+
+  // i, f, o = sigmoid(pre), g = tanh(pre); c = f * c_prev + i * g
   template <class Lane>
-  FASTRNN_LANE void forward(const Lane* pre, Lane, Lane c_prev, Lane* saved, Lane& h, Lane& c) {
+  FASTRNN_LANE void open(const Lane* pre, Lane c_prev, Lane* saved, Lane& c) {
     const Lane i = sigmoid(pre[0]);
     const Lane f = sigmoid(pre[1]);
     const Lane g = tanh(pre[2]);
-    const Lane o = sigmoid(pre[3]);
     c = f * c_prev + i * g;
-    h = o * tanh(c);
     saved[0] = i;
     saved[1] = f;
     saved[2] = g;
-    saved[3] = o;
+    saved[3] = sigmoid(pre[3]);
+  }
+
+  // h = o * tanh(c)
+  template <class Lane>
+  FASTRNN_LANE Lane close(Lane* saved, Lane, Lane c) {
+    return saved[3] * tanh(c);
   }
 
   // In: d_h, d_c, the gradients of this step's h and c. Out: d_pre, and d_c of the step before (its

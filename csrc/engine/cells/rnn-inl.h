@@ -35,8 +35,8 @@ struct Rnn {
 
   // h = activation(pre)
   template <class Lane>
-  FASTRNN_LANE void forward(const Lane* pre, Lane, Lane, Lane*, Lane& h, Lane&) {
-    h = Nonlinearity::value(pre[0]);
+  FASTRNN_LANE Lane value(Lane pre) {
+    return Nonlinearity::value(pre);
   }
 
   template <class Lane>

@@ -13,52 +13,83 @@ struct CellPanel {
 };
 
 // What the pre-activations of some rows are made of, with kWidth elements from row to row: the
-// product of the input with its gates and their bias, or null where the rows know it as their
-// projected input; and the product of the hidden state with its gates. The former is complete
-// before the latter, summed from zero as well, is added: a sum of small numbers is not rounded at
-// the size of a large one.
+// product of the input with its gates, still without their bias, or null where the rows know it,
+// with the bias, as their projected input; and the product of the hidden state with its gates. The
+// former is complete before the latter, summed from zero as well, is added: a sum of small numbers
+// is not rounded at the size of a large one. The equations leave what they have computed in its
+// place.
 template <class Real>
 struct Shares {
   const Real* input;
-  const Real* hidden;
+  Real* hidden;
 };
+
+template <class C, class Real>
+FASTRNN_INLINE void add_shares(const ForwardStep<Real>& p, const Real* input, bool projected,
+                               const Real* hidden, const Real* bias, Vec<Real> (&pre)[C::kSlots]) {
+  constexpr int64_t units = CellPanel<C, Real>::kUnits;
+  for (int s = 0; s < C::kSlots; ++s) {
+    const int gate = s - C::kInputSlot, hidden_gate = s - C::kHiddenSlot;
+    const bool has_input = gate >= 0 && gate < C::kGates;
+    pre[s] = load(has_input ? input + gate * units : bias + s * units);
+    if (has_input && !projected) pre[s] += load(bias + s * units);
+    if (p.K > 0 && hidden_gate >= 0 && hidden_gate < C::kGates)
+      pre[s] += load(hidden + hidden_gate * units);
+  }
+}
 
 // Each row's arithmetic must not depend on its neighbours. That holds as long as the compiler emits
 // these equations once: a copy inlined for another tile height might contract other additions into
 // fused multiply-adds.
+//
+// A processor can look ahead to some of a chain of equations, not to all of it. Where the second
+// half waits for the first, all rows pass the first before any passes the second.
 template <class C, class Real>
 FASTRNN_NOINLINE void apply_forward(const ForwardStep<Real>& p, const Shares<Real>& shares,
                                     const ForwardRow<Real>* rows, int64_t count, int64_t panel) {
   typedef CellPanel<C, Real> Panel;
   constexpr int lanes = kLanes<Real>;
   const Real* bias = p.bias + panel * Panel::kWidth;
+  const int64_t first = panel * Panel::kUnits;
   for (int64_t m = 0; m < count; ++m) {
     const ForwardRow<Real>& row = rows[m];
-    const Real* input = shares.input ? shares.input + m * Panel::kWidth : row.x + panel * p.x_panel;
-    const Real* hidden = shares.hidden + m * Panel::kWidth;
+    const bool projected = !shares.input;
+    const Real* input = projected ? row.x + panel * p.x_panel : shares.input + m * Panel::kWidth;
+    Real* hidden = shares.hidden + m * Panel::kWidth;
+    Real* kept = C::kSavesGates && row.saved ? row.saved + panel * Panel::kWidth : hidden;
     for (int u = 0; u < Panel::kUnitVectors; ++u) {
-      const int64_t unit = panel * Panel::kUnits + u * lanes;
-      const int64_t valid = p.H - unit;
-      if (valid <= 0) break;
-      Vec<Real> pre[C::kSlots], saved[C::kSlots], h_prev = {}, c_prev = {}, h, c;
-      for (int s = 0; s < C::kSlots; ++s) {
-        const int gate = s - C::kInputSlot, hidden_gate = s - C::kHiddenSlot;
-        const bool has_input = gate >= 0 && gate < C::kGates;
-        const Real* from = has_input ? input + gate * Panel::kUnits : bias + s * Panel::kUnits;
-        pre[s] = load(from + u * lanes);
-        if (p.K > 0 && hidden_gate >= 0 && hidden_gate < C::kGates)
-          pre[s] += load(hidden + hidden_gate * Panel::kUnits + u * lanes);
-      }
-      if constexpr (C::kReadsPreviousHidden) h_prev = load_first(row.before[kHidden] + unit, valid);
-      if constexpr (C::kStates > 1) c_prev = load(row.before[1] + unit);
-      C::forward(pre, h_prev, c_prev, saved, h, c);
-      store_first(row.after[kHidden] + unit, h, valid);
-      if constexpr (C::kStates > 1) store(row.after[1] + unit, c);
+      const int64_t at = u * lanes, unit = first + at;
+      if (unit >= p.H) break;
+      Vec<Real> pre[C::kSlots];
+      add_shares<C>(p, input + at, projected, hidden + at, bias + at, pre);
       if constexpr (C::kSavesGates) {
-        if (row.saved) {
-          Real* to = row.saved + panel * Panel::kWidth + u * lanes;
-          for (int s = 0; s < C::kSlots; ++s) store(to + s * Panel::kUnits, saved[s]);
-        }
+        Vec<Real> saved[C::kSlots], c_prev = {}, c;
+        if constexpr (C::kStates > 1) c_prev = load(row.before[1] + unit);
+        C::open(pre, c_prev, saved, c);
+        if constexpr (C::kStates > 1) store(row.after[1] + unit, c);
+        for (int s = 0; s < C::kSlots; ++s) store(kept + at + s * Panel::kUnits, saved[s]);
+      } else {
+        store_first(row.after[kHidden] + unit, C::value(pre[0]), p.H - unit);
+      }
+    }
+  }
+  if constexpr (C::kSavesGates) {
+    for (int64_t m = 0; m < count; ++m) {
+      const ForwardRow<Real>& row = rows[m];
+      Real* kept =
+          row.saved ? row.saved + panel * Panel::kWidth : shares.hidden + m * Panel::kWidth;
+      for (int u = 0; u < Panel::kUnitVectors; ++u) {
+        const int64_t at = u * lanes, unit = first + at, valid = p.H - unit;
+        if (valid <= 0) break;
+        Vec<Real> saved[C::kSlots], h_prev = {}, c = {};
+        for (int s = 0; s < C::kSlots; ++s) saved[s] = load(kept + at + s * Panel::kUnits);
+        if constexpr (C::kReadsPreviousHidden)
+          h_prev = load_first(row.before[kHidden] + unit, valid);
+        if constexpr (C::kStates > 1) c = load(row.after[1] + unit);
+        const Vec<Real> h = C::close(saved, h_prev, c);
+        store_first(row.after[kHidden] + unit, h, valid);
+        for (int s = C::kClosedSlot; s < C::kSlots; ++s)
+          store(kept + at + s * Panel::kUnits, saved[s]);
       }
     }
   }
@@ -69,19 +100,6 @@ template <class C, class Real>
 FASTRNN_INLINE int64_t columns_of(const ForwardStep<Real>& p, int64_t panel) {
   typedef CellPanel<C, Real> Panel;
   return C::kSlots == 1 ? p.H - panel * Panel::kUnits : Panel::kWidth;
-}
-
-// The bias joins the product of the input with its gates.
-template <class C, class Real>
-FASTRNN_INLINE void add_bias(const ForwardStep<Real>& p, int64_t count, int64_t panel,
-                             Real* input) {
-  typedef CellPanel<C, Real> Panel;
-  const Real* bias = p.bias + panel * Panel::kWidth + C::kInputSlot * Panel::kUnits;
-  const int64_t columns = columns_of<C>(p, panel);
-  for (int64_t m = 0; m < count; ++m, input += Panel::kWidth) {
-    for (int64_t j = 0; j < C::kGates * Panel::kUnits && j < columns; j += kLanes<Real>)
-      store(input + j, load(bias + j) + load(input + j));
-  }
 }
 
 // The projected input comes from afar, and is there when the product is done.
@@ -113,7 +131,6 @@ void step_block(const ForwardStep<NumberOf<F>>& p, const StepLefts<F>& lefts, co
     lefts.list_inputs(first, count, a, scales);
     multiply_block<F, N>(columns, tiling, begin, end, a, Pieces(Runs{p.I}), 1,
                          panel_at<F, N>(p.w_ih, from, p.I), input, Panel::kWidth, scales);
-    add_bias<C>(p, count, panel, input);
   }
   if (p.I == 0) fetch_projected<C>(p, rows, count, panel);
   if (p.K > 0) {
@@ -144,9 +161,8 @@ void step_pair(const ForwardStep<NumberOf<F>>& p, const StepLefts<F>& lefts, int
                         panel_bytes<F>(p.K, N * kLanes<Real>), hidden, Panel::kWidth, scale);
   }
   for (int i = 0; i < 2; ++i) {
-    Real* own = input + i * Panel::kWidth;
-    if (p.I > 0) add_bias<C>(p, 1, panel + i, own);
-    const Shares<Real> shares = {p.I > 0 ? own : nullptr, hidden + i * Panel::kWidth};
+    const Shares<Real> shares = {p.I > 0 ? input + i * Panel::kWidth : nullptr,
+                                 hidden + i * Panel::kWidth};
     apply_forward<C>(p, shares, p.rows, 1, panel + i);
   }
 }
@@ -229,7 +245,6 @@ void forward_row(const ForwardStep<Real>& p) {
     multiply_unpacked<Real, C::kGates, Panel::kUnitVectors>(row.x, static_cast<const Real*>(p.w_ih),
                                                             p.I, p.H, panel,
                                                             C::kGateOfSlot + C::kInputSlot, input);
-    add_bias<C>(p, 1, panel, input);
     multiply_unpacked<Real, C::kGates, Panel::kUnitVectors>(
         row.before[kHidden], static_cast<const Real*>(p.w_hh), p.K, p.H, panel,
         C::kGateOfSlot + C::kHiddenSlot, hidden);
