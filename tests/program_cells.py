@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from cases import flat
+from cases import flat, seed
 from torch import Tensor
 
 import fastrnn
@@ -382,7 +382,7 @@ def results(layer: Any, x: Any, hx: Any, **keywords: Any) -> tuple[list[Tensor],
 
     Gradients are those of x, the states, the per-step inputs and the parameters, in that order.
     """
-    torch.manual_seed(1)  # dropout
+    seed(1)  # dropout
     outputs = flat(layer(x, hx, **keywords))
     own = torch.Generator().manual_seed(2)
     factors = [torch.randn(y.shape, generator=own, dtype=torch.float64) for y in outputs]
