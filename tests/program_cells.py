@@ -215,10 +215,10 @@ ZOO: dict[str, tuple[Any, dict[str, Any]]] = {
 """Cells, and the options of a layer with them."""
 
 
-def layer_of(name: str, **options: Any) -> fastrnn.Recurrent:
+def layer_of(name: str, sizes: tuple[int, int] = (3, 4), **options: Any) -> fastrnn.Recurrent:
     """A layer of 3 features and 4 units, in float64 unless told otherwise."""
     cell, own = ZOO[name]
-    return fastrnn.Recurrent(cell, 3, 4, **{"dtype": torch.float64} | own | options)
+    return fastrnn.Recurrent(cell, *sizes, **{"dtype": torch.float64} | own | options)
 
 
 def inputs_of(layer: Any, *leading: int, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
