@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from cases import flat
+from cases import flat, seed
 from torch import Tensor
 
 import fastrnn
@@ -215,10 +215,10 @@ ZOO: dict[str, tuple[Any, dict[str, Any]]] = {
 """Cells, and the options of a layer with them."""
 
 
-def layer_of(name: str, **options: Any) -> fastrnn.Recurrent:
+def layer_of(name: str, sizes: tuple[int, int] = (3, 4), **options: Any) -> fastrnn.Recurrent:
     """A layer of 3 features and 4 units, in float64 unless told otherwise."""
     cell, own = ZOO[name]
-    return fastrnn.Recurrent(cell, 3, 4, **{"dtype": torch.float64} | own | options)
+    return fastrnn.Recurrent(cell, *sizes, **{"dtype": torch.float64} | own | options)
 
 
 def inputs_of(layer: Any, *leading: int, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
@@ -382,7 +382,7 @@ def results(layer: Any, x: Any, hx: Any, **keywords: Any) -> tuple[list[Tensor],
 
     Gradients are those of x, the states, the per-step inputs and the parameters, in that order.
     """
-    torch.manual_seed(1)  # dropout
+    seed(1)  # dropout
     outputs = flat(layer(x, hx, **keywords))
     own = torch.Generator().manual_seed(2)
     factors = [torch.randn(y.shape, generator=own, dtype=torch.float64) for y in outputs]

@@ -14,6 +14,7 @@ from cases import (
     flat,
     like,
     run,
+    seed,
 )
 from hypothesis import given, settings
 from torch.nn.utils.rnn import PackedSequence
@@ -100,7 +101,7 @@ def test_gradients_match_finite_differences(kind, options):
     weights = [w.detach().requires_grad_() for w in case.build().parameters()]
 
     def function(data, *rest):
-        torch.manual_seed(4)  # the same dropout at every evaluation
+        seed(4)  # the same dropout at every evaluation
         states, weights = rest[: len(leaves) - 1], rest[len(leaves) - 1 :]
         packed = PackedSequence(data, *x[1:]) if isinstance(x, PackedSequence) else data
         hx = states if kind == "LSTM" else states[0]
