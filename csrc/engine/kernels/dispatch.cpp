@@ -16,6 +16,10 @@ extern const KernelTable kKernels;
 namespace avx512 {
 extern const KernelTable kKernels;
 }
+#elif defined(FASTRNN_HAVE_NEON)
+namespace neon {
+extern const KernelTable kKernels;
+}
 #else
 namespace generic {
 extern const KernelTable kKernels;
@@ -43,6 +47,8 @@ const std::vector<Isa>& isas() {
                             {"avx2", &avx2::kKernels, fma256},
                             {"avx512", &avx512::kKernels, all512}};
   }();
+#elif defined(FASTRNN_HAVE_NEON)
+  static const std::vector<Isa> all = {{"neon", &neon::kKernels, true}};
 #else
   static const std::vector<Isa> all = {{"generic", &generic::kKernels, true}};
 #endif
