@@ -1,8 +1,8 @@
 """Work in environments of its own: tests with other versions of torch and with clients, wheels.
 
 ``nox`` runs the suite with every version, ``nox -s "tests(torch='2.6.0')"`` with one of them,
-``nox -s clients`` packages that build on torch; ``nox -s wheels`` builds a wheel and has it tried.
-``pip install nox`` brings it.
+``nox -s clients`` packages that build on torch; ``nox -s wheels`` builds a wheel and has it tried,
+``nox -s compilers`` tries those that are installed. ``pip install nox`` brings it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ VERSIONS = ("2.6.0", "2.13.0", "2.15.0")
 """The oldest torch that pyproject.toml admits, the one that figures are from, and the newest."""
 MEASURED = VERSIONS[1]
 EXTRAS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
+
+COMPILERS = (
+    *(f"g++-{version}" for version in range(10, 15)),
+    *(f"clang++-{version}" for version in range(14, 20)),
+    *(f"clang++-{version} -stdlib=libc++" for version in (14, 19)),
+)
 
 WHEELHOUSE = Path(__file__).parent / "wheelhouse"
 TRIED = ("import", "info", "modules", "packed", "fork", "threads", "shared_threads")
@@ -38,6 +44,29 @@ def clients(session: nox.Session) -> None:
     """Packages that use torch's layers, with fastrnn's; their times are printed."""
     session.install(".", f"torch=={MEASURED}", *packages("clients"))
     session.run("pytest", "-s", "tests/clients", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("compiler", COMPILERS)
+def compilers(session: nox.Session, compiler: str) -> None:
+    """The engine, warnings being errors, and its own tests by a compiler, if it is installed."""
+    name, *flags = compiler.split()
+    if not shutil.which(name):
+        session.skip(f"{name} is not installed")
+    session.install("cmake", "ninja")
+    settings = {
+        "CMAKE_CXX_COMPILER": name,
+        "CMAKE_CXX_FLAGS": " ".join(flags),
+        "FASTRNN_PYTHON": "OFF",
+        "FASTRNN_TESTING": "ON",
+        "FASTRNN_WERROR": "ON",
+    }
+    folder = session.create_tmp()
+    session.run(
+        "cmake", "-S", ".", "-B", folder, "-GNinja", *(f"-D{k}={v}" for k, v in settings.items())
+    )
+    session.run("cmake", "--build", folder)
+    session.run("ctest", "--test-dir", folder, "--output-on-failure")
 
 
 @nox.session
