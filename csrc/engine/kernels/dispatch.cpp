@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
+#include <string_view>
 
 namespace fastrnn {
 
@@ -61,13 +62,15 @@ std::string join(const std::vector<std::string>& names) {
   return text;
 }
 
-const Isa& find(const std::string& name, const std::string& who) {
+const Isa& find(std::string_view name, std::string_view who) {
   for (const Isa& isa : isas()) {
     if (isa.name == name && isa.available) return isa;
   }
   throw std::runtime_error(
-      who + ": expected an instruction set that was built and that this processor has (" +
-      join(available_isas()) + "), got '" + name + "' (built: " + join(built_isas()) + ")");
+      std::string(who) +
+      ": expected an instruction set that was built and that this processor has (" +
+      join(available_isas()) + "), got '" + std::string(name) + "' (built: " + join(built_isas()) +
+      ")");
 }
 
 const Isa& automatic() {
