@@ -1,13 +1,15 @@
 """Work in environments of its own: tests with other versions of torch and with clients, wheels.
 
 ``nox`` runs the suite with every version, ``nox -s "tests(torch='2.6.0')"`` with one of them,
-``nox -s clients`` packages that build on torch; ``nox -s wheels`` builds a wheel and has it tried.
-``pip install nox`` brings it.
+``nox -s clients`` packages that build on torch; ``nox -s wheels`` builds a wheel and has it tried,
+``nox -s wheel_aarch64`` one for another processor; ``nox -s compilers`` tries those that are
+installed. ``pip install nox`` brings it.
 """
 
 from __future__ import annotations
 
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,12 @@ VERSIONS = ("2.6.0", "2.13.0", "2.15.0")
 """The oldest torch that pyproject.toml admits, the one that figures are from, and the newest."""
 MEASURED = VERSIONS[1]
 EXTRAS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
+
+COMPILERS = (
+    *(f"g++-{version}" for version in range(10, 15)),
+    *(f"clang++-{version}" for version in range(14, 20)),
+    *(f"clang++-{version} -stdlib=libc++" for version in (14, 19)),
+)
 
 WHEELHOUSE = Path(__file__).parent / "wheelhouse"
 TRIED = ("import", "info", "modules", "packed", "fork", "threads", "shared_threads")
@@ -41,30 +49,60 @@ def clients(session: nox.Session) -> None:
 
 
 @nox.session
+@nox.parametrize("compiler", COMPILERS)
+def compilers(session: nox.Session, compiler: str) -> None:
+    """The engine, warnings being errors, and its own tests by a compiler, if it is installed."""
+    name, *flags = compiler.split()
+    if not shutil.which(name):
+        session.skip(f"{name} is not installed")
+    session.install("cmake", "ninja")
+    settings = {
+        "CMAKE_CXX_COMPILER": name,
+        "CMAKE_CXX_FLAGS": " ".join(flags),
+        "FASTRNN_PYTHON": "OFF",
+        "FASTRNN_TESTING": "ON",
+        "FASTRNN_WERROR": "ON",
+    }
+    folder = session.create_tmp()
+    session.run(
+        "cmake", "-S", ".", "-B", folder, "-GNinja", *(f"-D{k}={v}" for k, v in settings.items())
+    )
+    session.run("cmake", "--build", folder)
+    session.run("ctest", "--test-dir", folder, "--output-on-failure")
+
+
+@nox.session
 def wheels(session: nox.Session) -> None:
     """A source archive, and out of it, without git and network, a wheel for this Python.
 
     It runs on any Linux with glibc 2.28. ``--force-python 3.12`` builds for another Python.
     """
-    session.install(*EXTRAS["wheels"])
-    shutil.rmtree(WHEELHOUSE, ignore_errors=True)
-    scratch = Path(session.create_tmp())
-    linking = session.run("python", "release/older_linux.py", str(scratch), silent=True)
-    built = scratch / "built"
-    shutil.rmtree(built, ignore_errors=True)
-    settings = [f"-Ccmake.define.{line}" for line in str(linking).splitlines()]
-    offline = {"PIP_NO_INDEX": "1", "GIT_DIR": str(scratch / "no-repository")}
-    session.run("python", "-m", "build", "-n", "-o", str(built), *settings, env=offline)
-    [wheel] = built.glob("*.whl")
-    session.run("python", "release/symbols.py", str(wheel))
-    session.run("auditwheel", "repair", "--plat", "auto", "-w", str(WHEELHOUSE), str(wheel))
-    for archive in built.glob("*.tar.gz"):
-        shutil.move(archive, WHEELHOUSE)
-    archives = sorted(map(str, WHEELHOUSE.iterdir()))
-    session.run("auditwheel", "show", str(only_wheel()))
-    session.run("python", "release/contents.py", *archives)
+    build_wheel(session)
     session.notify("wheel_alone")
     session.notify("wheel_with_torch", session.posargs)
+
+
+@nox.session
+def wheel_aarch64(session: nox.Session) -> None:
+    """The same for Linux on aarch64, by Debian's cross compiler and with this Python's headers.
+
+    An argument is a command that starts such a Python, in emulation, which then imports the wheel.
+    """
+    if not shutil.which("aarch64-linux-gnu-g++"):
+        session.skip("aarch64-linux-gnu-g++ is not installed")
+    build_wheel(session, "--machine", "aarch64")
+    if session.posargs:
+        unpacked = Path(session.create_tmp()) / "unpacked"
+        with zipfile.ZipFile(only_wheel()) as wheel:
+            wheel.extractall(unpacked)
+        path = {"PYTHONPATH": str(unpacked)}
+        session.run(*session.posargs, "-m", "fastrnn", "info", env=path, external=True)
+
+
+def build_wheel(session: nox.Session, *options: str) -> None:
+    session.install(*EXTRAS["wheels"])
+    shutil.rmtree(WHEELHOUSE, ignore_errors=True)
+    session.run("python", "release/wheel.py", str(WHEELHOUSE), "--sdist", *options)
 
 
 @nox.session

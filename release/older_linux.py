@@ -2,12 +2,12 @@
 
 Official builds need nothing of this: they happen in the container images of manylinux. Here the
 linker is given the symbols of the old glibc, which zig carries, and the C++ library's own archive.
+wheel.py asks.
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -16,17 +16,18 @@ GLIBC = "2.28"
 LIBRARIES = ("libm.so.6", "libpthread.so.0", "libdl.so.2", "libld.so.2", "libc.so.6")
 
 
-def settings(folder: Path) -> dict[str, str]:
+def settings(folder: Path, machine: str) -> dict[str, str]:
     """Definitions for CMake; ``folder`` is where what they name is put.
+
+    ``CC`` in the environment names a C compiler for ``machine``.
 
     Raises
     ------
     RuntimeError
-        This is no Linux on x86-64 or aarch64.
+        This is no Linux, or the extension is not for x86-64 or aarch64.
     """
-    machine = platform.machine()
     if sys.platform != "linux" or machine not in ("x86_64", "aarch64"):
-        raise RuntimeError(f"expected Linux on x86_64 or aarch64, got {sys.platform} on {machine}")
+        raise RuntimeError(f"expected Linux, x86_64 or aarch64, got {sys.platform}, {machine}")
     folder.mkdir(parents=True, exist_ok=True)
     stubs = make_stubs(folder, machine)
     shim = folder / "glibc.o"
@@ -65,8 +66,3 @@ def make_stubs(folder: Path, machine: str) -> Path:
 
 def run(command: list[str], *arguments: str | Path, **environment: str) -> None:
     subprocess.run([*command, *map(str, arguments)], env=os.environ | environment, check=True)
-
-
-if __name__ == "__main__":
-    for name, value in settings(Path(sys.argv[1]).resolve()).items():
-        print(f"{name}={value}")

@@ -13,6 +13,7 @@ FLAGS = {
     "sse2": (16, ()),
     "avx2": (32, ("-mavx2", "-mfma")),
     "avx512": (64, ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl")),
+    "neon": (16, ()),
     "generic": (16, ()),
 }
 

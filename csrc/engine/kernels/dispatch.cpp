@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
+#include <string_view>
 
 namespace fastrnn {
 
@@ -14,6 +15,10 @@ namespace avx2 {
 extern const KernelTable kKernels;
 }
 namespace avx512 {
+extern const KernelTable kKernels;
+}
+#elif defined(FASTRNN_HAVE_NEON)
+namespace neon {
 extern const KernelTable kKernels;
 }
 #else
@@ -43,6 +48,8 @@ const std::vector<Isa>& isas() {
                             {"avx2", &avx2::kKernels, fma256},
                             {"avx512", &avx512::kKernels, all512}};
   }();
+#elif defined(FASTRNN_HAVE_NEON)
+  static const std::vector<Isa> all = {{"neon", &neon::kKernels, true}};
 #else
   static const std::vector<Isa> all = {{"generic", &generic::kKernels, true}};
 #endif
@@ -55,13 +62,15 @@ std::string join(const std::vector<std::string>& names) {
   return text;
 }
 
-const Isa& find(const std::string& name, const std::string& who) {
+const Isa& find(std::string_view name, std::string_view who) {
   for (const Isa& isa : isas()) {
     if (isa.name == name && isa.available) return isa;
   }
   throw std::runtime_error(
-      who + ": expected an instruction set that was built and that this processor has (" +
-      join(available_isas()) + "), got '" + name + "' (built: " + join(built_isas()) + ")");
+      std::string(who) +
+      ": expected an instruction set that was built and that this processor has (" +
+      join(available_isas()) + "), got '" + std::string(name) + "' (built: " + join(built_isas()) +
+      ")");
 }
 
 const Isa& automatic() {

@@ -73,18 +73,28 @@ struct CountTo<0, I...> {
 template <class Real>
 constexpr int kSection = 16 / static_cast<int>(sizeof(Real));
 
+// Lanes of a, and from kLanes on of b. GCC has had Clang's word for it only since version 12.
+template <class Real, int... I>
+FASTRNN_INLINE Vec<Real> shuffle(Vec<Real> a, Vec<Real> b, Lanes<I...>) {
+#ifdef __clang__
+  return __builtin_shufflevector(a, b, I...);
+#else
+  return __builtin_shuffle(a, b, typename VecOf<Real>::Int{I...});
+#endif
+}
+
 // In each section, interleave the lower (upper) halves of a's and b's: a0 b0 a1 b1 ...
 template <bool kUpper, class Real, int... I>
 FASTRNN_INLINE Vec<Real> interleave(Vec<Real> a, Vec<Real> b, Lanes<I...>) {
   constexpr int n = kLanes<Real>, s = kSection<Real>;
-  return __builtin_shufflevector(a, b, (I / s * s + kUpper * (s / 2) + I % s / 2 + (I % 2) * n)...);
+  return shuffle<Real>(a, b, Lanes<(I / s * s + kUpper * (s / 2) + I % s / 2 + (I % 2) * n)...>{});
 }
 
 // Every second section of a, from the first (second) on, then those of b.
 template <bool kSecond, class Real, int... I>
 FASTRNN_INLINE Vec<Real> thin(Vec<Real> a, Vec<Real> b, Lanes<I...>) {
   constexpr int s = kSection<Real>;
-  return __builtin_shufflevector(a, b, ((I / s * 2 + kSecond) * s + I % s)...);
+  return shuffle<Real>(a, b, Lanes<((I / s * 2 + kSecond) * s + I % s)...>{});
 }
 
 // Transpose a square block held in registers: the blocks that sections make by perfect shuffles,

@@ -1,0 +1,90 @@
+// Products with packed panels against plain loops, at sizes around every vector and tile.
+#include <cmath>
+#include <limits>
+
+#include "engine/call/plan.h"
+#include "plain.h"
+#include "testing/probe.h"
+#include "testing/units/units.h"
+
+namespace fastrnn {
+namespace {
+
+using plain::Doubles;
+
+constexpr int64_t kRows[] = {1, 2, 5, 6, 7, 13, 49}, kColumns[] = {1, 3, 4, 15, 16, 17, 65},
+                  kLengths[] = {1, 7, 33, 300};
+
+// c[m][n] = sum over k of |a[m][k] * b[k][n]| or of the products themselves
+template <bool kMagnitudes>
+double sum_of(const Doubles& a, const Doubles& b, int64_t m, int64_t n, int64_t K,
+              int64_t columns) {
+  double sum = 0;
+  for (int64_t k = 0; k < K; ++k) {
+    const double product = a[m * K + k] * b[k * columns + n];
+    sum += kMagnitudes ? std::fabs(product) : product;
+  }
+  return sum;
+}
+
+// How many elements of c lie further from a * b, [rows][K] and [K][columns], than rounding explains
+template <class Real>
+int64_t wrong(const Doubles& a, const Doubles& b, const std::vector<Real>& c, int64_t rows,
+              int64_t K, int64_t columns) {
+  const double eps = std::numeric_limits<Real>::epsilon();
+  int64_t count = 0;
+  for (int64_t m = 0; m < rows; ++m) {
+    for (int64_t n = 0; n < columns; ++n) {
+      const double room = static_cast<double>(K + 2) * eps * sum_of<true>(a, b, m, n, K, columns);
+      const double exact = sum_of<false>(a, b, m, n, K, columns);
+      count += !(std::fabs(c[m * columns + n] - exact) <= room);
+    }
+  }
+  return count;
+}
+
+Doubles transposed(const Doubles& a, int64_t rows, int64_t columns) {
+  Doubles to(a.size());
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) to[c * rows + r] = a[r * columns + c];
+  }
+  return to;
+}
+
+template <class Real>
+void check_products(const KernelTable& table, int64_t rows, int64_t K, int64_t columns) {
+  const Kernels<Real>& kernels = kernels_in<Real>(table);
+  const Doubles a = plain::random(rows * K, 1), b = plain::random(K * columns, 2);
+  const auto own_a = plain::as<Real>(a), own_b = plain::as<Real>(b);
+  std::vector<Real> c(rows * columns, std::nan(""));
+  probe::multiply(kernels, own_a.data(), own_b.data(), c.data(), rows, K, columns);
+  EXPECT_EQUAL(wrong(a, b, c, rows, K, columns), 0);
+
+  c.assign(c.size(), std::nan(""));
+  const auto w = plain::as<Real>(transposed(b, K, columns));
+  probe::multiply_transposed(kernels, own_a.data(), w.data(), c.data(), rows, K, columns);
+  EXPECT_EQUAL(wrong(a, b, c, rows, K, columns), 0);
+
+  c.assign(c.size(), 0);
+  std::vector<Real> sums(rows);
+  const auto by_k = plain::as<Real>(transposed(a, rows, K));
+  probe::outer(kernels, by_k.data(), own_b.data(), c.data(), sums.data(), rows, K, columns);
+  EXPECT_EQUAL(wrong(a, b, c, rows, K, columns), 0);
+  EXPECT_EQUAL(wrong(a, Doubles(K, 1), sums, rows, K, 1), 0);
+}
+
+UNIT(products_are_those_of_plain_loops) {
+  plain::each_isa([](const std::string&, const KernelTable& table) {
+    for (int64_t rows : kRows) {
+      for (int64_t columns : kColumns) {
+        for (int64_t K : kLengths) {
+          check_products<float>(table, rows, K, columns);
+          check_products<double>(table, rows, K, columns);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace fastrnn
