@@ -64,8 +64,10 @@ def run_layer(
             given, expected.spec, tensors, batch_first, module, extras
         )
         return answer
-    has_more = lengths is not None or resets is not None or return_states
-    by_torch: tuple[Any, ...] | None = _by_torch(expected.spec, input, hx, module, has_more)
+    own = None if lengths is not None or resets is not None or return_states else module
+    by_torch: tuple[Any, ...] | None = _by_torch(
+        expected.spec, input, hx, own, batch_first=batch_first
+    )
     if by_torch is not None:
         return by_torch
     dtypes, tensors = _under_autocast(expected.spec, tensors)
@@ -89,22 +91,25 @@ def _directly(plan: Plan, input: Any, hx: Any, weights: Sequence[Any], batch_fir
     )
 
 
-def _by_torch(
-    spec: Spec, input: Any, hx: Any, module: torch.nn.Module | None, has_more: bool = False
-) -> Any:
-    """What torch's layer or cell returns where this build has no kernels; None if ours is to go on.
+def _by_torch(spec: Spec, input: Any, hx: Any, module: torch.nn.Module | None, **form: bool) -> Any:
+    """What torch's layer or cell returns where it is to compute; None if ours is to go on.
 
-    ``has_more``: the call has arguments that torch's has not.
+    ``module``: None for a call that torch's has not the arguments for. ``form``: of a call, for
+    `backends.is_torchs`.
     """
     data = input.data if isinstance(input, PackedSequence) else input
     if not isinstance(data, Tensor) or backends.chosen is not None:
         return None
     refusal = backends.refusal(data, spec)
+    if refusal is not None:
+        fallback.check(data, refusal)
+    if module is None or spec.variant != PLAIN or spec.program is not None:
+        return None
     if refusal is None:
-        return None
-    fallback.check(data, refusal)
-    if module is None or has_more or spec.variant != PLAIN or spec.program is not None:
-        return None
+        if not data.is_cuda or operators.is_watched():  # who sees one operation, sees ours
+            return None
+        if not backends.is_torchs(spec, input, **form):
+            return None
     return overrides.by_torch(module, input, hx)
 
 
@@ -244,7 +249,7 @@ def run_cell(
     if asked := overrides.asked(input, hx, given):
         own = (*given, w_ch)
         return overrides.asked_of_cell(asked, plan.expected.spec, input, hx, own, module)
-    by_torch = _by_torch(plan.expected.spec, input, hx, module)
+    by_torch = _by_torch(plan.expected.spec, input, hx, module, one_step=True)
     if by_torch is not None:
         return by_torch
     if sizes is not None:
