@@ -20,9 +20,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from fastrnn._engine import backend, cuda
+from fastrnn._autograd import operators
+from fastrnn._call.arguments import Arguments
+from fastrnn._engine import backend, backends, cuda
 from fastrnn._engine.cuda import device, passes
 from fastrnn._layers import overrides
+from fastrnn._torch import has_function_mode
 
 CUDA = torch.device("cuda:0")
 PASSES = str(Path(passes.__file__).parent)
@@ -162,10 +165,23 @@ def pretended(module: Any) -> Iterator[Pretended]:
     mode = Pretended()
     backward, run_graph = backend.backward, torch.autograd._engine_run_backward
 
-    def marking(computes: Any, batch: Any, arguments: Any, kept: Any, d: Any, needed: Any) -> Any:
-        if mode.is_marked(arguments.data):
-            mode.mark(d)
-        return backward(computes, batch, arguments, kept, d, needed)
+    def seeing(function: Any) -> Any:
+        """The same within an operator of ours, which torch runs without the mode."""
+
+        def seen(*arguments: Any, **keywords: Any) -> Any:
+            found = [a for a in arguments if isinstance(a, Arguments)]
+            data, *others = found[0] if found else arguments[:1]
+            if not mode.is_marked(data):
+                return function(*arguments, **keywords)
+            if function is backward:  # torch's own derivatives go without the mode as well
+                mode.mark(arguments[4])
+            if has_function_mode():
+                return function(*arguments, **keywords)
+            mode.mark([other for other in others if other is not found[0].batch_sizes])
+            with mode:
+                return function(*arguments, **keywords)
+
+        return seen
 
     def within(*arguments: Any, **keywords: Any) -> Any:
         with mode:  # what the mode sees as one call goes on without it
@@ -179,7 +195,10 @@ def pretended(module: Any) -> Iterator[Pretended]:
         mock.patch.object(cuda, "is_built", return_value=True),
         mock.patch.object(device, "_capability", return_value=90),
         mock.patch.object(passes, "stream_of", return_value=module.Stream(0, 0)),
-        mock.patch.object(backend, "backward", marking),
+        mock.patch.object(operators, "_checked", seeing(operators._checked)),
+        mock.patch.object(backends, "backend_of", seeing(backends.backend_of)),
+        mock.patch.object(backend, "forward", seeing(backend.forward)),
+        mock.patch.object(backend, "backward", seeing(backward)),
         mock.patch.object(torch.autograd, "_engine_run_backward", within),
         mock.patch.object(overrides, "asked", return_value=()),  # calls are seen inside of them
         mode,

@@ -116,11 +116,20 @@ def _by_torch(spec: Spec, input: Any, hx: Any, module: torch.nn.Module | None, *
 def _under_autocast(
     spec: Spec, tensors: tuple[Any, Any, Any], *, one_step: bool = False
 ) -> tuple[precision.Dtypes | None, tuple[Any, Any, Any]]:
-    """The dtypes of the outputs and the tensors to compute with; None and the same without it."""
+    """The dtypes that the outputs get and the tensors to compute with.
+
+    None where the outputs have the tensors' dtype: without autocast, and by kernels of 16 bits.
+    """
     if not _torch.is_any_autocast_enabled():
         return None, tensors
     dtypes = precision.under_autocast(spec, *tensors, one_step=one_step)
-    return dtypes, tensors if dtypes is None else precision.raised(tensors)
+    if dtypes is None:
+        return None, tensors
+    input, *_ = tensors
+    data = input.data if isinstance(input, PackedSequence) else input
+    if data.is_cuda and backends.backend_of(data, spec).computes_half:
+        return None, precision.as_autocast_casts(tensors, dtypes.h)
+    return dtypes, precision.raised(tensors)
 
 
 def _runner(
