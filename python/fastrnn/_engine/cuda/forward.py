@@ -62,9 +62,9 @@ class ForwardPass(Pass):
             elif not last:
                 x = placement.masked(layer, rows, self.masks)
         if h_n is not None:
-            placement.by_entry(torch.stack([side.h[placement.T % 2] for side in finals]), h_n)
+            placement.stacked([side.h[placement.T % 2] for side in finals], h_n)
         if c_n is not None:
-            placement.by_entry(torch.stack([side.c for side in finals]), c_n)
+            placement.stacked([side.c for side in finals], c_n)
 
     def run_layer(self, layer: int, x: Tensor, y: Tensor) -> list[Side]:
         """Fill ``y``; what else the layer leaves is in the sides."""

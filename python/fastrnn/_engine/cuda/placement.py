@@ -55,12 +55,19 @@ class Placement:
         return rows.view(*data.shape[:-1], rows.shape[-1])
 
     def at(self, rows: Tensor | None, data: Tensor, offset: int = 0) -> tuple[int, int, int]:
-        """Where columns from ``offset`` on of a tensor of all steps lie."""
+        """Where columns from ``offset`` on of a tensor of all steps lie.
+
+        ``rows``: laid out as ``data`` is, or its rows one after the other without gaps.
+        """
         if rows is None:
             return ABSENT
-        laid_out = rows if rows.dim() == data.dim() else self.like_data(rows, data)
-        address, step, row = Place(laid_out, laid_out.data_ptr()).strides(self.batch.batch_first)
-        return address + offset * rows.element_size(), step, row
+        address = rows.data_ptr() + offset * rows.element_size()
+        if rows.dim() == data.dim():
+            return Place(rows, address).strides(self.batch.batch_first)
+        width = rows.stride(0)
+        if self.batch.batch_first:
+            return address, width, self.T * width
+        return address, self.B * width, width
 
     def by_row(self, states: Tensor | None) -> Tensor | None:
         """States [L*D, B, ...] in the order of the rows."""
@@ -75,6 +82,13 @@ class Placement:
             into.copy_(states)
         else:
             into.index_copy_(1, self._order, states.to(into.dtype))
+
+    def stacked(self, states: Sequence[Tensor], into: Tensor) -> None:
+        """States of all layers and directions, in the order of the rows, to the caller's."""
+        if self.batch.row_index is None and not self.single_step and states[0].dtype == into.dtype:
+            torch.stack(tuple(states), out=into)
+        else:
+            self.by_entry(torch.stack(tuple(states)), into)
 
     @property
     def _order(self) -> Tensor:
