@@ -180,6 +180,8 @@ def _run_padded(
         lengths = ragged_checks.check_lengths(lengths, steps, batch, data.device, known=known)
     if resets is not None:
         resets = ragged_checks.check_resets(resets, input.shape[:-1])
+        if not operators.is_watched():
+            ragged_checks.check_capture("resets", resets.device, data.device)
         resets = resets.unsqueeze(1) if rank == 2 else resets.t() if batch_first else resets
     arguments = Arguments(data, h, c, weights=weights, lengths=lengths, resets=resets)
     y, h_n, c_n, h_all, c_all = _runner(spec, data, dtypes, run)(
@@ -205,6 +207,8 @@ def _run_packed(
         batch = batch_of(data, hx, False, batch_sizes, sorted_indices)
     else:
         batch = ragged_checks.check_packed(data, batch_sizes, sorted_indices)
+        if return_states:
+            ragged_checks.check_capture_of_states(data.device)
     # torch's LSTM does not look at the dtype of a packed input before a matrix product fails.
     mismatch = RuntimeError if spec.cell == "lstm" else ValueError
     checks.check_input(data, expected, weights, mismatch)
