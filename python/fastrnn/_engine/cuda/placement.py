@@ -45,6 +45,24 @@ class Placement:
         resets = ABSENT if batch.resets is None else (batch.resets.data_ptr(), self.B, 1)
         return cuda.extension().Sequence(self.T, self.B, sizes, lengths, resets)
 
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all rows take part in all steps, and nothing is asked of single ones."""
+        batch = self.batch
+        ragged = batch.batch_sizes, batch.lengths, batch.resets
+        return not self.states and all(one is None for one in ragged)
+
+    def span(self, steps: int) -> Any:
+        """The sequence of some steps of a uniform batch."""
+        return cuda.extension().Sequence(steps, self.B, [], 0, ABSENT)
+
+    def steps_of(self, steps: Tensor, first: int, count: int) -> Tensor:
+        """Some steps of a tensor that is laid out as the input of a uniform batch."""
+        return steps.narrow(1 if self.batch.batch_first else 0, first, count)
+
+    def is_reversed(self, direction: int) -> bool:
+        return direction == 1 or self.spec.variant.reverse
+
     def layer_shape(self) -> Any:
         spec = self.spec
         return cuda.extension().LayerShape(
