@@ -22,7 +22,7 @@ ROOMS = (
     ("_autograd",),
     ("_layers", "functional"),
     ("_interop", "onnx", "keras", "cells"),
-    ("", "__main__", "_info", "_explain", "_explain_programs", "spec", "modules"),
+    ("", "__main__", "_info", "_explain", "_explain_gpu", "_explain_programs", "spec", "modules"),
 )
 """From the ground up, by the first part of a module's name; the last is the door, "" the package.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import cells, functional, isa, keras, onnx, reference, regularised, variants
     from ._autograd.operators import decompositions
+    from ._engine.cuda.policy import set_cuda_policy
     from ._engine.fallback import set_fallback
     from ._engine.memory import empty_cache
     from ._interop.arrays import from_arrays
@@ -58,6 +59,7 @@ __all__ = [
     "regularised",
     "revert",
     "rms_norm",
+    "set_cuda_policy",
     "set_fallback",
     "thaw",
     "to_keras",
@@ -79,6 +81,7 @@ _HOME = {
     "decompositions": "_autograd.operators",
     "empty_cache": "_engine.memory",
     **dict.fromkeys(("freeze", "thaw"), "_layers.freezing"),
+    "set_cuda_policy": "_engine.cuda.policy",
     "set_fallback": "_engine.fallback",
     "from_arrays": "_interop.arrays",
     "from_onnx": "_interop.onnx_nodes",

@@ -18,24 +18,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "options",
         nargs="*",
         metavar="NAME=VALUE",
-        help="T, B, I, H; layers, bidirectional, proj, heads, dtype, threads, training, isa",
+        help="T, B, I, H; layers, bidirectional, proj, heads, dtype, threads, training, isa; "
+        "or device=cuda, with capability, packed",
     )
     for command in (info, explain):
         command.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
 
-    from . import _explain, _info
+    from . import _explain, _explain_gpu, _info
 
     if options.command == "info":
         facts = _info.collect()
         text = _info.as_text(facts)
     else:
+        explainer = _explain_gpu if "device=cuda" in options.options else _explain
         try:
-            call = _explain.parse(options.cell, options.options)
+            call = explainer.parse(options.cell, options.options)
         except (ValueError, RuntimeError) as problem:
             explain.exit(2, f"{explain.prog}: {problem}\n")
-        facts = _explain.collect(call)
-        text = _explain.as_text(facts)
+        facts = explainer.collect(call)
+        text = explainer.as_text(facts)
     print(json.dumps(facts, indent=2) if options.json else text)
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from . import _explain_programs
 
-_CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn_tanh"}
+CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn_tanh"}
 _MOST = 10_000_000
 _MOST_NUMBERS = 2**44
 """Beyond, sizes in bytes would no longer fit into the engine's integers."""
 
 
-def _number(least: int, most: int = _MOST) -> Callable[[str, str], int]:
+def number(least: int, most: int = _MOST) -> Callable[[str, str], int]:
+    """A reader of whole numbers, for `read`."""
+
     def read(name: str, text: str) -> int:
         if not (text.isascii() and text.isdigit() and least <= int(text[:20]) <= most):
             raise ValueError(
@@ -25,7 +27,8 @@ def _number(least: int, most: int = _MOST) -> Callable[[str, str], int]:
     return read
 
 
-def _flag(name: str, text: str) -> bool:
+def flag(name: str, text: str) -> bool:
+    """A reader of 0 and 1, for `read`."""
     if text not in ("0", "1"):
         raise ValueError(f"{name}: expected 0 or 1, got {text!r}")
     return text == "1"
@@ -34,6 +37,12 @@ def _flag(name: str, text: str) -> bool:
 def _dtype(name: str, text: str) -> str:
     if text not in ("float32", "float64"):
         raise ValueError(f"{name}: expected float32 or float64, got {text!r}")
+    return text
+
+
+def _device(name: str, text: str) -> str:
+    if text != "cpu":
+        raise ValueError(f"{name}: expected cpu or cuda, got {text!r}")
     return text
 
 
@@ -47,18 +56,19 @@ def _isa(name: str, text: str) -> str:
 
 
 _OPTIONS: dict[str, Callable[[str, str], Any]] = {
-    "T": _number(1),
-    "B": _number(1),
-    "I": _number(0),
-    "H": _number(1),
-    "layers": _number(1, 1000),
-    "bidirectional": _flag,
-    "proj": _number(0),
-    "heads": _number(1),
+    "T": number(1),
+    "B": number(1),
+    "I": number(0),
+    "H": number(1),
+    "layers": number(1, 1000),
+    "bidirectional": flag,
+    "proj": number(0),
+    "heads": number(1),
     "dtype": _dtype,
-    "threads": _number(1, 1024),
-    "training": _flag,
+    "threads": number(1, 1024),
+    "training": flag,
     "isa": _isa,
+    "device": _device,
 }
 _REQUIRED = ("T", "B", "I", "H")
 
@@ -73,7 +83,8 @@ def parse(cell: str, words: Sequence[str]) -> dict[str, Any]:
         and what it calls a `fastrnn.Cell` or a class of them.
     words : sequence of str
         ``T``, ``B``, ``I`` and ``H``, and where they are not the defaults ``layers``,
-        ``bidirectional``, ``proj``, ``heads``, ``dtype``, ``threads``, ``training`` and ``isa``.
+        ``bidirectional``, ``proj``, ``heads``, ``dtype``, ``threads``, ``training``, ``isa`` and
+        ``device``, which is cpu here: of a GPU `fastrnn._explain_gpu` knows.
 
     Returns
     -------
@@ -86,24 +97,30 @@ def parse(cell: str, words: Sequence[str]) -> dict[str, Any]:
         If a name is unknown, missing or given twice, a value is not what its name stands for, or
         there is no such cell.
     """
-    if cell not in _CELLS and ":" not in cell:
+    if cell not in CELLS and ":" not in cell:
         raise ValueError(
             f"cell: expected LSTM, GRU, RNN or MODULE:CELL as fastrnn.cells:MGU, got {cell!r}"
         )
-    call: dict[str, Any] = {"cell": cell}
+    return _checked(_with_defaults({"cell": cell, **read(words, _OPTIONS)}))
+
+
+def read(words: Sequence[str], options: Mapping[str, Callable[[str, str], Any]]) -> dict[str, Any]:
+    """What words like ``T=100`` say, by their names; ValueError as in `parse`.
+
+    ``options``: of each name what reads its value, which gets the name and the text.
+    """
+    call: dict[str, Any] = {}
     for word in words:
         name, _, text = word.partition("=")
-        if name not in _OPTIONS:
-            raise ValueError(
-                f"expected NAME=VALUE, NAME one of {', '.join(_OPTIONS)}, got {word!r}"
-            )
+        if name not in options:
+            raise ValueError(f"expected NAME=VALUE, NAME one of {', '.join(options)}, got {word!r}")
         if name in call:
             raise ValueError(f"{name}: expected once, got it twice")
-        call[name] = _OPTIONS[name](name, text)
+        call[name] = options[name](name, text)
     missing = [name for name in _REQUIRED if name not in call]
     if missing:
         raise ValueError(f"expected T, B, I and H, got no {' and no '.join(missing)}")
-    return _checked(_with_defaults(call))
+    return call
 
 
 def _with_defaults(call: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +140,7 @@ def _checked(call: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"proj: expected an LSTM to have one, got {call['cell']}")
     if call["proj"] >= call["H"]:
         raise ValueError(f"proj: expected less than H={call['H']}, got {call['proj']}")
-    if call["cell"] not in _CELLS:
+    if call["cell"] not in CELLS:
         heads = _explain_programs.program_of(call["cell"], call["heads"]).heads
         if call["H"] % heads:
             raise ValueError(f"H: expected a multiple of the {heads} heads, got {call['H']}")
@@ -157,7 +174,7 @@ def collect(call: dict[str, Any]) -> dict[str, Any]:
     """
     from . import _core
 
-    name = _CELLS.get(call["cell"], "program")
+    name = CELLS.get(call["cell"], "program")
     program = None
     if name == "program":
         program = _explain_programs.program_of(call["cell"], call["heads"])
@@ -197,7 +214,7 @@ def as_text(facts: dict[str, Any]) -> str:
     call, panels, memory = facts["call"], facts["panels"], facts["memory"]
     of_units = "with their gates" if facts["program"] is None else "for each slot"
     rows = [
-        ("call", _call_text(call)),
+        ("call", f"{call_text(call)}, on {call['isa']}"),
         ("threads", _threads_text(facts["threads"])),
         (
             "panels",
@@ -223,13 +240,14 @@ def as_text(facts: dict[str, Any]) -> str:
     return "\n".join([*lines, *([] if facts["program"] is None else ["", *facts["program"]])])
 
 
-def _call_text(call: dict[str, Any]) -> str:
-    given = (*_REQUIRED, *(name for name in ("proj", "heads") if call[name]))
+def call_text(call: dict[str, Any]) -> str:
+    """A call in words, but for where it runs."""
+    given = (*_REQUIRED, *(name for name in ("proj", "heads") if call.get(name)))
     sizes = " ".join(f"{name}={call[name]}" for name in given)
     layers = "1 layer" if call["layers"] == 1 else f"{call['layers']} layers"
     both = " of two directions" if call["bidirectional"] else ""
     use = "training" if call["training"] else "inference"
-    return f"{call['cell']} {sizes}, {layers}{both}, {call['dtype']}, {use}, on {call['isa']}"
+    return f"{call['cell']} {sizes}, {layers}{both}, {call['dtype']}, {use}"
 
 
 def _threads_text(threads: dict[str, Any]) -> str:

@@ -14,7 +14,13 @@ from devices import products, why_no_gpu
 from pretended import Pretended, pretended
 
 from fastrnn._engine import backends, cuda
-from fastrnn._engine.cuda import passes
+from fastrnn._engine.cuda import passes, policy
+
+
+@pytest.fixture(autouse=True)
+def kernels_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the policy gives to torch's layers: the kernels are what is tested here."""
+    monkeypatch.setattr(policy, "_chosen", "kernels")
 
 
 @cache

@@ -9,7 +9,7 @@ torch's of the CPU.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,19 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from fastrnn._engine import backend, cuda
+from fastrnn._autograd import operators
+from fastrnn._call.arguments import Arguments
+from fastrnn._engine import backend, backends, cuda
 from fastrnn._engine.cuda import device, passes
 from fastrnn._layers import overrides
+from fastrnn._torch import has_function_mode
 
 CUDA = torch.device("cuda:0")
 PASSES = str(Path(passes.__file__).parent)
 # Of torch's: what takes tensors of both kinds by purpose.
 MAY_MIX = {"copy_", "to", "type_as", "__set__", "_has_compatible_shallow_copy_type", "apply"}
+# Of torch's layers: whose batch_sizes stay on the CPU.
+PACKED = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 # Where torch's own derivatives come back to fastrnn.
 RECORDED = {
     "grad",
@@ -138,7 +143,9 @@ def _is_cuda(leaf: Any) -> bool:
 
 def _check_one_device(name: str, tensors: list[Tensor], marked: list[bool]) -> None:
     """RuntimeError, as torch raises it, unless what lies elsewhere is a number."""
-    pairs = zip(tensors, marked, strict=True)
+    pairs: Iterable[tuple[Tensor, bool]] = zip(tensors, marked, strict=True)
+    if name in PACKED:
+        pairs = ((tensor, mark) for tensor, mark in pairs if tensor.is_floating_point())
     if any(not on_cuda and tensor.dim() and tensor.numel() for tensor, on_cuda in pairs):
         raise RuntimeError(
             f"Expected all tensors to be on the same device, but {name} found at least two "
@@ -158,10 +165,23 @@ def pretended(module: Any) -> Iterator[Pretended]:
     mode = Pretended()
     backward, run_graph = backend.backward, torch.autograd._engine_run_backward
 
-    def marking(computes: Any, batch: Any, arguments: Any, kept: Any, d: Any, needed: Any) -> Any:
-        if mode.is_marked(arguments.data):
-            mode.mark(d)
-        return backward(computes, batch, arguments, kept, d, needed)
+    def seeing(function: Any) -> Any:
+        """The same within an operator of ours, which torch runs without the mode."""
+
+        def seen(*arguments: Any, **keywords: Any) -> Any:
+            found = [a for a in arguments if isinstance(a, Arguments)]
+            data, *others = found[0] if found else arguments[:1]
+            if not mode.is_marked(data):
+                return function(*arguments, **keywords)
+            if function is backward:  # torch's own derivatives go without the mode as well
+                mode.mark(arguments[4])
+            if has_function_mode():
+                return function(*arguments, **keywords)
+            mode.mark([other for other in others if other is not found[0].batch_sizes])
+            with mode:
+                return function(*arguments, **keywords)
+
+        return seen
 
     def within(*arguments: Any, **keywords: Any) -> Any:
         with mode:  # what the mode sees as one call goes on without it
@@ -173,8 +193,12 @@ def pretended(module: Any) -> Iterator[Pretended]:
     with (
         mock.patch.object(cuda, "extension", return_value=module),
         mock.patch.object(cuda, "is_built", return_value=True),
+        mock.patch.object(device, "_capability", return_value=90),
         mock.patch.object(passes, "stream_of", return_value=module.Stream(0, 0)),
-        mock.patch.object(backend, "backward", marking),
+        mock.patch.object(operators, "_checked", seeing(operators._checked)),
+        mock.patch.object(backends, "backend_of", seeing(backends.backend_of)),
+        mock.patch.object(backend, "forward", seeing(backend.forward)),
+        mock.patch.object(backend, "backward", seeing(backward)),
         mock.patch.object(torch.autograd, "_engine_run_backward", within),
         mock.patch.object(overrides, "asked", return_value=()),  # calls are seen inside of them
         mode,

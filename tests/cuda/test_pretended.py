@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from unittest import mock
 
+import emulated
 import pytest
 import torch
-from cases import Case, like
+from cases import Case, flat, like
 from devices import F64, on
+from pretended import pretended
 
 import fastrnn
 from fastrnn._call import dropout
+from fastrnn._engine.cuda import backend
 from fastrnn._engine.cuda.placement import Placement
 
 pytestmark = pytest.mark.slow
@@ -87,3 +90,44 @@ def test_states_and_weights_on_another_device_are_refused_as_torch_does():
         layer(x, (state, state))
     with pytest.raises(RuntimeError, match="parameter tensors are not at the same device"):
         fastrnn.LSTM(3, 4, dtype=F64)(x)
+
+
+@pytest.mark.skipif(emulated.missing() is not None, reason=str(emulated.missing()))
+@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:The .grad attribute of a Tensor")
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_the_graph_of_a_compiler_computes_there_what_the_layer_does(kind):
+    """torch's compiler does not look into a mode that pretends: the graph is made before."""
+    case = Case(kind, dtype=F64, num_layers=2, bidirectional=True, with_state=False)
+    layer, x = case.build(), like(case.input(), F64)
+    made = []
+
+    def recorded(graph, _):
+        def called(*inputs):
+            made.append((graph, inputs))
+            return graph(*inputs)
+
+        return called
+
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(allow_rnn=True):
+        torch.compile(layer, backend=recorded, fullgraph=True)(x)
+    ((graph, inputs),) = made
+    with (
+        pretended(emulated.load()),
+        mock.patch.object(
+            backend.ForwardPass, "run", autospec=True, side_effect=backend.ForwardPass.run
+        ) as ran,
+    ):
+        moved = {id(one): on("cuda", one) for one in inputs}
+        got = graph(*moved.values())
+        assert ran.call_count == 1
+        wanted = [moved[id(one)] for one in (x, *layer.parameters())]
+        gradients = torch.autograd.grad(sum(y.sum() for y in got), wanted)
+        layer.to("cuda")
+        expected = flat(layer(wanted[0]))
+        expected_gradients = torch.autograd.grad(
+            sum(y.sum() for y in expected), [wanted[0], *layer.parameters()]
+        )
+        assert all(y.is_cuda for y in got)
+        assert all(map(torch.equal, got, expected))
+        assert all(map(torch.equal, gradients, expected_gradients))

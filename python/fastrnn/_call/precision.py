@@ -5,12 +5,13 @@ for it, and what it returns is rounded once, at the end. Both are casts of torch
 compilers and ``torch.func`` see: every gradient has the dtype of what it belongs to.
 
 Under `torch.autocast` torch's own layers round to the dtype of autocast in many places, and what
-comes out in which dtype follows from where they do. The dtypes here are theirs.
+comes out in which dtype follows from where they do. The dtypes here are theirs. Kernels of 16 bits
+get what autocast makes of all tensors instead, as cuDNN's do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from .spec import Outputs, Spec
 __all__ = [
     "REDUCED",
     "Dtypes",
+    "as_autocast_casts",
     "full_precision",
     "lowered",
     "raised",
@@ -100,12 +102,21 @@ def _is_layer_of_onednn(input: Any, state: Tensor | None) -> bool:
 
 def raised(value: Any) -> Any:
     """``value`` with float32 for every bfloat16 or float16 Tensor in it."""
+    return _recast(value, REDUCED, torch.float32)
+
+
+def as_autocast_casts(value: Any, dtype: torch.dtype) -> Any:
+    """``value`` with the dtype of autocast for every Tensor in it that autocast would cast."""
+    return _recast(value, _CAST_BY_AUTOCAST, dtype)
+
+
+def _recast(value: Any, dtypes: Sequence[torch.dtype], dtype: torch.dtype) -> Any:
     if isinstance(value, Tensor):
-        return value.float() if value.dtype in REDUCED else value
+        return value.to(dtype) if value.dtype in dtypes else value
     if isinstance(value, PackedSequence):
-        return PackedSequence(raised(value.data), *value[1:])
+        return PackedSequence(_recast(value.data, dtypes, dtype), *value[1:])
     if isinstance(value, (tuple, list)):
-        return tuple(raised(part) for part in value)
+        return tuple(_recast(part, dtypes, dtype) for part in value)
     return value
 
 

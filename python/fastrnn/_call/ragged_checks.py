@@ -71,6 +71,8 @@ def check_lengths(
     ------
     ValueError
         They are not one integer for each sequence, each of them 0 to T.
+    RuntimeError
+        They lie on the CPU while a CUDA graph is captured.
     """
     try:
         given = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
@@ -85,6 +87,8 @@ def check_lengths(
     if given.is_cuda and device.type == "cuda":
         return given.to(device, torch.int64, copy=True, memory_format=torch.contiguous_format)
     checked = given.to("cpu", torch.int64, copy=True)
+    if known:
+        check_capture("lengths", given.device, device)
     values: list[int] = checked.tolist() if known else []
     if values and (min(values) < 0 or max(values) > steps):
         raise ValueError(
@@ -111,6 +115,33 @@ def check_resets(resets: Any, shape: Sequence[int]) -> Tensor:
             f"got {tuple(flags.shape)}"
         )
     return flags
+
+
+def check_capture(name: str, where: torch.device, device: torch.device) -> None:
+    """RuntimeError if a CUDA graph that is being captured would have to copy from the CPU.
+
+    A copy from there would be another at each replay, and torch ends the capture at it.
+    """
+    if where.type != "cuda" and _is_capturing(device):
+        raise RuntimeError(
+            f"{name}: expected values on {device} while a CUDA graph is captured, got some on "
+            f"{where}; copy them there before"
+        )
+
+
+def check_capture_of_states(device: torch.device) -> None:
+    """RuntimeError if a CUDA graph is being captured: a packed batch's order lies on the CPU."""
+    if _is_capturing(device):
+        raise RuntimeError(
+            f"return_states: expected False with a PackedSequence on {device} while a CUDA graph "
+            f"is captured, since its batch_sizes lie on cpu; give a padded input with lengths"
+        )
+
+
+def _is_capturing(device: torch.device) -> bool:
+    if device.type != "cuda" or not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return False
+    return bool(torch.cuda.is_current_stream_capturing())
 
 
 def check_absent(name: str, value: Any) -> None:

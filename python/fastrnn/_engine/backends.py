@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor
 
@@ -12,7 +13,16 @@ from .backend import Backend
 from .cpu import BACKEND as CPU
 from .equations import BACKEND as EQUATIONS
 
-__all__ = ["BACKENDS", "backend_of", "chosen", "named", "refusal", "using"]
+__all__ = [
+    "BACKENDS",
+    "backend_of",
+    "chosen",
+    "is_torchs",
+    "may_be_torchs",
+    "named",
+    "refusal",
+    "using",
+]
 
 
 def _cuda() -> Backend:
@@ -54,6 +64,23 @@ def refusal(data: Tensor, spec: Spec) -> str | None:
 
         return why_not(data.device)
     return reason
+
+
+def is_torchs(spec: Spec, input: Any, *, batch_first: bool = False, one_step: bool = False) -> bool:
+    """Whether torch's layer is to compute a call on a GPU that both could.
+
+    ``input``: a Tensor or a PackedSequence, which has not been checked.
+    """
+    from .cuda import choice
+
+    return choice.is_torchs(spec, input, batch_first=batch_first, one_step=one_step)
+
+
+def may_be_torchs(data: Tensor, spec: Spec) -> bool:
+    """Whether torch's layer may be to compute some call of a layer on a GPU."""
+    from .cuda import policy
+
+    return policy.chosen() != "kernels" or refusal(data, spec) is not None
 
 
 def _of_device(data: Tensor) -> Backend:

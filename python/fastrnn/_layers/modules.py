@@ -170,14 +170,14 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
         """Accepts and drops what the inherited code stores."""
 
     def flatten_parameters(self) -> None:
-        """Lay all weights out in one block where cuDNN will compute with them, and wants them so.
+        """Lay all weights out in one block where cuDNN may compute with them, and wants them so.
 
-        The engine reads each weight where it lies: where it computes, this does nothing.
+        The engine reads each weight where it lies: where it alone computes, this does nothing.
         """
         weight = self._parameters.get("weight_ih_l0")
         if weight is None or not weight.is_cuda or self.variant or self.regularised:
             return
-        if backends.refusal(weight, spec_of(self)) is not None:
+        if backends.may_be_torchs(weight, spec_of(self)):
             super().flatten_parameters()
 
     def _forward(

@@ -64,8 +64,10 @@ def run_layer(
             given, expected.spec, tensors, batch_first, module, extras
         )
         return answer
-    has_more = lengths is not None or resets is not None or return_states
-    by_torch: tuple[Any, ...] | None = _by_torch(expected.spec, input, hx, module, has_more)
+    own = None if lengths is not None or resets is not None or return_states else module
+    by_torch: tuple[Any, ...] | None = _by_torch(
+        expected.spec, input, hx, own, batch_first=batch_first
+    )
     if by_torch is not None:
         return by_torch
     dtypes, tensors = _under_autocast(expected.spec, tensors)
@@ -89,33 +91,45 @@ def _directly(plan: Plan, input: Any, hx: Any, weights: Sequence[Any], batch_fir
     )
 
 
-def _by_torch(
-    spec: Spec, input: Any, hx: Any, module: torch.nn.Module | None, has_more: bool = False
-) -> Any:
-    """What torch's layer or cell returns where this build has no kernels; None if ours is to go on.
+def _by_torch(spec: Spec, input: Any, hx: Any, module: torch.nn.Module | None, **form: bool) -> Any:
+    """What torch's layer or cell returns where it is to compute; None if ours is to go on.
 
-    ``has_more``: the call has arguments that torch's has not.
+    ``module``: None for a call that torch's has not the arguments for. ``form``: of a call, for
+    `backends.is_torchs`.
     """
     data = input.data if isinstance(input, PackedSequence) else input
     if not isinstance(data, Tensor) or backends.chosen is not None:
         return None
     refusal = backends.refusal(data, spec)
+    if refusal is not None:
+        fallback.check(data, refusal)
+    if module is None or spec.variant != PLAIN or spec.program is not None:
+        return None
     if refusal is None:
-        return None
-    fallback.check(data, refusal)
-    if module is None or has_more or spec.variant != PLAIN or spec.program is not None:
-        return None
+        if not data.is_cuda or operators.is_watched():  # who sees one operation, sees ours
+            return None
+        if not backends.is_torchs(spec, input, **form):
+            return None
     return overrides.by_torch(module, input, hx)
 
 
 def _under_autocast(
     spec: Spec, tensors: tuple[Any, Any, Any], *, one_step: bool = False
 ) -> tuple[precision.Dtypes | None, tuple[Any, Any, Any]]:
-    """The dtypes of the outputs and the tensors to compute with; None and the same without it."""
+    """The dtypes that the outputs get and the tensors to compute with.
+
+    None where the outputs have the tensors' dtype: without autocast, and by kernels of 16 bits.
+    """
     if not _torch.is_any_autocast_enabled():
         return None, tensors
     dtypes = precision.under_autocast(spec, *tensors, one_step=one_step)
-    return dtypes, tensors if dtypes is None else precision.raised(tensors)
+    if dtypes is None:
+        return None, tensors
+    input, *_ = tensors
+    data = input.data if isinstance(input, PackedSequence) else input
+    if data.is_cuda and backends.backend_of(data, spec).computes_half:
+        return None, precision.as_autocast_casts(tensors, dtypes.h)
+    return dtypes, precision.raised(tensors)
 
 
 def _runner(
@@ -166,6 +180,8 @@ def _run_padded(
         lengths = ragged_checks.check_lengths(lengths, steps, batch, data.device, known=known)
     if resets is not None:
         resets = ragged_checks.check_resets(resets, input.shape[:-1])
+        if not operators.is_watched():
+            ragged_checks.check_capture("resets", resets.device, data.device)
         resets = resets.unsqueeze(1) if rank == 2 else resets.t() if batch_first else resets
     arguments = Arguments(data, h, c, weights=weights, lengths=lengths, resets=resets)
     y, h_n, c_n, h_all, c_all = _runner(spec, data, dtypes, run)(
@@ -191,6 +207,8 @@ def _run_packed(
         batch = batch_of(data, hx, False, batch_sizes, sorted_indices)
     else:
         batch = ragged_checks.check_packed(data, batch_sizes, sorted_indices)
+        if return_states:
+            ragged_checks.check_capture_of_states(data.device)
     # torch's LSTM does not look at the dtype of a packed input before a matrix product fails.
     mismatch = RuntimeError if spec.cell == "lstm" else ValueError
     checks.check_input(data, expected, weights, mismatch)
@@ -244,7 +262,7 @@ def run_cell(
     if asked := overrides.asked(input, hx, given):
         own = (*given, w_ch)
         return overrides.asked_of_cell(asked, plan.expected.spec, input, hx, own, module)
-    by_torch = _by_torch(plan.expected.spec, input, hx, module)
+    by_torch = _by_torch(plan.expected.spec, input, hx, module, one_step=True)
     if by_torch is not None:
         return by_torch
     if sizes is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,7 @@ class BackwardPass(Pass):
         rows, H = self.kept.rows, spec.hidden_size
 
         runs = [w.w_hh[g * H : (g + n) * H] for _, g, n in self.hidden_runs()]
-        side.w_hh = torch.cat(runs).t().contiguous()
+        side.w_hh = (runs[0] if len(runs) == 1 else torch.cat(runs)).t().contiguous()
         of.w_hh = side.w_hh.data_ptr()
         side.d_pre = data.new_empty((rows, self.layout.slots * H))
         of.d_pre = placement.at(side.d_pre, data)
@@ -146,7 +146,7 @@ class BackwardPass(Pass):
         states = self.placement.gathered_states(self.d_h_all[index], self.data)
         return rows_contiguous(states if own is None else own + states)
 
-    def hidden_runs(self) -> Iterator[tuple[int, int, int]]:
+    def hidden_runs(self) -> tuple[tuple[int, int, int], ...]:
         return runs_of(self.layout, self.layout.hidden_slot)
 
     def input_gradient(self, layer: int, sides: Sequence[Side], wanted: bool) -> Tensor | None:

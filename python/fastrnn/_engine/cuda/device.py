@@ -1,15 +1,27 @@
-"""Whether a GPU can run the kernels."""
+"""What a GPU is, and whether it can run the kernels."""
 
 from __future__ import annotations
 
 from functools import cache
 
 import torch
+from torch import Tensor
 
 from ... import _torch
 from .. import cuda
 
-__all__ = ["why_not"]
+__all__ = ["capability", "why_not"]
+
+
+def capability(data: Tensor) -> int:
+    """Ten times that of the GPU on which a tensor lies, 90 of one of 9.0."""
+    return _capability(data.get_device())
+
+
+@cache
+def _capability(index: int) -> int:
+    major, minor = torch.cuda.get_device_capability(index)
+    return 10 * major + minor
 
 
 @_torch.constant_to_compilers  # there is nothing to see in a driver

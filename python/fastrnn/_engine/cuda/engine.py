@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from .. import cuda, native
 
 __all__ = [
     "ABSENT",
+    "CellLayout",
     "cell_of",
     "layout_of",
     "multiply",
@@ -58,18 +59,37 @@ def cell_of(spec: Spec) -> Any:
     return getattr(cuda.extension().Cell, name)
 
 
-def layout_of(spec: Spec) -> Any:
-    return cuda.extension().cell_layout(cell_of(spec))
+class CellLayout(NamedTuple):
+    """What the tensors of a cell look like: numbers of blocks of H columns."""
+
+    gates: int
+    slots: int
+    input_slot: int
+    hidden_slot: int
+    gate_of_slot: tuple[int, ...]
 
 
-def runs_of(layout: Any, first: int) -> Iterator[tuple[int, int, int]]:
+def layout_of(spec: Spec) -> CellLayout:
+    return _layout(cuda.extension(), cell_of(spec))
+
+
+@lru_cache(maxsize=16)
+def _layout(extension: Any, cell: Any) -> CellLayout:
+    found = extension.cell_layout(cell)
+    slots = found.gates, found.slots, found.input_slot, found.hidden_slot
+    return CellLayout(*slots, tuple(found.gate_of_slot))
+
+
+@lru_cache(maxsize=16)
+def runs_of(layout: CellLayout, first: int) -> tuple[tuple[int, int, int], ...]:
     """The slots that a product adds to, as runs (slot, gate, length) of neighbouring gates."""
     gates = layout.gate_of_slot
-    start = first
+    runs, start = [], first
     for slot in range(first + 1, first + layout.gates + 1):
         if slot == first + layout.gates or gates[slot] != gates[slot - 1] + 1:
-            yield start, gates[start], slot - start
+            runs.append((start, gates[start], slot - start))
             start = slot
+    return tuple(runs)
 
 
 def multiply(a: Tensor, b: Tensor, out: Tensor) -> None:

@@ -48,11 +48,14 @@ class Pieces:
     def in_block(self, block: Tensor) -> dict[tuple[str, int], Tensor]:
         """The pieces as they lie in a block of `bytes` bytes."""
         found, at = {}, 0
+        typed: dict[torch.dtype, Tensor] = {}
         for key, (width, dtype) in self.pieces.items():
-            size = self.room * width * dtype.itemsize
-            piece = block[at : at + size].view(dtype)
-            found[key] = piece[: self.rows * width].view(self.rows, width)
-            at += size
+            whole = typed.get(dtype)
+            if whole is None:
+                whole = typed[dtype] = block.view(dtype)
+            first = whole.storage_offset() + at // dtype.itemsize
+            found[key] = whole.as_strided((self.rows, width), (width, 1), first)
+            at += self.room * width * dtype.itemsize
         return found
 
 
@@ -65,7 +68,11 @@ class Pass:
         self.data = data = placement.prepared(arguments.data.resolve_neg())
         self.out = self.spec.out
         self.weights = each_direction(
-            self.spec, [w.resolve_neg().contiguous() for w in arguments.weights]
+            self.spec,
+            [
+                w if w.is_contiguous() and not w.is_neg() else w.resolve_neg().contiguous()
+                for w in arguments.weights
+            ],
         )
         self.engine = cuda.extension()
         self.layout = layout_of(self.spec)

@@ -45,6 +45,24 @@ class Placement:
         resets = ABSENT if batch.resets is None else (batch.resets.data_ptr(), self.B, 1)
         return cuda.extension().Sequence(self.T, self.B, sizes, lengths, resets)
 
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all rows take part in all steps, and nothing is asked of single ones."""
+        batch = self.batch
+        ragged = batch.batch_sizes, batch.lengths, batch.resets
+        return not self.states and all(one is None for one in ragged)
+
+    def span(self, steps: int) -> Any:
+        """The sequence of some steps of a uniform batch."""
+        return cuda.extension().Sequence(steps, self.B, [], 0, ABSENT)
+
+    def steps_of(self, steps: Tensor, first: int, count: int) -> Tensor:
+        """Some steps of a tensor that is laid out as the input of a uniform batch."""
+        return steps.narrow(1 if self.batch.batch_first else 0, first, count)
+
+    def is_reversed(self, direction: int) -> bool:
+        return direction == 1 or self.spec.variant.reverse
+
     def layer_shape(self) -> Any:
         spec = self.spec
         return cuda.extension().LayerShape(
@@ -55,12 +73,19 @@ class Placement:
         return rows.view(*data.shape[:-1], rows.shape[-1])
 
     def at(self, rows: Tensor | None, data: Tensor, offset: int = 0) -> tuple[int, int, int]:
-        """Where columns from ``offset`` on of a tensor of all steps lie."""
+        """Where columns from ``offset`` on of a tensor of all steps lie.
+
+        ``rows``: laid out as ``data`` is, or its rows one after the other without gaps.
+        """
         if rows is None:
             return ABSENT
-        laid_out = rows if rows.dim() == data.dim() else self.like_data(rows, data)
-        address, step, row = Place(laid_out, laid_out.data_ptr()).strides(self.batch.batch_first)
-        return address + offset * rows.element_size(), step, row
+        address = rows.data_ptr() + offset * rows.element_size()
+        if rows.dim() == data.dim():
+            return Place(rows, address).strides(self.batch.batch_first)
+        width = rows.stride(0)
+        if self.batch.batch_first:
+            return address, width, self.T * width
+        return address, self.B * width, width
 
     def by_row(self, states: Tensor | None) -> Tensor | None:
         """States [L*D, B, ...] in the order of the rows."""
@@ -75,6 +100,13 @@ class Placement:
             into.copy_(states)
         else:
             into.index_copy_(1, self._order, states.to(into.dtype))
+
+    def stacked(self, states: Sequence[Tensor], into: Tensor) -> None:
+        """States of all layers and directions, in the order of the rows, to the caller's."""
+        if self.batch.row_index is None and not self.single_step and states[0].dtype == into.dtype:
+            torch.stack(tuple(states), out=into)
+        else:
+            self.by_entry(torch.stack(tuple(states)), into)
 
     @property
     def _order(self) -> Tensor:
