@@ -23,7 +23,13 @@ ONE_OF_EACH: list[tuple[str, dict[str, Any]]] = [
     ("LSTM", {"zoneout": (0.1, 0.4)}),
     ("GRU", {"zoneout": 0.3}),
     ("RNN", {"zoneout": 0.3, "layer_norm": "input"}),
-    ("LSTM", {"layer_norm": "both", "layer_norm_cell": "inside", "layer_norm_beta": "cell"}),
+    (
+        "LSTM",
+        {
+            **{"layer_norm": "both", "layer_norm_cell": "inside", "layer_norm_beta": "cell"},
+            "layer_norm_eps": 0.1,
+        },
+    ),
     ("LSTM", {"layer_norm": "recurrent", "layer_norm_cell": "carried", "peephole": "ifo"}),
     ("GRU", {"layer_norm": "both", "layer_norm_over": "gate", "reset_after": False}),
     ("LSTM", {"layer_norm": "both", "recurrent_dropout": 0.2, "zoneout": (0.1, 0.1)}),

@@ -47,6 +47,7 @@ OPERATIONS: list[Callable[[Any, Any, Any], Any]] = [
     lambda a, b, c: torch.where(a < b, b, c),
     lambda a, b, c: torch.where((a <= b) | ~(c > 0.1), a, -0.5),
     lambda a, b, c: (a == b) * c + a,
+    lambda a, b, c: torch.where(torch.relu(a) != 0, b, c) + torch.where(~(b < c), a, c),
     lambda a, b, c: layer_norm(a * b + torch.sin(c), eps=0.1),
     lambda a, b, c: layer_norm((a, b), bias=c, eps=0.1)[0],
     lambda a, b, c: rms_norm([a, b], weight=[c, a], eps=0.1)[1],

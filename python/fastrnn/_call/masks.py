@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .dropout import dropout_mask
@@ -118,4 +119,10 @@ def _dropout(p: float, shape: tuple[int, ...], like: Tensor, count: int) -> list
 
 
 def _of_zoneout(p: float, shape: tuple[int, ...], like: Tensor) -> Tensor | None:
-    return like.new_empty(shape).bernoulli_(p) if p else None
+    """1 with probability p, else 0: by numbers in [0, 1) of single precision, whatever the dtype.
+
+    That takes half the time of ``bernoulli_``, whose numbers are of double precision.
+    """
+    if not p:
+        return None
+    return torch.rand(shape, dtype=torch.float32, device=like.device).lt(p).to(like.dtype)

@@ -57,7 +57,8 @@ class Parts(NamedTuple):
     ``on`` is "h", "candidate" or "" for no recurrent dropout; ``per_step`` and ``separate`` belong
     to its masks. ``zoneout`` has the rates, which ``drawn`` masks stand for in training. What norms
     do to the input's share is done ``ahead`` of the steps, which get it as inputs. ``norm`` is that
-    of the recurrent share, to which ``shifted`` adds in the gate n of a GRU.
+    of the recurrent share, to which ``shifted`` adds in the gate n of a GRU; where its weights are
+    ``centred`` its mean is 0, which no step has to compute.
     """
 
     on: str
@@ -69,6 +70,7 @@ class Parts(NamedTuple):
     ahead: bool
     norm: bool
     norm_over: str
+    centred: bool
     eps: float
     gamma: bool
     shifted: bool
@@ -102,8 +104,11 @@ class Parts(NamedTuple):
         return found
 
 
-def parts_of(spec: Spec, options: Regularised, training: bool) -> Parts | None:
-    """What the cell of a call does; None if it does what the cell without options does."""
+def parts_of(spec: Spec, options: Regularised, training: bool, centred: bool) -> Parts | None:
+    """What the cell of a call does; None if it does what the cell without options does.
+
+    ``centred`` says whether the weights of a normalised recurrent share are to be.
+    """
     drops = training and options.recurrent_dropout > 0
     if not (drops or options.normalises or any(options.zoneout)):
         return None
@@ -120,6 +125,7 @@ def parts_of(spec: Spec, options: Regularised, training: bool) -> Parts | None:
         ahead=options.layer_norm in ("input", "both"),
         norm=norm,
         norm_over=options.layer_norm_over,
+        centred=norm and centred,
         eps=options.layer_norm_eps,
         gamma=options.layer_norm_gamma,
         shifted=n_apart and (spec.bias or beta),

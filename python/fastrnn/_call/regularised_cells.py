@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .. import _torch
-from .._program.norms import layer_norm
+from .._program.norms import layer_norm, rms_norm
 from .._program.tracing import trace
 from . import written
 from .regularised import Parts
@@ -75,10 +75,11 @@ class _Regularised:
         if not parts.norm:
             return values
         gamma = [getattr(p.norm_hh_weight, gate) if parts.gamma else 1 for gate in gates]
+        norm = rms_norm if parts.centred else layer_norm
         if parts.norm_over == "all":
-            return list(layer_norm(values, gamma, None, parts.eps))
+            return list(norm(values, gamma, None, parts.eps))
         each = zip(values, gamma, strict=True)
-        return [layer_norm(value, own, None, parts.eps) for value, own in each]
+        return [norm(value, own, None, parts.eps) for value, own in each]
 
     def candidate(self, x: Any, u: Any, s: Any, p: Any) -> Any:
         candidate = super().candidate(x, u, s, p)  # type: ignore[misc]
@@ -96,7 +97,7 @@ class _Regularised:
             return after
         if not self.parts.drawn:
             return rate * before + (1 - rate) * after
-        return torch.where(getattr(p, f"zoneout_{name}") > 0, before, after)
+        return torch.where(getattr(p, f"zoneout_{name}") != 0, before, after)
 
 
 class LSTM(_Regularised, written.LSTM):

@@ -218,6 +218,10 @@ def _same(nodes: Nodes, a: Any) -> Any:
     return a
 
 
+def _rsqrt(nodes: Nodes, a: Any) -> Any:
+    return nodes("Reciprocal", nodes("Sqrt", a))
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "neg": _one_node("Neg"),
     "exp": _one_node("Exp"),
@@ -235,6 +239,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "sign": _sign,
     "relu": _one_node("Relu"),
     "reciprocal": _one_node("Reciprocal"),
+    "rsqrt": _rsqrt,
     "one_minus": lambda nodes, a: nodes("Sub", 1.0, a),
     "add": _one_node("Add"),
     "sub": _one_node("Sub"),

@@ -57,10 +57,13 @@ def run_stack(
         As of a layer.
     """
     spec = call.spec
-    form = _Form(call, input, directions[0].weights.w_ih)
+    weight = directions[0].weights.w_ih
+    form = _Form(call, input, weight)
     h, c = form.states(hx)
     if given is None:
         given = masks.draw(spec, call.options, form.rows, form.data, call.training)
+    if call.training and weight.dtype in (torch.float32, torch.float64):
+        call = call._replace(centred=True)
     if form.single:
         call = call._replace(batch_first=False, resets=form.resets_of_single())
     data, reached = form.data, []

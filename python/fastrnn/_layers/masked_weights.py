@@ -34,11 +34,12 @@ class Call(NamedTuple):
     lengths: Any = None
     resets: Any = None
     states: bool = False
+    centred: bool = False
 
     @property
     def parts(self) -> Parts | None:
         """What the cell does beside what it does without options."""
-        return parts_of(self.spec, self.options, self.training)
+        return parts_of(self.spec, self.options, self.training, self.centred)
 
 
 class Met(NamedTuple):
@@ -98,6 +99,9 @@ def _with_norms(
 ) -> tuple[Tensor, Weights, list[Tensor]]:
     """Input and weights of a cell that does ``parts``, and the shares of gates that it is given."""
     weights, shares = own.weights, []
+    if parts.centred:
+        groups = 1 if parts.norm_over == "all" else len(call.spec.gates)
+        weights = weights._replace(w_hh=_centred(weights.w_hh, groups))
     shift_n: list[Tensor] = []
     if call.options.layer_norm:
         shift, shift_n = _shifts(parts, own)
@@ -115,6 +119,17 @@ def _with_norms(
         joined = vectors[0] if len(vectors) == 1 else torch.cat(vectors)
         weights = weights._replace(w_ch=joined)
     return data, weights, shares
+
+
+def _centred(weight: Tensor, groups: int) -> Tensor:
+    """Weights [G*H, K] less their mean over all rows, or over the rows of each group.
+
+    What they make of a state has the mean 0.
+    """
+    if groups == 1:
+        return weight - weight.mean(0)
+    apart = weight.unflatten(0, (groups, -1))  # type: ignore[no-untyped-call]
+    return (apart - apart.mean(1, keepdim=True)).flatten(0, 1)
 
 
 def _shifts(parts: Parts, own: Direction) -> tuple[Tensor | None, list[Tensor]]:

@@ -65,8 +65,21 @@ def _times(graph: Graph, gradient: int, factor: int) -> int:
     return graph.apply("mul", gradient, factor)
 
 
+def _doubled(graph: Graph, value: int) -> int:
+    """Twice a value, by what it has been halved with if it has."""
+    node = graph[value]
+    if node.operation == "div":
+        return graph.apply("div", _doubled(graph, node.operands[0]), node.operands[1])
+    for one, other in (node.operands, node.operands[::-1]) if node.operation == "mul" else ():
+        if graph.value(other) == 0.5:
+            return one
+    return graph.apply("add", value, value)
+
+
 def _mul(graph: Graph, node: Node, index: int, gradient: int) -> tuple[int | None, ...]:
     a, b = node.operands
+    if a == b:
+        return _times(graph, _doubled(graph, gradient), a), None
     return _times(graph, gradient, b), _times(graph, gradient, a)
 
 
@@ -90,6 +103,41 @@ def _log1p(graph: Graph, node: Node, index: int, gradient: int) -> tuple[int | N
 def _sqrt(graph: Graph, node: Node, index: int, gradient: int) -> tuple[int | None, ...]:
     half = graph.apply("mul", gradient, graph.constant(0.5))
     return (graph.apply("div", half, index),)
+
+
+def _rsqrt(graph: Graph, node: Node, index: int, gradient: int) -> tuple[int | None, ...]:
+    cube = _times(graph, _times(graph, index, index), index)
+    half = graph.apply("mul", _times(graph, gradient, cube), graph.constant(0.5))
+    return (graph.apply("neg", half),)
+
+
+def _row_sum(graph: Graph, node: Node, index: int, gradient: int) -> tuple[int | None, ...]:
+    return (_summed(graph, gradient),)
+
+
+def _summed(graph: Graph, value: int, negative: bool = False) -> int:
+    """The sum of a value over its row, or of its negative.
+
+    A factor that the units of a row share comes after it: so it is the same in all of them.
+    """
+    node = graph[value]
+    if node.operation == "neg":
+        return _summed(graph, node.operands[0], not negative)
+    for one, other in (node.operands, node.operands[::-1]) if node.operation == "mul" else ():
+        if _of_row(graph, other):
+            return graph.apply("mul", _summed(graph, one, negative), other)
+    if node.operation == "div" and _of_row(graph, node.operands[1]):
+        one, other = node.operands
+        return graph.apply("div", _summed(graph, one, negative), other)
+    return graph.apply("row_sum", graph.apply("neg", value) if negative else value)
+
+
+def _of_row(graph: Graph, index: int) -> bool:
+    """Whether all units of a row have the same value."""
+    node = graph[index]
+    if node.operation in ("constant", "row_sum"):
+        return True
+    return bool(node.operands) and all(_of_row(graph, operand) for operand in node.operands)
 
 
 def _erf(graph: Graph, node: Node, index: int, gradient: int) -> tuple[int | None, ...]:
@@ -177,6 +225,7 @@ _RULES: dict[str, _Rule] = {
     "log": _by_operand("div", ""),
     "log1p": _log1p,
     "sqrt": _sqrt,
+    "rsqrt": _rsqrt,
     "sigmoid": _by_value("d_sigmoid"),
     "tanh": _by_value("d_tanh"),
     "relu": _by_value("d_relu"),
@@ -198,7 +247,7 @@ _RULES: dict[str, _Rule] = {
     "clamp_min": _of_clamp(lambda a, limit: (a, limit)),
     "clamp_max": _of_clamp(lambda a, limit: (limit, a)),
     "where": _where,
-    "row_sum": lambda graph, node, index, gradient: (graph.apply("row_sum", gradient),),
+    "row_sum": _row_sum,
     **{name: lambda graph, node, index, gradient: (None, None) for name in ("lt", "le", "eq")},
     **{
         name: lambda graph, node, index, gradient: (None,)

@@ -19,7 +19,7 @@ __all__: list[str] = []
 
 _PLAIN = (
     *("neg", "exp", "expm1", "log", "log1p", "sqrt", "sigmoid", "tanh", "sin", "cos", "erf"),
-    *("abs", "sign", "reciprocal", "detach"),
+    *("abs", "sign", "reciprocal", "rsqrt", "detach"),
 )
 """Operations of one operand that torch has a function and a method of the same name for."""
 
@@ -64,8 +64,7 @@ def pow(input: Any, exponent: Any) -> Symbol:
         refuse("a number to the power of a value", "exp(value * log(number)) says the same")
     exponent = _number(exponent, "an exponent")
     if abs(exponent) == 0.5:
-        root = emit("sqrt", input)
-        return root if exponent > 0 else emit("reciprocal", root)
+        return emit("sqrt" if exponent > 0 else "rsqrt", input)
     if not exponent.is_integer() or abs(exponent) > 8:
         refuse(f"** {exponent}", "expected an exponent of 0.5, -0.5 or a whole number up to 8")
     result = emit("mul", input, ones_like(input)) if exponent else ones_like(input)
@@ -84,10 +83,6 @@ def zeros_like(input: Symbol) -> Symbol:
 
 def square(input: Symbol) -> Symbol:
     return emit("mul", input, input)
-
-
-def rsqrt(input: Symbol) -> Symbol:
-    return emit("reciprocal", emit("sqrt", input))
 
 
 def relu(input: Symbol, inplace: bool = False) -> Symbol:
@@ -269,7 +264,7 @@ _NAMED: dict[str, Callable[..., Symbol]] = {
     **{"negative": _plain("neg"), "absolute": _plain("abs"), "positive": _identity},
     **{"add": add, "sub": sub, "subtract": sub, "rsub": rsub, "mul": mul, "multiply": mul},
     **{"div": div, "divide": div, "true_divide": div, "pow": pow, "square": square},
-    **{"rsqrt": rsqrt, "relu": relu, "silu": silu, "gelu": gelu, "softplus": softplus},
+    **{"relu": relu, "silu": silu, "gelu": gelu, "softplus": softplus},
     **{"logsigmoid": logsigmoid, "elu": elu, "leaky_relu": leaky_relu, "softsign": softsign},
     **{"hardsigmoid": hardsigmoid, "hardtanh": hardtanh, "minimum": minimum, "maximum": maximum},
     **{"clamp": clamp, "clip": clamp, "clamp_min": clamp_min, "clamp_max": clamp_max},

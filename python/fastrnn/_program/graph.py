@@ -11,6 +11,10 @@ from .operations import COMMUTATIVE, folded
 __all__ = ["Graph", "Node", "reachable"]
 
 
+_COMPARISONS = ("lt", "le", "eq")
+"""They give 1 or 0."""
+
+
 class Node(NamedTuple):
     """A value of every unit: an operation of other nodes, or a source by its name."""
 
@@ -79,9 +83,7 @@ class Graph:
         if operation in ("neg", "abs", "stationary", "detach", "relu"):
             return self._simpler_of_one(operation, operands[0])
         if operation == "where":
-            if values[0] is not None:
-                return operands[1] if values[0] else operands[2]
-            return operands[1] if operands[1] == operands[2] else None
+            return self._simpler_choice(operands, values)
         if operation in ("add", "sub"):
             return self._simpler_sum(operation, *operands)
         if operation in ("mul", "div"):
@@ -99,6 +101,20 @@ class Graph:
         if operation == "abs" and node.operation == "neg":
             return self.apply("abs", node.operands[0])
         return operand if node.operation == operation else None
+
+    def _simpler_choice(
+        self, operands: tuple[int, ...], values: Sequence[float | None]
+    ) -> int | None:
+        condition, a, b = operands
+        if values[0] is not None or a == b:
+            return a if values[0] or a == b else b
+        node = self.nodes[condition]
+        if node.operation == "one_minus" and self.nodes[node.operands[0]].operation in _COMPARISONS:
+            return self.apply("where", node.operands[0], b, a)
+        if node.operation == "eq" and 0 in map(self.value, node.operands):
+            (number,) = [one for one in node.operands if self.value(one) != 0]
+            return self.apply("where", number, b, a)
+        return None
 
     def _simpler_sum(self, operation: str, a: int, b: int) -> int | None:
         if operation == "sub":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from .cut import least_kept
@@ -90,10 +90,15 @@ def _leaky_relu(graph: Graph, a: int, slope: int) -> int:
     return graph.apply("where", graph.apply("lt", graph.constant(0), a), a, scaled)
 
 
+def _rsqrt(graph: Graph, a: int) -> int:
+    return graph.apply("reciprocal", graph.apply("sqrt", a))
+
+
 _WRITTEN_OUT: dict[str, Callable[..., int]] = {
     "clamp": _clamp,
     "elu": _elu,
     "leaky_relu": _leaky_relu,
+    "rsqrt": _rsqrt,
 }
 """Operations that the engine has not; their gradients are known by then."""
 
@@ -132,4 +137,26 @@ def saved_of(joint: Joint) -> list[int]:
         for index, node in enumerate(joint.nodes)
         if node.operation in OF_SLOTS or (node.operation == "row_sum" and of_forward[index])
     ]
-    return least_kept(joint.nodes, lost, {*joint.results, *settled}, wanted)
+    there = {*joint.results, *settled}
+    least = least_kept(joint.nodes, lost, there, wanted)
+    return sorted({*least, *_dear_again(joint, there | set(least), wanted)})
+
+
+def _dear_again(joint: Joint, there: Collection[int], wanted: Iterable[int]) -> set[int]:
+    """Activations that backward would compute again from several operations before them.
+
+    To keep one takes a number more of each unit, and an instruction in either pass.
+    """
+    nodes, found = joint.nodes, set[int]()
+    waiting = set(wanted) - set(there)
+    while waiting:
+        index = waiting.pop()
+        operands = {one for one in nodes[index].operands if one not in there}
+        before = {
+            one for operand in operands for one in nodes[operand].operands if nodes[one].operands
+        }
+        if nodes[index].operation in ("sigmoid", "tanh") and before - set(there):
+            found.add(index)
+        else:
+            waiting |= operands
+    return found

@@ -71,6 +71,7 @@ OPERATIONS = {
     "sign": Operation(1, torch.sign, lambda a: float((a > 0) - (a < 0))),
     "relu": Operation(1, torch.relu, lambda a: max(a, 0.0)),
     "reciprocal": Operation(1, torch.reciprocal, lambda a: 1 / a),
+    "rsqrt": Operation(1, torch.rsqrt, lambda a: 1 / math.sqrt(a)),
     "one_minus": Operation(1, lambda a: 1 - a, lambda a: 1 - a),
     "add": Operation(2, torch.add, lambda a, b: a + b),
     "sub": Operation(2, torch.sub, lambda a, b: a - b),

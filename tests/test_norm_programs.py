@@ -1,0 +1,115 @@
+"""What norms and masks cost a step: stages, what is kept, what is drawn."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+import fastrnn
+from fastrnn._call import masks
+from fastrnn._call.regularised import parts_of
+from fastrnn._call.weights import Weights
+from fastrnn._layers.masked_stack import cell_of
+from fastrnn._layers.masked_weights import Call, Direction, met
+from fastrnn._layers.plan import spec_of
+from fastrnn._program.lowering import engine_arguments
+from fastrnn._program.norms import layer_norm
+from fastrnn._program.program import Program
+from fastrnn._program.tracing import trace
+
+H = 6
+ROOTS = ("sqrt", "reciprocal")
+ACTIVATIONS = ("sigmoid", "tanh")
+
+
+def instructions(program: Program, passed: str) -> list[list[str]]:
+    """The names of a pass by stage."""
+    return [[name for name, *_ in code] for _, _, code in engine_arguments(program, H)[passed]]
+
+
+def of_layer(kind: str, centred: bool = True, **options: Any) -> Program:
+    layer: Any = getattr(fastrnn, kind)(3, H, **options)
+    spec = spec_of(layer)
+    parts = parts_of(spec, layer.regularised, True, centred)
+    assert parts is not None
+    return Program.parse(cell_of(spec, parts)[0])
+
+
+class Normed:
+    """The recurrent shares of all gates under one norm."""
+
+    gates = "i f g o"
+    states = "h c"
+    vectors: ClassVar = {"gamma": "gate"}
+
+    def step(self, x: Any, u: Any, s: Any, p: Any) -> dict[str, Any]:
+        i, f, g, o = layer_norm([u.i, u.f, u.g, u.o], p.gamma)
+        c = torch.sigmoid(x.f + f) * s.c + torch.sigmoid(x.i + i) * torch.tanh(x.g + g)
+        return {"h": torch.sigmoid(x.o + o) * torch.tanh(c), "c": c}
+
+
+def test_backward_of_a_norm_takes_two_sums_and_no_root():
+    backward = instructions(trace(Normed, []), "backward")
+    assert [stage.count("add_to_sum") for stage in backward] == [2, 0]
+    assert not [name for stage in backward for name in stage if name in ROOTS]
+
+
+def test_activations_of_normalised_gates_are_kept():
+    backward = instructions(trace(Normed, []), "backward")
+    again = [name for stage in backward for name in stage if name in ACTIVATIONS]
+    assert again == ["tanh"]  # that of the new cell state, which is there
+
+
+@pytest.mark.parametrize(("centred", "sums"), [(True, [1, 0]), (False, [1, 1, 0])])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_centred_weights_spare_the_stage_of_the_mean(kind, centred, sums):
+    forward = instructions(of_layer(kind, centred, layer_norm="both"), "forward_saving")
+    assert [stage.count("add_to_sum") for stage in forward] == sums
+
+
+def test_norms_of_single_gates_share_their_stages():
+    own = of_layer("LSTM", layer_norm="recurrent", layer_norm_over="gate")
+    assert [s.count("add_to_sum") for s in instructions(own, "forward_saving")] == [4, 0]
+    assert [s.count("add_to_sum") for s in instructions(own, "backward")] == [4, 0]
+
+
+@pytest.mark.parametrize("over", ["all", "gate"])
+def test_centred_weights_give_shares_whose_mean_is_zero(over):
+    layer: Any = fastrnn.LSTM(3, H, layer_norm="recurrent", layer_norm_over=over)
+    call = Call(spec_of(layer), layer.regularised, True, centred=True)
+    weights = (layer.weight_ih_l0, layer.weight_hh_l0 + 1, layer.bias_ih_l0, layer.bias_hh_l0)
+    norms = {f"norm_hh_{n}": getattr(layer, f"norm_hh_{n}_l0") for n in ("weight", "bias")}
+    own = Direction(Weights(*weights), norms)
+    found = met(call, call.parts, own, masks.OfDirection(), torch.rand(5, 2, 3), 0, ())
+    share = (torch.rand(9, H) @ found.weights[1].t()).unflatten(-1, (4, H))
+    mean = share.mean((-2, -1) if over == "all" else -1)
+    torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-5)
+
+
+def test_zoneout_chooses_by_its_mask_as_it_is():
+    own = of_layer("GRU", zoneout=0.2)
+    for passed in ("forward_saving", "backward"):
+        names = [name for stage in instructions(own, passed) for name in stage]
+        assert "where" in names
+        assert not {"lt", "le", "eq", "one_minus"} & set(names)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.5])
+def test_masks_of_zoneout_have_their_rate_and_are_those_of_every_dtype(rate):
+    layer: Any = fastrnn.LSTM(3, 128, zoneout=(0.0, rate))
+    rows, drawn = masks.Rows((32,), (50, 32)), []
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        torch.manual_seed(3)
+        like = torch.empty(0, dtype=dtype)
+        (of,) = masks.draw(spec_of(layer), layer.regularised, rows, like, True)
+        mask = of.directions[0].zoneout_c
+        assert mask is not None
+        assert mask.dtype is dtype
+        drawn.append(mask.double())
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[2])
+    assert set(drawn[0].unique().tolist()) == {0.0, 1.0}
+    deviation = (rate * (1 - rate) / drawn[0].numel()) ** 0.5
+    assert abs(float(drawn[0].mean()) - rate) < 5 * deviation
