@@ -7,10 +7,11 @@
 namespace fastrnn {
 
 // FASTRNN_OPERATIONS(f) calls f(name) for each. The first group brings a quantity into register
-// `to`, a being its number; the second takes it out of register a, `to` being its number; the
-// others compute register `to` from a, b and c. Where a number is of what, says ProgramStep.
+// `to`, a being its number: at first what code of both passes reads, then what that of one does.
+// The second takes it out of register a, `to` being its number; the others compute register `to`
+// from a, b and c. Where a number is of what, says ProgramStep.
 #define FASTRNN_SOURCES(f)                                                                  \
-  f(input) f(hidden) f(pre) f(state) f(kept) f(vector) f(extra) f(constant) f(sum) f(after) \
+  f(state) f(kept) f(vector) f(extra) f(constant) f(sum) f(input) f(hidden) f(pre) f(after) \
       f(d_state) f(d_operand) f(temp)
 #define FASTRNN_SINKS(f)                                                                    \
   f(set_state) f(set_operand) f(keep) f(add_to_sum) f(set_d_pre) f(set_d_state) f(set_temp) \

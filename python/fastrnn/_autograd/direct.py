@@ -37,8 +37,6 @@ def make_direct(
     exchange_api = _torch.dlpack_exchange_api()
     if exchange_api is None or (spec.dropout and spec.num_layers > 1):
         return None
-    if spec.program and one_step:  # which returns its states in another form
-        return None
     cell, program = native.cell_and_program(spec)
     direct = _core.Direct(
         cell,

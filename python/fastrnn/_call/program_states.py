@@ -16,7 +16,7 @@ from .. import _torch
 from .._program.program import Program
 from .checks import describe_value, other_device, other_dtype, tensor_of
 
-__all__ = ["apart", "given", "initial", "joined"]
+__all__ = ["apart", "are_as_given", "given", "initial", "joined"]
 
 
 def joined(program: Program, states: Sequence[Tensor]) -> Any:
@@ -29,14 +29,23 @@ def joined(program: Program, states: Sequence[Tensor]) -> Any:
     return h, others[0] if len(others) == 1 else torch.cat(others, -1)
 
 
+def are_as_given(program: Program, hx: Any) -> bool:
+    """Whether h, or (h, c), is what a caller gives as ``hx``, as long as that is right."""
+    if program.output is not None or len(program.states) > 2:
+        return False
+    return hx is not None or not any(program.initial)
+
+
 def apart(program: Program, states: Any) -> Any:
     """The inverse of `joined`: a Tensor if there is one state, else a tuple of them."""
     if isinstance(states, Tensor):
         return states
     h, c = states
     count = len(program.states)
-    own = c.chunk(count, -1) if program.output is not None else (h, *c.chunk(count - 1, -1))
-    return own[0] if len(own) == 1 else tuple(own)
+    own: tuple[Tensor, ...] = () if program.output is not None else (h,)
+    others = count - len(own)
+    own += (c,) if others == 1 else c.chunk(others, -1)
+    return own[0] if len(own) == 1 else own
 
 
 def initial(program: Program, shape: Sequence[int], like: Tensor) -> Any:

@@ -220,7 +220,8 @@ class _FrozenProgram(Frozen):
     """Recurrent and RecurrentCell."""
 
     def _names(self: Any) -> Sequence[str]:
-        return [f"{name}{suffix}" for suffix in self._suffixes() for name in self._own]
+        names: Sequence[str] = self._weight_names
+        return names
 
     def _restored_weights(self: Any) -> list[Tensor]:
         by_name = {name: self._restored(name) for name in self._names()}
@@ -276,10 +277,15 @@ class FrozenRecurrentCell(_FrozenProgram, RecurrentCell):
             return outside_graphs(super()._forward)(*given)
         return super()._forward(*given)
 
+    def _run_directly(self, input: Any, hx: Any) -> Any:
+        return self._plan_of_step(self._text).run_step_directly(input, hx)
+
     def _run(self, text: str, input: Any, hx: Any) -> Any:
-        sizes = self.input_size, self.hidden_size, bool(self.bias)
-        plan = self._plan_of(text, lambda: cell_plan(text, *sizes).expected, one_step=True)
-        return plan.run_step(input, hx)
+        return self._plan_of_step(text).run_step(input, hx)
+
+    def _plan_of_step(self, text: str) -> Any:
+        sizes = self._sizes()
+        return self._plan_of(text, lambda: cell_plan(text, *sizes).expected, one_step=True)
 
 
 FROZEN_OF: dict[type, type[Frozen]] = {

@@ -99,6 +99,7 @@ class OfProgram(torch.nn.Module):
         self._vectors = tuple(name for name, _ in self.program.vectors)
         # Of one direction: names of matrices and biases as the Spec has them, then the vectors.
         self._own: tuple[str, ...] = ()
+        self._weight_names: list[str] = []  # of all directions
 
     def _register(self, input_size: int, suffix: str, **factory: Any) -> None:
         """The parameters of one direction of a layer, whose names end with ``suffix``."""
@@ -116,6 +117,7 @@ class OfProgram(torch.nn.Module):
             parameter = torch.nn.Parameter(torch.empty(shape, **factory))
             self.register_parameter(f"{name}{suffix}", parameter)
         self._own = tuple(own)
+        self._weight_names += [f"{name}{suffix}" for name in own]
 
     def _suffixes(self) -> Sequence[str]:
         """What the names of each layer's and direction's parameters end with."""
@@ -134,9 +136,7 @@ class OfProgram(torch.nn.Module):
 
     def _weights(self) -> list[Any]:
         """All that a call has, as they are now: the vectors of a direction are one tensor there."""
-        names = [f"{name}{suffix}" for suffix in self._suffixes() for name in self._own]
-        found = by_name(self, names) if len(names) > 1 else (getattr(self, names[0]),)
-        return self._in_order(found)
+        return self._in_order(by_name(self, self._weight_names))
 
     def _in_order(self, found: Sequence[Any]) -> list[Any]:
         """The parameters as the weights of a call."""

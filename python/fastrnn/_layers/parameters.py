@@ -12,9 +12,9 @@ __all__ = ["by_name"]
 
 
 def by_name(module: torch.nn.Module, names: Sequence[str]) -> tuple[Any, ...]:
-    """Two weights or more as they are now, from the dict that holds them or from elsewhere."""
+    """The weights as they are now, from the dict that holds them or from elsewhere."""
     try:
-        weights: tuple[Any, ...] = itemgetter(*names)(module._parameters)
+        found: Any = itemgetter(*names)(module._parameters)
+        return found if len(names) > 1 else (found,)
     except KeyError:  # parametrized, pruned, weight-normed or replicated: an attribute then
-        weights = tuple(getattr(module, name) for name in names)
-    return weights
+        return tuple(getattr(module, name) for name in names)

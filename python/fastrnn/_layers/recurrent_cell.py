@@ -13,7 +13,7 @@ from .._call import checks, program_inputs, program_states
 from . import graphs
 from .cell import Cell
 from .of_program import OfProgram
-from .run import run_program_step
+from .run import run_program_step, run_program_step_directly
 
 __all__ = ["RecurrentCell"]
 
@@ -75,6 +75,16 @@ class RecurrentCell(OfProgram):
             node = graphs.node_of(self, "_forward", input, hx, inputs, input=input, hx=hx, **inputs)
             if node is not None:
                 return node
+        program, new = self.program, None
+        if not inputs and program_states.are_as_given(program, hx):
+            new = self._run_directly(input, hx)
+        if new is None:
+            new = self._run_checked(input, hx, inputs)
+        states = program_states.apart(program, new)
+        return states if program.output is None else (new[0], states)
+
+    def _run_checked(self, input: Any, hx: Any, inputs: dict[str, Any]) -> Any:
+        """What the program returns, h or (h, c), for the arguments of `forward`."""
         text, program = self._text, self.program
         checks.check_rank(input, text, (1, 2), "Cell")
         shape = (*input.shape[:-1], self.hidden_size)
@@ -84,14 +94,18 @@ class RecurrentCell(OfProgram):
             hx = program_states.given(program, hx, shape, input)
         if inputs:
             text, input = self._with_inputs(input, inputs)
-        new = self._run(text, input, hx)
-        states = program_states.apart(program, new)
-        return states if program.output is None else (new[0], states)
+        return self._run(text, input, hx)
+
+    def _sizes(self) -> tuple[int, int, bool]:
+        return self.input_size, self.hidden_size, bool(self.bias)
+
+    def _run_directly(self, input: Any, hx: Any) -> Any:
+        """A step by the short way, with states as h and c; None if this call is none for it."""
+        return run_program_step_directly(self._text, self._sizes(), input, hx, self._weights())
 
     def _run(self, text: str, input: Any, hx: Any) -> Any:
         """A step of the program with this text, with states as h and c."""
-        sizes = self.input_size, self.hidden_size, bool(self.bias)
-        return run_program_step(text, sizes, input, hx, self._weights())
+        return run_program_step(text, self._sizes(), input, hx, self._weights())
 
 
 RecurrentCell.__module__ = "fastrnn"  # pickles name the package and not the room

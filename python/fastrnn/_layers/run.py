@@ -28,7 +28,7 @@ from .._engine import backends, fallback
 from . import overrides
 from .plan import Options, Plan, cell_plan, check_dtype, layer_plan, spec_of_cell
 
-__all__ = ["run_cell", "run_layer", "run_program_step"]
+__all__ = ["run_cell", "run_layer", "run_program_step", "run_program_step_directly"]
 
 Run = Callable[..., Outputs]
 """`fastrnn._autograd.eager.run`, or what has its parameters and results."""
@@ -279,13 +279,27 @@ def run_program_step(
 
     ``sizes`` are its input_size and hidden_size, and whether it has biases.
     """
-    traced = torch.compiler.is_dynamo_compiling()
-    expected = (cell_plan.__wrapped__ if traced else cell_plan)(cell, *sizes).expected
+    done = run_program_step_directly(cell, sizes, input, hx, weights)
+    if done is not None:
+        return done
+    expected = _program_plan(cell, sizes).expected
     if asked := overrides.asked(input, hx, weights):
         return overrides.asked_of_cell(asked, expected.spec, input, hx, weights, None)
     _by_torch(expected.spec, input, hx, None)
     dtypes, tensors = _under_autocast(expected.spec, (input, hx, weights), one_step=True)
     return _run_step(expected, tensors, dtypes)
+
+
+def run_program_step_directly(
+    cell: str, sizes: tuple[int, int, bool], input: Any, hx: Any, weights: Sequence[Any]
+) -> Any:
+    """The same by the short way; None if this call is none for it."""
+    return _directly(_program_plan(cell, sizes), input, hx, weights, False)
+
+
+def _program_plan(cell: str, sizes: tuple[int, int, bool]) -> Plan:
+    traced = torch.compiler.is_dynamo_compiling()
+    return (cell_plan.__wrapped__ if traced else cell_plan)(cell, *sizes)
 
 
 def _run_step(

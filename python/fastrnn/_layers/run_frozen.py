@@ -82,10 +82,14 @@ class FrozenPlan:
         """As `fastrnn._layers.run.run_cell` without weights."""
         if torch.compiler.is_dynamo_compiling():
             return outside_graphs(self.run_step)(input, hx)
-        done = run._directly(self._plan, input, hx, (), False)
+        done = self.run_step_directly(input, hx)
         if done is not None:
             return done
         return self._in_full_precision(self._run_step_checked, input, hx)
+
+    def run_step_directly(self, input: Any, hx: Any) -> Any:
+        """The same by the short way; None if this call is none for it."""
+        return run._directly(self._plan, input, hx, (), False)
 
     def _in_full_precision(self, compute: Any, input: Any, hx: Any, *extras: Any) -> Any:
         """bfloat16 and float16 are computed in float32 and rounded once, whatever the weights."""

@@ -119,6 +119,29 @@ void pack_int8(const float* panel, int64_t K, int64_t columns, char* to) {
 
 // ---- tiles ----
 
+// The sums of P panels, M rows and N vectors are written to a tile, or with `add` are added to what
+// it holds. Its rows are `stride` apart, its panels M of them.
+template <class V, int P, int M, int N, class Real>
+FASTRNN_INLINE void store_tile(const V (&sum)[P][M][N], bool add, Real* tile, int64_t stride) {
+#pragma GCC unroll 16
+  for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 16
+      for (int n = 0; n < N; ++n) {
+        Real* to = tile + (p * M + m) * stride + n * kLanes<Real>;
+        V own = sum[p][m][n];
+        if (add) {
+          V before;
+          __builtin_memcpy(&before, to, sizeof before);
+          own += before;
+        }
+        __builtin_memcpy(to, &own, sizeof own);
+      }
+    }
+  }
+}
+
 // Two weights of each of some columns, as the upper halves of float32: the first of them or the
 // second
 template <bool kSecond>
@@ -175,7 +198,6 @@ template <int M, int N, int W, int P>
 FASTRNN_INLINE void multiply_pairs(Bfloat16, const float* const* a, int64_t length,
                                    const char* panel, int64_t panel_stride, bool add, float* tile,
                                    int64_t tile_stride) {
-  constexpr int lanes = kLanes<float>;
   const float* row[M];
   Vec<float> sum[P][M][N] = {};
 #pragma GCC unroll 16
@@ -191,17 +213,7 @@ FASTRNN_INLINE void multiply_pairs(Bfloat16, const float* const* a, int64_t leng
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) add_products<false>(row, k, panel + p * panel_stride, sum[p]);
   }
-#pragma GCC unroll 16
-  for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 16
-      for (int n = 0; n < N; ++n) {
-        float* to = tile + (p * M + m) * tile_stride + n * lanes;
-        store(to, add ? load(to) + sum[p][m][n] : sum[p][m][n]);
-      }
-    }
-  }
+  store_tile(sum, add, tile, tile_stride);
 }
 
 // Of four weights of each of some columns the first two or the others, which are the lower and the
@@ -262,20 +274,7 @@ FASTRNN_INLINE void multiply_pairs(Int8, const int16_t* const* a, int64_t length
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) add_pairs<true>(row, k + 2, panel + p * panel_stride, sum[p]);
     }
-#pragma GCC unroll 16
-    for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 16
-      for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) {
-          float* to = tile + (p * M + m) * tile_stride + n * lanes;
-          Ints before = {};
-          if (add) __builtin_memcpy(&before, to, sizeof before);
-          before += sum[p][m][n];
-          __builtin_memcpy(to, &before, sizeof before);
-        }
-      }
-    }
+    store_tile(sum, add, tile, tile_stride);
   }
 }
 

@@ -52,9 +52,8 @@ template <class Real, int N, bool kWhole, int M>
 FASTRNN_INLINE void multiply_in_place(const InPlaceProduct<Real>& p, const Pieces::Piece& piece,
                                       const Real* const* a, int64_t first, bool add, Real* tile) {
   constexpr int lanes = kLanes<Real>;
-  constexpr int64_t width = kColumnVectors * lanes;
   const int64_t last = p.columns - first - (N - 1) * lanes;
-  Vec<Real> sum[M][N] = {};
+  Vec<Real> sum[1][M][N] = {};
   const Real* const* row = p.b + piece.begin;
   for (int64_t r = 0; r <= piece.k.runs; ++r) {
     const int64_t begin = piece.a + (r < piece.k.runs ? r * piece.k.jump : piece.k.tail_at);
@@ -68,18 +67,11 @@ FASTRNN_INLINE void multiply_in_place(const InPlaceProduct<Real>& p, const Piece
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) sum[m][n] += broadcast(a[m][k]) * w[n];
+        for (int n = 0; n < N; ++n) sum[0][m][n] += broadcast(a[m][k]) * w[n];
       }
     }
   }
-#pragma GCC unroll 16
-  for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) {
-      Real* to = tile + m * width + n * lanes;
-      store(to, add ? load(to) + sum[m][n] : sum[m][n]);
-    }
-  }
+  store_tile(sum, add, tile, kColumnVectors * lanes);
 }
 
 template <class Real, int N, bool kWhole, int M = max_rows(kColumnVectors)>

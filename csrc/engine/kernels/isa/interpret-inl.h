@@ -5,101 +5,121 @@
 // Vectors that a register holds
 constexpr int kBlockVectors = 12;
 
-// Some rows and the units of a panel
+// The units of a row in a panel: `unit` is the first of them.
+struct Segment {
+  int64_t row, panel, unit;
+};
+
+// The segments that an instruction works on: those of some rows in a panel, or those of a single
+// row in several panels, all full.
 template <class Real>
 struct ProgramBlock {
-  ProgramBlock(int64_t H, int64_t panel, int64_t rows)
-      : unit(panel * kColumnVectors * kLanes<Real>),
-        valid(H - unit),
-        vectors(valid < kColumnVectors * kLanes<Real>
-                    ? static_cast<int>((valid + kLanes<Real> - 1) / kLanes<Real>)
-                    : kColumnVectors),
-        rows(rows) {}
-  int64_t unit;   // the first
-  int64_t valid;  // units from there on
-  int vectors;    // of a row
-  int64_t rows;
+  static constexpr int64_t kWidth = kColumnVectors * kLanes<Real>;
+
+  ProgramBlock(int64_t H, int64_t panel, int64_t panels, int64_t rows)
+      : first{0, panel, panel * kWidth},
+        valid(H - first.unit),
+        vectors(valid < kWidth ? static_cast<int>((valid + kLanes<Real> - 1) / kLanes<Real>)
+                               : kColumnVectors),
+        segments(rows * panels),
+        across(panels > 1) {}
+  Segment first;
+  int64_t valid;     // units from the first on
+  int vectors;       // of a segment
+  int64_t segments;  // row by row, or of one row panel by panel
+  bool across;
 
   int64_t rows_at_once() const { return kBlockVectors / vectors; }
-  int64_t size() const { return rows * vectors; }
-  bool is_full() const { return valid >= kColumnVectors * kLanes<Real>; }
+  int64_t size() const { return segments * vectors; }
+  bool is_full() const { return valid >= kWidth; }
 };
 
 template <class Real>
 constexpr int64_t kRegister = kBlockVectors * kLanes<Real>;
 
-// Calls each(j) for the vectors of a row. Most panels are full, and there the loop is unrolled.
+// Calls each(m, segment) for the m-th segment.
+template <class Real, class Each>
+FASTRNN_INLINE void each_segment(const ProgramBlock<Real>& block, Each each) {
+  Segment at = block.first;
+  const int64_t panels = block.across, rows = !block.across;
+  for (int64_t m = 0; m < block.segments; ++m) {
+    each(m, at);
+    at.row += rows;
+    at.panel += panels;
+    at.unit += panels * ProgramBlock<Real>::kWidth;
+  }
+}
+
+// Calls each(lane) for the vectors of a segment. Most panels are full, and there the loop is
+// unrolled.
 template <class Real, class Each>
 FASTRNN_INLINE void each_vector(const ProgramBlock<Real>& block, Each each) {
   if (block.vectors == kColumnVectors) {
-    for (int j = 0; j < kColumnVectors; ++j) each(j);
+    for (int j = 0; j < kColumnVectors; ++j) each(j * kLanes<Real>);
   } else {
-    for (int j = 0; j < block.vectors; ++j) each(j);
+    for (int j = 0; j < block.vectors; ++j) each(j * kLanes<Real>);
   }
 }
 
-// register[row] = load(from(row)) for what has room for whole vectors
+// Fills a register: of(m, segment) yields what a segment gets at a lane.
+template <class Real, class Of>
+FASTRNN_INLINE void fill(const ProgramBlock<Real>& block, Real* to, Of of) {
+  each_segment(block, [&](int64_t m, const Segment& at) {
+    const auto value = of(m, at);
+    each_vector(block, [&](int lane) { store<Real>(to + lane, value(lane)); });
+    to += block.vectors * kLanes<Real>;
+  });
+}
+
+// register[segment] = load(from(m, segment)) for what has room for whole vectors
 template <class Real, class From>
 FASTRNN_INLINE void take(const ProgramBlock<Real>& block, Real* to, From from) {
-  for (int64_t m = 0; m < block.rows; ++m, to += block.vectors * kLanes<Real>) {
-    const Real* row = from(m);
-    each_vector(block, [&](int j) { store(to + j * kLanes<Real>, load(row + j * kLanes<Real>)); });
-  }
-}
-
-// The sum of two
-template <class Real, class From, class Other>
-FASTRNN_INLINE void take_sum(const ProgramBlock<Real>& block, Real* to, From from, Other other) {
-  for (int64_t m = 0; m < block.rows; ++m, to += block.vectors * kLanes<Real>) {
-    const Real* row = from(m);
-    const Real* added = other(m);
-    each_vector(block, [&](int j) {
-      const int64_t lane = j * kLanes<Real>;
-      store(to + lane, load(row + lane) + load(added + lane));
-    });
-  }
+  fill(block, to, [&](int64_t m, const Segment& at) {
+    const Real* own = from(m, at);
+    return [own](int lane) { return load(own + lane); };
+  });
 }
 
 // What `take` does for what ends with the last unit
 template <class Real, class From>
 FASTRNN_INLINE void take_first(const ProgramBlock<Real>& block, Real* to, From from) {
   if (block.is_full()) return take(block, to, from);
-  for (int64_t m = 0; m < block.rows; ++m) {
-    const Real* row = from(m);
-    for (int j = 0; j < block.vectors; ++j, to += kLanes<Real>)
-      store(to, load_first(row + j * kLanes<Real>, block.valid - j * kLanes<Real>));
-  }
+  fill(block, to, [&](int64_t m, const Segment& at) {
+    const Real* own = from(m, at);
+    return [own, &block](int lane) { return load_first(own + lane, block.valid - lane); };
+  });
 }
 
 // One number for all units of a row
 template <class Real, class Of>
 FASTRNN_INLINE void take_number(const ProgramBlock<Real>& block, Real* to, Of of) {
-  for (int64_t m = 0; m < block.rows; ++m, to += block.vectors * kLanes<Real>) {
-    const Vec<Real> number = broadcast(of(m));
-    each_vector(block, [&](int j) { store(to + j * kLanes<Real>, number); });
-  }
+  fill(block, to, [&](int64_t m, const Segment& at) {
+    const Vec<Real> number = broadcast(of(m, at));
+    return [number](int) { return number; };
+  });
 }
 
 template <class Real, class To>
 FASTRNN_INLINE void give(const ProgramBlock<Real>& block, const Real* from, To to) {
-  for (int64_t m = 0; m < block.rows; ++m, from += block.vectors * kLanes<Real>) {
-    Real* row = to(m);
-    each_vector(block,
-                [&](int j) { store(row + j * kLanes<Real>, load(from + j * kLanes<Real>)); });
-  }
+  each_segment(block, [&](int64_t, const Segment& at) {
+    Real* own = to(at);
+    each_vector(block, [&](int lane) { store(own + lane, load(from + lane)); });
+    from += block.vectors * kLanes<Real>;
+  });
 }
 
 template <class Real, class To>
 FASTRNN_INLINE void give_first(const ProgramBlock<Real>& block, const Real* from, To to) {
   if (block.is_full()) return give(block, from, to);
-  for (int64_t m = 0; m < block.rows; ++m) {
-    Real* row = to(m);
-    for (int j = 0; j < block.vectors; ++j, from += kLanes<Real>)
-      store_first(row + j * kLanes<Real>, load(from), block.valid - j * kLanes<Real>);
-  }
+  each_segment(block, [&](int64_t, const Segment& at) {
+    Real* own = to(at);
+    each_vector(block,
+                [&](int lane) { store_first(own + lane, load(from + lane), block.valid - lane); });
+    from += block.vectors * kLanes<Real>;
+  });
 }
 
-// The sum over a panel's units, lane by lane first
+// The sum over a segment's units, lane by lane first
 template <class Real>
 FASTRNN_INLINE Real sum_of_units(const ProgramBlock<Real>& block, const Real* from) {
   Vec<Real> lanes = {};
@@ -111,42 +131,92 @@ FASTRNN_INLINE Real sum_of_units(const ProgramBlock<Real>& block, const Real* fr
 }
 
 template <class Real>
-FASTRNN_INLINE void add_to_sum(const ProgramBlock<Real>& block, int64_t panel, const Real* from,
-                               int64_t sum, int64_t panels, Real* sums) {
-  sums[sum * panels + panel] = sum_of_units(block, from);
-}
-
-template <class Real>
 FASTRNN_INLINE Real sum_of_panels(const Real* sums, int64_t sum, int64_t panels) {
   Real total = 0;
   for (int64_t i = 0; i < panels; ++i) total += sums[sum * panels + i];
   return total;
 }
 
-// A per-step value of the caller's
-template <class Real, class From>
-FASTRNN_INLINE void take_extra(const ProgramStep<Real>& own, const ProgramBlock<Real>& block,
-                               int number, Real* to, From from) {
-  const Extra& extra = own.extras[number];
-  if (extra.per_unit) {
-    take_first(block, to, [&](int64_t m) { return from(m) + extra.offset + block.unit; });
+// A state of each row, whose rows state(segment) lists: the hidden one ends with the last unit,
+// others have room for whole vectors.
+template <class Real, class State>
+FASTRNN_INLINE void take_state(const ProgramBlock<Real>& block, int number, Real* to, State state) {
+  const auto from = [&](int64_t, const Segment& at) { return state(at) + at.unit; };
+  if (number == kHidden) {
+    take_first(block, to, from);
   } else {
-    take_number(block, to, [&](int64_t m) { return from(m)[extra.offset]; });
+    take(block, to, from);
   }
+}
+
+// A quantity of a unit among `count` of a panel
+template <class Pointer>
+FASTRNN_INLINE Pointer quantity(Pointer row, const Segment& at, int count, int number,
+                                int64_t width) {
+  return row + (at.panel * count + number) * width;
+}
+
+// What code of either pass reads
+template <class Real, class Row>
+FASTRNN_INLINE void take_source(const ProgramStep<Real>& own, int64_t H, const Row* rows,
+                                const ProgramBlock<Real>& block, Op op, int a, Real* to) {
+  switch (op) {
+    case Op::state:
+      take_state(block, a, to, [&](const Segment& at) { return rows[at.row].before[a]; });
+      break;
+    case Op::kept:
+      take(block, to, [&](int64_t, const Segment& at) {
+        return quantity<const Real*>(rows[at.row].saved, at, own.kept, a, block.kWidth);
+      });
+      break;
+    case Op::vector:
+      take_first(block, to,
+                 [&](int64_t, const Segment& at) { return own.vectors + a * H + at.unit; });
+      break;
+    case Op::extra: {
+      const Extra extra = own.extras[a];
+      if (extra.per_unit) {
+        take_first(block, to, [&](int64_t, const Segment& at) {
+          return rows[at.row].extras + extra.offset + at.unit;
+        });
+      } else {
+        take_number(block, to,
+                    [&](int64_t, const Segment& at) { return rows[at.row].extras[extra.offset]; });
+      }
+      break;
+    }
+    case Op::constant:
+      take_number(block, to, [&](int64_t, const Segment&) { return own.constants[a]; });
+      break;
+    default:  // sum
+      take_number(block, to, [&](int64_t, const Segment& at) {
+        return sum_of_panels(rows[at.row].sums, a, own.panels);
+      });
+  }
+}
+
+template <class Real, class Row>
+FASTRNN_INLINE void add_to_sum(const ProgramStep<Real>& own, const Row* rows,
+                               const ProgramBlock<Real>& block, const Real* from, int number) {
+  each_segment(block, [&](int64_t, const Segment& at) {
+    rows[at.row].sums[number * own.panels + at.panel] = sum_of_units(block, from);
+    from += block.vectors * kLanes<Real>;
+  });
 }
 
 // The gradient of the output joins that of the hidden state.
 template <class Real>
 FASTRNN_INLINE void add_from_above(const ProgramBlock<Real>& block, const BackwardRow<Real>* rows,
                                    Real* to) {
-  for (int64_t m = 0; m < block.rows; ++m, to += block.vectors * kLanes<Real>) {
-    if (!rows[m].d_y) continue;
-    const Real* row = rows[m].d_y + block.unit;
-    each_vector(block, [&](int j) {
-      const int64_t lane = j * kLanes<Real>;
-      store(to + lane, load(to + lane) + load_first(row + lane, block.valid - lane));
-    });
-  }
+  each_segment(block, [&](int64_t, const Segment& at) {
+    if (const Real* above = rows[at.row].d_y) {
+      above += at.unit;
+      each_vector(block, [&](int lane) {
+        store(to + lane, load(to + lane) + load_first(above + lane, block.valid - lane));
+      });
+    }
+    to += block.vectors * kLanes<Real>;
+  });
 }
 
 // libm's function of each lane

@@ -1,10 +1,34 @@
 // The steps of cells that were written as programs: products with panels by slot, then the code of
 // a stage (interpret-inl.h).
 
+// The panels of a step in groups whose units a block holds together: of a single row as many as
+// there is room for, if they are full; otherwise each alone.
+class PanelGroups {
+ public:
+  template <class Step>
+  PanelGroups(const Step& p, int64_t width) : begin_(p.panel_begin), end_(p.panel_end) {
+    const int64_t full = p.H / width < end_ ? p.H / width : end_;
+    full_ = tile_rows(full > begin_ ? full - begin_ : 0,
+                      p.count == 1 ? kBlockVectors / kColumnVectors : 1);
+  }
+
+  // Only a row's last panel may not be full.
+  int64_t count() const { return full_.tiles + (begin_ + full_.rows < end_); }
+  // Where the i-th group begins; the one after the last, where that ends
+  int64_t begin(int64_t i) const {
+    if (i > full_.tiles) return end_;
+    return i == 0 ? begin_ : begin_ + full_.begin(i);
+  }
+
+ private:
+  int64_t begin_, end_;
+  Tiling full_;
+};
+
 // ---- forward ----
 
-// Products of some rows, slot by slot with a panel's units in each. An absent one is null: the
-// input's, where the rows know it as their projected input, and the hidden state's, where it is
+// Products of some segments, slot by slot with a segment's units in each. An absent one is null:
+// the input's, where the rows know it as their projected input, and the hidden state's, where it is
 // zero.
 template <class Real>
 struct ProgramShares {
@@ -14,93 +38,77 @@ struct ProgramShares {
 
 template <class Real>
 void run_forward(const ForwardStep<Real>& p, const ProgramShares<Real>& shares,
-                 const ForwardRow<Real>* rows, const ProgramBlock<Real>& block, int64_t panel) {
-  constexpr int64_t width = kColumnVectors * kLanes<Real>;
+                 const ForwardRow<Real>* rows, const ProgramBlock<Real>& block) {
+  constexpr int64_t width = ProgramBlock<Real>::kWidth;
   const ProgramStep<Real>& own = *p.program;
-  const int64_t unit = block.unit;
-  const Real* bias = p.bias + panel * own.slots * width;
-  const auto input = [&](int64_t m, int slot) {
-    const int at = slot - own.input.first;
-    if (shares.input) return shares.input + (m * own.input.count + at) * width;
-    return rows[m].x + panel * p.x_panel + at * width;
+  const auto input = [&](int64_t m, const Segment& at, int slot) {
+    const int number = slot - own.input.first;
+    if (shares.input) return shares.input + (m * own.input.count + number) * width;
+    return rows[at.row].x + at.panel * p.x_panel + number * width;
   };
   const auto hidden = [&](int64_t m, int slot) {
     return shares.hidden + (m * own.product.count + slot - own.product.first) * width;
-  };
-  const auto saved = [&](int64_t m, int k) {
-    return rows[m].saved + (panel * own.kept + k) * width;
   };
   const Instruction* const end = own.code.first + own.code.count;
   for (const Instruction* at = own.code.first; at < end;) {
     Real* to = own.registers + at->to * kRegister<Real>;
     const Real* from = own.registers + at->a * kRegister<Real>;
     const int a = at->a, number = at->to;
+    if (at->op <= Op::sum) {
+      take_source(own, p.H, rows, block, at->op, a, to);
+      ++at;
+      continue;
+    }
     switch (at->op) {
-      case Op::input:
-        take(block, to, [&](int64_t m) { return input(m, a); });
-        break;
       case Op::pre:
         if (shares.hidden) {
-          take_sum(
-              block, to, [&](int64_t m) { return input(m, a); },
-              [&](int64_t m) { return hidden(m, a); });
-        } else {
-          take(block, to, [&](int64_t m) { return input(m, a); });
+          fill(block, to, [&](int64_t m, const Segment& segment) {
+            const Real* one = input(m, segment, a);
+            const Real* other = hidden(m, a);
+            return [=](int lane) { return load(one + lane) + load(other + lane); };
+          });
+          break;
         }
+        [[fallthrough]];
+      case Op::input:
+        take(block, to, [&](int64_t m, const Segment& segment) { return input(m, segment, a); });
         break;
       case Op::hidden: {
         const bool biased = a < own.input.first || a >= own.input.first + own.input.count;
         const Vec<Real> zero = {};
-        for (int64_t m = 0, i = 0; m < block.rows; ++m) {
-          for (int j = 0; j < block.vectors; ++j, i += kLanes<Real>) {
-            const int64_t lane = j * kLanes<Real>;
-            const Vec<Real> start = biased ? load(bias + a * width + lane) : zero;
-            store(to + i, shares.hidden ? start + load(hidden(m, a) + lane) : start);
-          }
+        fill(block, to, [&](int64_t m, const Segment& segment) {
+          const Real* bias = quantity(p.bias, segment, own.slots, a, width);
+          const Real* product = shares.hidden ? hidden(m, a) : nullptr;
+          return [=](int lane) {
+            const Vec<Real> start = biased ? load(bias + lane) : zero;
+            return product ? start + load(product + lane) : start;
+          };
+        });
+        break;
+      }
+      case Op::set_state: {
+        const auto state = [&](const Segment& segment) {
+          return rows[segment.row].after[number] + segment.unit;
+        };
+        if (number == kHidden) {
+          give_first(block, from, state);
+        } else {
+          give(block, from, state);
         }
         break;
       }
-      case Op::state:
-        if (a == kHidden) {
-          take_first(block, to, [&](int64_t m) { return rows[m].before[kHidden] + unit; });
-        } else {
-          take(block, to, [&](int64_t m) { return rows[m].before[a] + unit; });
-        }
-        break;
-      case Op::kept:
-        take(block, to, [&](int64_t m) { return saved(m, a); });
-        break;
-      case Op::vector:
-        take_first(block, to, [&](int64_t) { return own.vectors + a * p.H + unit; });
-        break;
-      case Op::extra:
-        take_extra(own, block, a, to, [&](int64_t m) { return rows[m].extras; });
-        break;
-      case Op::constant:
-        take_number(block, to, [&](int64_t) { return own.constants[a]; });
-        break;
-      case Op::sum:
-        take_number(block, to,
-                    [&](int64_t m) { return sum_of_panels(rows[m].sums, a, own.panels); });
-        break;
-      case Op::set_state:
-        if (number == kHidden) {
-          give_first(block, from, [&](int64_t m) { return rows[m].after[kHidden] + unit; });
-        } else {
-          give(block, from, [&](int64_t m) { return rows[m].after[number] + unit; });
-        }
-        break;
       case Op::set_operand:
-        give_first(block, from, [&](int64_t m) { return rows[m].operands[number] + unit; });
+        give_first(block, from, [&](const Segment& segment) {
+          return rows[segment.row].operands[number] + segment.unit;
+        });
         break;
       case Op::keep:
-        give(block, from, [&](int64_t m) { return saved(m, number); });
+        give(block, from, [&](const Segment& segment) {
+          return quantity(rows[segment.row].saved, segment, own.kept, number, width);
+        });
         break;
       case Op::add_to_sum:
-        for (int64_t m = 0; m < block.rows; ++m) {
-          add_to_sum(block, panel, from + m * block.vectors * kLanes<Real>, number, own.panels,
-                     rows[m].sums);
-        }
+        add_to_sum(own, rows, block, from, number);
         break;
       default:
         at = compute(at, end, own.registers, block.size());
@@ -124,25 +132,60 @@ struct PanelRange {
   int64_t begin, length;
 };
 
-// shares[row][slot] = the product of a row with a panel of each slot. A single row takes two slots
-// at once (see multiply_pair).
+// The panels of each of some slots: bytes from one slot's to the next one's, and from panel to
+// panel
+struct SlotPanels {
+  const void* first;
+  int slots;
+  int64_t slot, panel;
+};
+
+// to[i] = the product of a single row with the i-th of some panels, two or three at once
+template <class F>
+void multiply_list(int64_t columns, const LeftOf<F>* const* a, const float* scale, int64_t K,
+                   const void* panels, int64_t count, int64_t stride, NumberOf<F>* to,
+                   int64_t to_stride) {
+  constexpr int N = kColumnVectors;
+  for (int64_t left = count, some; left > 0; left -= some) {
+    if (left == 1) {
+      some = 1;
+      multiply_block<F, N>(columns, Tiling{1, 1}, 0, 1, a, Pieces(Runs{K}), 1, panels, to,
+                           to_stride, scale);
+    } else if (left == 2 || left == 4) {
+      some = 2;
+      multiply_panels<F, N, 2>(*a, K, panels, stride, to, to_stride, *scale);
+    } else {
+      some = 3;
+      multiply_panels<F, N, 3>(*a, K, panels, stride, to, to_stride, *scale);
+    }
+    panels = at_byte(panels, some * stride);
+    to += some * to_stride;
+  }
+}
+
+// shares[row][slot] = the product of a row with a panel of each slot; of a single row,
+// shares[panel][slot] for several panels, or slots, at once: of which there are more.
 template <class F>
 void multiply_slots(int64_t columns, const Tiling& tiling, int64_t begin, int64_t end,
-                    const LeftOf<F>* const* a, const float* scales, int64_t K, const void* panels,
-                    int64_t slot_stride, int slots, NumberOf<F>* shares) {
+                    const LeftOf<F>* const* a, const float* scales, int64_t K, const SlotPanels& w,
+                    int64_t panels, NumberOf<F>* shares) {
   constexpr int64_t width = kColumnVectors * kLanes<NumberOf<F>>;
-  const Pieces pieces(Runs{K});
-  int s = 0;
-  if (tiling.rows == 1) {
-    for (; s + 1 < slots; s += 2) {
-      multiply_pair<F, kColumnVectors>(a[0], K, at_byte(panels, s * slot_stride), slot_stride,
-                                       shares + s * width, width, *scales);
+  if (tiling.rows == 1 && panels <= w.slots) {
+    for (int64_t i = 0; i < panels; ++i) {
+      multiply_list<F>(columns, a, scales, K, at_byte(w.first, i * w.panel), w.slots, w.slot,
+                       shares + i * w.slots * width, width);
     }
+    return;
   }
-  for (; s < slots; ++s) {
-    multiply_block<F, kColumnVectors>(columns, tiling, begin, end, a, pieces, 1,
-                                      at_byte(panels, s * slot_stride), shares + s * width,
-                                      slots * width, scales);
+  for (int s = 0; s < w.slots; ++s) {
+    const void* first = at_byte(w.first, s * w.slot);
+    NumberOf<F>* to = shares + s * width;
+    if (tiling.rows == 1) {
+      multiply_list<F>(columns, a, scales, K, first, panels, w.panel, to, w.slots * width);
+    } else {
+      multiply_block<F, kColumnVectors>(columns, tiling, begin, end, a, Pieces(Runs{K}), 1, first,
+                                        to, w.slots * width, scales);
+    }
   }
 }
 
@@ -153,44 +196,52 @@ FASTRNN_INLINE int64_t tiles_of_program(int slots) {
   return tiles < 1 ? 1 : tiles < kTilesAtOnce ? tiles : kTilesAtOnce;
 }
 
-// The bias joins the product of a row with the input's slots of a panel.
+// The bias joins the products of some segments with the input's slots.
 template <class Real>
-FASTRNN_INLINE void add_bias_to_slots(const ForwardStep<Real>& p, int64_t panel, Real* input) {
-  constexpr int64_t width = kColumnVectors * kLanes<Real>;
+FASTRNN_INLINE void add_bias_to_slots(const ForwardStep<Real>& p, const ProgramBlock<Real>& block,
+                                      Real* input) {
   const ProgramStep<Real>& own = *p.program;
-  const Real* bias = p.bias + (panel * own.slots + own.input.first) * width;
-  for (int64_t j = 0; j < own.input.count * width; j += kLanes<Real>)
-    store(input + j, load(bias + j) + load(input + j));
+  each_segment(block, [&](int64_t, const Segment& at) {
+    const Real* bias = quantity(p.bias, at, own.slots, own.input.first, block.kWidth);
+    for (int64_t j = 0; j < own.input.count * block.kWidth;
+         j += kLanes<Real>, input += kLanes<Real>)
+      store(input, load(bias + j) + load(input));
+  });
 }
 
-// The products of some rows with a panel, where a step has them
+// The products of some segments, where a step has them: those of the tiles begin .. end
 template <class F>
 ProgramShares<NumberOf<F>> multiply_for_program(const ForwardStep<NumberOf<F>>& p,
                                                 const StepLefts<F>& lefts, const Tiling& tiling,
-                                                int64_t begin, int64_t end, int64_t panel) {
+                                                int64_t begin, int64_t end,
+                                                const ProgramBlock<NumberOf<F>>& block) {
   typedef NumberOf<F> Real;
-  constexpr int64_t width = kColumnVectors * kLanes<Real>;
+  constexpr int64_t width = ProgramBlock<Real>::kWidth;
   const ProgramStep<Real>& own = *p.program;
   const int64_t first = tiling.begin(begin), count = tiling.begin(end) - first;
-  const int64_t from = panel - p.panel_begin, columns = p.H - panel * width;
+  const int64_t panels = block.segments / count, from = block.first.panel - p.panel_begin;
   const int inputs = p.I > 0 ? own.input.count : 0, hidden = p.K > 0 ? own.product.count : 0;
   Real* of_input = own.shares;
-  Real* of_hidden = own.shares + count * inputs * width;
+  Real* of_hidden = own.shares + block.segments * inputs * width;
   const LeftOf<F>* a[kRowsAtOnce<kColumnVectors>];
   float scales[kRowsAtOnce<kColumnVectors>] = {};
   if (inputs > 0) {
+    const int64_t panel = panel_bytes<F>(p.I, width);
     lefts.list_inputs(first, count, a, scales);
-    multiply_slots<F>(columns, tiling, begin, end, a, scales, p.I,
-                      panel_at<F, kColumnVectors>(p.w_ih, from, p.I), own.w_ih_slot, inputs,
+    multiply_slots<F>(block.valid, tiling, begin, end, a, scales, p.I,
+                      {at_byte(p.w_ih, from * panel), inputs, own.w_ih_slot, panel}, panels,
                       of_input);
-    for (Real* row = of_input; row < of_hidden; row += inputs * width)
-      add_bias_to_slots(p, panel, row);
+    add_bias_to_slots(p, block, of_input);
   }
-  if (hidden > 0) {
-    const PanelRange<Real> range(own, p.H, p.K, panel);
+  // With heads, panels meet different features.
+  const int64_t together = own.heads == 1 ? panels : 1;
+  for (int64_t i = 0; hidden > 0 && i < panels; i += together) {
+    const PanelRange<Real> range(own, p.H, p.K, block.first.panel + i);
     lefts.list_states(first, count, range.begin, a, scales);
-    multiply_slots<F>(columns, tiling, begin, end, a, scales, range.length,
-                      at_byte(p.w_hh, from * own.w_hh_panel), own.w_hh_slot, hidden, of_hidden);
+    multiply_slots<F>(
+        block.valid, tiling, begin, end, a, scales, range.length,
+        {at_byte(p.w_hh, (from + i) * own.w_hh_panel), hidden, own.w_hh_slot, own.w_hh_panel},
+        together, of_hidden + i * hidden * width);
   }
   return {inputs > 0 ? of_input : nullptr, hidden > 0 ? of_hidden : nullptr};
 }
@@ -198,57 +249,64 @@ ProgramShares<NumberOf<F>> multiply_for_program(const ForwardStep<NumberOf<F>>& 
 template <class F>
 void program_forward(const ForwardStep<NumberOf<F>>& p) {
   typedef NumberOf<F> Real;
-  constexpr int64_t width = kColumnVectors * kLanes<Real>;
+  typedef ProgramBlock<Real> Block;
   const ProgramStep<Real>& own = *p.program;
   const Tiling tiling = tile_rows(p.count, max_rows(kColumnVectors));
   const StepLefts<F> lefts(p, own.product_number);
   const int64_t tiles = tiles_of_program(own.input.count + own.product.count);
-  for (int64_t i = p.panel_begin; i < p.panel_end; ++i) {
-    const int64_t panel = p.descending ? p.panel_begin + p.panel_end - 1 - i : i;
-    const int64_t at_once = ProgramBlock<Real>(p.H, panel, 0).rows_at_once();
+  const PanelGroups groups(p, Block::kWidth);
+  for (int64_t i = 0; i < groups.count(); ++i) {
+    const int64_t group = p.descending ? groups.count() - 1 - i : i;
+    const int64_t panel = groups.begin(group), panels = groups.begin(group + 1) - panel;
     for (int64_t t = 0; t < tiling.tiles; t += tiles) {
       const int64_t end = t + tiles < tiling.tiles ? t + tiles : tiling.tiles;
       const ForwardRow<Real>* rows = p.rows + tiling.begin(t);
       const int64_t count = tiling.begin(end) - tiling.begin(t);
-      ProgramShares<Real> shares = multiply_for_program<F>(p, lefts, tiling, t, end, panel);
-      for (int64_t r = 0; r < count; r += at_once) {
-        const int64_t left = count - r, some = left < at_once ? left : at_once;
-        run_forward(p, shares, rows + r, ProgramBlock<Real>(p.H, panel, some), panel);
-        if (shares.input) shares.input += some * own.input.count * width;
-        if (shares.hidden) shares.hidden += some * own.product.count * width;
+      const Block all(p.H, panel, panels, count);
+      ProgramShares<Real> shares = multiply_for_program<F>(p, lefts, tiling, t, end, all);
+      for (int64_t r = 0; r < count; r += all.rows_at_once()) {
+        const int64_t left = count - r;
+        const Block block(p.H, panel, panels,
+                          left < all.rows_at_once() ? left : all.rows_at_once());
+        run_forward(p, shares, rows + r, block);
+        const int64_t passed = block.segments * Block::kWidth;
+        if (shares.input) shares.input += passed * own.input.count;
+        if (shares.hidden) shares.hidden += passed * own.product.count;
       }
     }
   }
 }
 
-// shares[slot] = x * w^T for the units of one panel of each slot, w as torch keeps it
+// shares[panel][slot] = x * w^T for some panels of each slot, w as torch keeps it
 template <class Real>
-void multiply_unpacked_slots(const ForwardStep<Real>& p, const Slots& slots, const Real* x,
-                             const void* w, int64_t K, int64_t panel, Real* shares) {
+void multiply_unpacked_slots(const ForwardStep<Real>& p, const ProgramBlock<Real>& block,
+                             const Slots& slots, const Real* x, const void* w, int64_t K,
+                             Real* shares) {
   const int* gates = p.program->gate_of_slot + slots.first;
-  for (int s = 0; s < slots.count; ++s) {
-    multiply_unpacked<Real, 1, kColumnVectors>(x, static_cast<const Real*>(w), K, p.H, panel,
-                                               gates + s,
-                                               shares + s * kColumnVectors * kLanes<Real>);
-  }
+  each_segment(block, [&](int64_t, const Segment& at) {
+    for (int s = 0; s < slots.count; ++s, shares += block.kWidth) {
+      multiply_unpacked<Real, 1, kColumnVectors>(x, static_cast<const Real*>(w), K, p.H, at.panel,
+                                                 gates + s, shares);
+    }
+  });
 }
 
 // What program_forward does for one row, with dense weights as torch keeps them
 template <class Real>
 void program_forward_row(const ForwardStep<Real>& p) {
+  typedef ProgramBlock<Real> Block;
   const ProgramStep<Real>& own = *p.program;
-  Real* input = own.shares;
-  Real* hidden = input + own.input.count * kColumnVectors * kLanes<Real>;
-  const ProgramShares<Real> shares = {input, p.K > 0 ? hidden : nullptr};
-  for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    multiply_unpacked_slots(p, own.input, p.rows->x, static_cast<const Real*>(p.w_ih), p.I, panel,
-                            input);
-    add_bias_to_slots(p, panel, input);
-    if (shares.hidden) {
-      multiply_unpacked_slots(p, own.product, p.rows->before[kHidden],
-                              static_cast<const Real*>(p.w_hh), p.K, panel, hidden);
-    }
-    run_forward(p, shares, p.rows, ProgramBlock<Real>(p.H, panel, 1), panel);
+  const PanelGroups groups(p, Block::kWidth);
+  for (int64_t i = 0; i < groups.count(); ++i) {
+    const int64_t panel = groups.begin(i);
+    const Block block(p.H, panel, groups.begin(i + 1) - panel, 1);
+    Real* input = own.shares;
+    Real* hidden = input + block.segments * own.input.count * Block::kWidth;
+    multiply_unpacked_slots(p, block, own.input, p.rows->x, p.w_ih, p.I, input);
+    add_bias_to_slots(p, block, input);
+    if (p.K > 0)
+      multiply_unpacked_slots(p, block, own.product, p.rows->before[kHidden], p.w_hh, p.K, hidden);
+    run_forward(p, ProgramShares<Real>{input, p.K > 0 ? hidden : nullptr}, p.rows, block);
   }
 }
 
@@ -256,78 +314,65 @@ void program_forward_row(const ForwardStep<Real>& p) {
 
 template <class Real>
 void run_backward(const BackwardStep<Real>& p, const BackwardRow<Real>* rows,
-                  const ProgramBlock<Real>& block, int64_t panel) {
-  constexpr int64_t width = kColumnVectors * kLanes<Real>;
+                  const ProgramBlock<Real>& block) {
+  constexpr int64_t width = ProgramBlock<Real>::kWidth;
   const ProgramStep<Real>& own = *p.program;
-  const int64_t unit = block.unit, units = block.valid < width ? block.valid : width;
+  const int64_t units = block.is_full() ? width : block.valid;
   const Instruction* const end = own.code.first + own.code.count;
   for (const Instruction* at = own.code.first; at < end;) {
     Real* to = own.registers + at->to * kRegister<Real>;
     const Real* from = own.registers + at->a * kRegister<Real>;
     const int a = at->a, number = at->to;
+    if (at->op <= Op::sum) {
+      take_source(own, p.H, rows, block, at->op, a, to);
+      ++at;
+      continue;
+    }
     switch (at->op) {
-      case Op::state:
-      case Op::after: {
-        const auto state = [&](int64_t m) {
-          return (at->op == Op::state ? rows[m].before[a] : rows[m].after[a]) + unit;
-        };
-        if (a == kHidden) {
-          take_first(block, to, state);
-        } else {
-          take(block, to, state);
-        }
-        break;
-      }
-      case Op::kept:
-        take(block, to, [&](int64_t m) { return rows[m].saved + (panel * own.kept + a) * width; });
-        break;
-      case Op::vector:
-        take_first(block, to, [&](int64_t) { return own.vectors + a * p.H + unit; });
-        break;
-      case Op::extra:
-        take_extra(own, block, a, to, [&](int64_t m) { return rows[m].extras; });
-        break;
-      case Op::constant:
-        take_number(block, to, [&](int64_t) { return own.constants[a]; });
-        break;
-      case Op::sum:
-        take_number(block, to,
-                    [&](int64_t m) { return sum_of_panels(rows[m].sums, a, own.panels); });
+      case Op::after:
+        take_state(block, a, to,
+                   [&](const Segment& segment) { return rows[segment.row].after[a]; });
         break;
       case Op::d_state:
-        take(block, to, [&](int64_t m) { return rows[m].d_states[a] + unit; });
+        take(block, to, [&](int64_t, const Segment& segment) {
+          return rows[segment.row].d_states[a] + segment.unit;
+        });
         if (a == kHidden) add_from_above(block, rows, to);
         break;
       case Op::d_operand:
-        take(block, to, [&](int64_t m) { return rows[m].d_operands[a] + unit; });
+        take(block, to, [&](int64_t, const Segment& segment) {
+          return rows[segment.row].d_operands[a] + segment.unit;
+        });
         break;
       case Op::temp:
-        take(block, to, [&](int64_t m) { return rows[m].temps + (panel * own.temps + a) * width; });
+        take(block, to, [&](int64_t, const Segment& segment) {
+          return quantity(rows[segment.row].temps, segment, own.temps, a, width);
+        });
         break;
       case Op::add_to_sum:
-        for (int64_t m = 0; m < block.rows; ++m) {
-          add_to_sum(block, panel, from + m * block.vectors * kLanes<Real>, number, own.panels,
-                     rows[m].sums);
-        }
+        add_to_sum(own, rows, block, from, number);
         break;
       case Op::set_d_pre:
-        give_first(block, from, [&](int64_t m) {
-          return rows[m].d_pre + panel * p.d_pre_panel + number * units;
+        give_first(block, from, [&](const Segment& segment) {
+          return rows[segment.row].d_pre + segment.panel * p.d_pre_panel + number * units;
         });
         break;
       case Op::set_d_state:
-        give(block, from, [&](int64_t m) { return rows[m].d_states[number] + unit; });
+        give(block, from, [&](const Segment& segment) {
+          return rows[segment.row].d_states[number] + segment.unit;
+        });
         break;
       case Op::set_temp:
-        give(block, from,
-             [&](int64_t m) { return rows[m].temps + (panel * own.temps + number) * width; });
+        give(block, from, [&](const Segment& segment) {
+          return quantity(rows[segment.row].temps, segment, own.temps, number, width);
+        });
         break;
       case Op::add_d_extra:
-        for (int64_t m = 0; m < block.rows; ++m) {
-          Real* row = rows[m].d_extras + number * own.extras_width + unit;
+        each_segment(block, [&](int64_t, const Segment& segment) {
+          Real* row = rows[segment.row].d_extras + number * own.extras_width + segment.unit;
           for (int j = 0; j < block.vectors; ++j, from += kLanes<Real>)
             store(row + j * kLanes<Real>, load(row + j * kLanes<Real>) + load(from));
-        }
+        });
         break;
       default:
         at = compute(at, end, own.registers, block.size());
@@ -337,31 +382,35 @@ void run_backward(const BackwardStep<Real>& p, const BackwardRow<Real>* rows,
   }
 }
 
-// What was kept for some rows and a panel. It lies far apart for different rows, so that the
+// What was kept for some rows and panels. It lies far apart for different rows, so that the
 // processor does not see it coming.
 template <class Real>
 void prefetch_kept(const ProgramStep<Real>& own, const BackwardRow<Real>* rows, int64_t count,
-                   int64_t panel) {
-  constexpr int64_t line = 64 / sizeof(Real);
-  const int64_t size = own.kept * kColumnVectors * kLanes<Real>;
+                   int64_t panel, int64_t panels) {
+  const int64_t size = own.kept * ProgramBlock<Real>::kWidth;
   for (int64_t m = 0; m < count; ++m) {
     const Real* from = rows[m].saved + panel * size;
-    for (int64_t i = 0; i < size; i += line) __builtin_prefetch(from + i);
+    for (int64_t i = 0; i < panels * size; i += kLine<Real>) __builtin_prefetch(from + i);
   }
 }
 
 template <class Real>
 void program_backward(const BackwardStep<Real>& p) {
-  for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    const int64_t at_once = ProgramBlock<Real>(p.H, panel, 0).rows_at_once();
+  typedef ProgramBlock<Real> Block;
+  const PanelGroups groups(p, Block::kWidth);
+  for (int64_t i = 0; i < groups.count(); ++i) {
+    const int64_t panel = groups.begin(i), next = groups.begin(i + 1), panels = next - panel;
+    const int64_t at_once = Block(p.H, panel, panels, 0).rows_at_once();
     for (int64_t r = 0; r < p.count; r += at_once) {
       const int64_t left = p.count - r, some = left < at_once ? left : at_once;
       if (some < left) {
-        prefetch_kept(*p.program, p.rows + r + some, left < 2 * some ? left - some : some, panel);
-      } else if (panel + 1 < p.panel_end) {
-        prefetch_kept(*p.program, p.rows, p.count < some ? p.count : some, panel + 1);
+        prefetch_kept(*p.program, p.rows + r + some, left < 2 * some ? left - some : some, panel,
+                      panels);
+      } else if (next < p.panel_end) {
+        prefetch_kept(*p.program, p.rows, p.count < some ? p.count : some, next,
+                      groups.begin(i + 2) - next);
       }
-      run_backward(p, p.rows + r, ProgramBlock<Real>(p.H, panel, some), panel);
+      run_backward(p, p.rows + r, Block(p.H, panel, panels, some));
     }
   }
 }

@@ -152,13 +152,13 @@ void step_pair(const ForwardStep<NumberOf<F>>& p, const StepLefts<F>& lefts, int
   float scale;
   if (p.I > 0) {
     lefts.list_inputs(0, 1, &a, &scale);
-    multiply_pair<F, N>(a, p.I, panel_at<F, N>(p.w_ih, from, p.I),
-                        panel_bytes<F>(p.I, N * kLanes<Real>), input, Panel::kWidth, scale);
+    multiply_panels<F, N>(a, p.I, panel_at<F, N>(p.w_ih, from, p.I),
+                          panel_bytes<F>(p.I, N * kLanes<Real>), input, Panel::kWidth, scale);
   }
   if (p.K > 0) {
     lefts.list_states(0, 1, 0, &a, &scale);
-    multiply_pair<F, N>(a, p.K, panel_at<F, N>(p.w_hh, from, p.K),
-                        panel_bytes<F>(p.K, N * kLanes<Real>), hidden, Panel::kWidth, scale);
+    multiply_panels<F, N>(a, p.K, panel_at<F, N>(p.w_hh, from, p.K),
+                          panel_bytes<F>(p.K, N * kLanes<Real>), hidden, Panel::kWidth, scale);
   }
   for (int i = 0; i < 2; ++i) {
     const Shares<Real> shares = {p.I > 0 ? input + i * Panel::kWidth : nullptr,

@@ -117,17 +117,7 @@ FASTRNN_INLINE void multiply_tile(const Real* const* a, const Steps& steps, cons
     }
     at = next;
   }
-#pragma GCC unroll 16
-  for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 16
-      for (int n = 0; n < N; ++n) {
-        Real* to = tile + (p * M + m) * tile_stride + n * lanes;
-        store(to, add ? load(to) + sum[p][m][n] : sum[p][m][n]);
-      }
-    }
-  }
+  store_tile(sum, add, tile, tile_stride);
 }
 
 // The same of a panel in any format, whose rows have a single run of k if that is not the plain
@@ -240,21 +230,21 @@ FASTRNN_INLINE void multiply_block(int64_t columns, const Tiling& tiling, int64_
   }
 }
 
-// A single row cannot keep the multipliers busy with the chains of one panel, and so takes two
-// panels at once, `panel_stride` bytes apart: tile[panel] = a * panel.
-template <class F, int N>
-FASTRNN_INLINE void multiply_pair(const LeftOf<F>* a, int64_t K, const void* panels,
-                                  int64_t panel_stride, NumberOf<F>* tile, int64_t tile_stride,
-                                  float scale = 1) {
+// A single row cannot keep the multipliers busy with the chains of one panel, and so takes P panels
+// at once, `panel_stride` bytes apart: tile[panel] = a * panel.
+template <class F, int N, int P = 2>
+FASTRNN_INLINE void multiply_panels(const LeftOf<F>* a, int64_t K, const void* panels,
+                                    int64_t panel_stride, NumberOf<F>* tile, int64_t tile_stride,
+                                    float scale = 1) {
   const Pieces pieces(Runs{K});
   for (int64_t i = 0; i < pieces.count; ++i) {
     const Pieces::Piece piece = pieces[i];
     const LeftOf<F>* at[] = {a + piece.a};
-    multiply<F, 1, N, N, 2>(at, {piece.k, 1}, piece_of<F, N>(panels, piece), panel_stride, i > 0,
+    multiply<F, 1, N, N, P>(at, {piece.k, 1}, piece_of<F, N>(panels, piece), panel_stride, i > 0,
                             tile, tile_stride);
   }
   if constexpr (kRoundsRows<F>) {
-    for (int p = 0; p < 2; ++p) {
+    for (int p = 0; p < P; ++p) {
       scale_sums(&scale, 1, at_byte(panels, p * panel_stride), N * kLanes<float>,
                  tile + p * tile_stride, tile_stride);
     }
