@@ -9,8 +9,9 @@ import sys
 
 import pytest
 import torch
-from cases import Case, run
+from cases import Case
 from engine import probe
+from one_thread import job_and_results, results_of
 
 
 def write(root, path, text):
@@ -85,11 +86,6 @@ def crowded(request):
     probe().pretend_crowded(-1)
 
 
-def results_of(layer, x, hx):
-    outputs, gradients = run(layer, x, hx)
-    return [t.detach() for t in (*outputs, *gradients)]
-
-
 @pytest.mark.usefixtures("each_isa", "restore_threads")
 @pytest.mark.parametrize("threads", [2, 3, 8])
 @pytest.mark.parametrize(
@@ -116,12 +112,8 @@ def results_of(layer, x, hx):
 )
 def test_threads_that_leave_in_mid_call_change_no_bit(kind, options, shape, threads, crowded):
     """The rows and units that those had who leave pass to those who stay."""
-    case = Case(kind, **{"hidden_size": 290, **shape})
-    job = case.build(**options), case.input(), case.state()
-    if options.get("proj_size"):
-        job = job[0], job[1], None
-    torch.set_num_threads(1)
-    expected = results_of(*job)
+    sizes = {"hidden_size": 290, "proj_size": options.get("proj_size", 0), **shape}
+    job, expected = job_and_results(Case(kind, **sizes), options)
     torch.set_num_threads(threads)
     got = results_of(*job)
     assert all(torch.equal(g, e) for g, e in zip(got, expected, strict=True))

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from cases import LAYERS, Case, run
+from cases import LAYERS, Case
+from one_thread import job_and_results, results_of
 
 pytestmark = pytest.mark.usefixtures("each_isa", "restore_threads")
-
-
-def results_of(layer, x, hx):
-    outputs, gradients = run(layer, x, hx)
-    return [t.detach() for t in (*outputs, *gradients)]
 
 
 @pytest.fixture
@@ -77,10 +70,7 @@ def test_the_number_of_threads_changes_no_bit(jobs):
 def test_wide_layers_give_the_same_bits_however_threads_share_them(kind, options, shape, threads):
     """Wide enough for every thread to take units of its own, with a panel of units left over, whose
     rows they share; and for two directions to have all threads in turn."""
-    case = Case(kind, hidden_size=290, **shape)
-    job = case.build(**options), case.input(), case.state()
-    torch.set_num_threads(1)
-    expected = results_of(*job)
+    job, expected = job_and_results(Case(kind, hidden_size=290, **shape), options)
     torch.set_num_threads(threads)
     got = results_of(*job)
     assert all(torch.equal(g, e) for g, e in zip(got, expected, strict=True))
@@ -95,32 +85,3 @@ def test_backward_may_run_in_another_thread_than_forward():
     with ThreadPoolExecutor(max_workers=1) as pool:
         pool.submit(loss.backward).result()
     assert all(torch.equal(p.grad, e) for p, e in zip(layer.parameters(), expected, strict=True))
-
-
-FEWER_THREADS = """
-import torch, fastrnn
-layers = [
-    fastrnn.LSTM(20, 290, 2, bidirectional=True),
-    fastrnn.GRU(300, 290),
-    fastrnn.RNN(100, 16),
-]
-for layer in layers:
-    x = torch.randn(70, 3, layer.input_size, requires_grad=True)
-    results = []
-    for threads in (1, 5):
-        torch.set_num_threads(threads)
-        y = layer(x)[0]
-        results.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
-    assert all(map(torch.equal, *results)), layer
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("limit", [1, 2])
-def test_a_system_that_has_fewer_threads_than_a_call_asks_for_changes_no_bit(limit, each_isa):
-    """Who does what is decided for as many as come."""
-    subprocess.run(
-        [sys.executable, "-c", FEWER_THREADS],
-        env={**os.environ, "OMP_THREAD_LIMIT": str(limit), "FASTRNN_ISA": each_isa},
-        check=True,
-    )

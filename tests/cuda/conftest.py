@@ -76,8 +76,11 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=["cuda", *_slow("emulation")])
-def device_to_compile_for(request: pytest.FixtureRequest) -> str:
-    """The same for torch's compiler, which does not look into a mode that pretends."""
+def device_without_pretence(request: pytest.FixtureRequest) -> str:
+    """The same for torch's compiler, which does not look into a mode that pretends.
+
+    It also serves what takes long and asks for kernels alone: those of the pretence are the same.
+    """
     return device.__wrapped__(request)
 
 

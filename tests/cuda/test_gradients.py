@@ -174,8 +174,8 @@ def test_functional_transformations_reach_the_kernels(device):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:The .grad attribute of a Tensor")
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
-def test_a_compiled_layer_is_one_graph_and_gives_the_same(device_to_compile_for, options):
-    layer, x, hx = prepared(Case("GRU", dtype=F64, **options), device_to_compile_for)
+def test_a_compiled_layer_is_one_graph_and_gives_the_same(device_without_pretence, options):
+    layer, x, hx = prepared(Case("GRU", dtype=F64, **options), device_without_pretence)
     expected = run(layer, x, hx)
     torch._dynamo.reset()
     with torch._dynamo.config.patch(allow_rnn=True):
