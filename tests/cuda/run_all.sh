@@ -12,8 +12,8 @@ set -uo pipefail
 dry=
 if [[ ${1:-} == --dry-run ]]; then dry=1 && shift; fi
 python=${PYTHON:-python3}
-device=cuda smoke_seconds=35
-[[ $dry ]] && device=cpu smoke_seconds=5
+device=cuda smoke_seconds=35 machine_seconds=10
+[[ $dry ]] && device=cpu smoke_seconds=5 machine_seconds=60 # whoever tries it may have a busy machine
 root=$(cd "$(dirname "$0")/../.." && pwd)
 mkdir -p "${1:-cuda-results}"
 out=$(cd "${1:-cuda-results}" && pwd)
@@ -69,7 +69,7 @@ tests() {
     -k "not emulation and not preten and not more_steps" tests/cuda
 }
 
-part 0-machine 10 bash -c "$(declare -f machine); python='$python' machine"
+part 0-machine "$machine_seconds" bash -c "$(declare -f machine); python='$python' machine"
 if [[ ! $dry ]] && ! "$python" -c "$cuda" 2>/dev/null; then
   part 1-build 150 bash -c "$(declare -f install build); python='$python' scratch='$scratch' cuda=\"$cuda\" build"
 fi
