@@ -225,7 +225,7 @@ SPECIAL = [0.0, 1.0, -1.0, 1e-30, -1e-5, 0.3, -0.7, 20.5, -80.0, 1000.0, -1000.0
 SPECIAL += [float("inf"), float("-inf"), float("nan")]
 
 ONE_OPERAND = ("neg", "exp", "expm1", "log", "log1p", "sqrt", "sigmoid", "tanh", "sin", "cos")
-ONE_OPERAND += ("erf", "abs", "sign", "relu", "reciprocal")
+ONE_OPERAND += ("erf", "abs", "sign", "relu", "reciprocal", "rsqrt")
 TWO_OPERANDS = ("add", "sub", "mul", "div", "minimum", "maximum")
 
 COMPUTES: dict[str, Callable[[Any, Any], Any]] = {

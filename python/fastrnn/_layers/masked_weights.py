@@ -128,7 +128,7 @@ def _centred(weight: Tensor, groups: int) -> Tensor:
     """
     if groups == 1:
         return weight - weight.mean(0)
-    apart = weight.unflatten(0, (groups, -1))  # type: ignore[no-untyped-call]
+    apart: Tensor = weight.unflatten(0, (groups, -1))  # type: ignore[no-untyped-call]
     return (apart - apart.mean(1, keepdim=True)).flatten(0, 1)
 
 
