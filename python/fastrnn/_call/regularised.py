@@ -56,9 +56,9 @@ class Parts(NamedTuple):
 
     ``on`` is "h", "candidate" or "" for no recurrent dropout; ``per_step`` and ``separate`` belong
     to its masks. ``zoneout`` has the rates, which ``drawn`` masks stand for in training. What norms
-    do to the input's share is done ``ahead`` of the steps, which get it as inputs. ``norm`` is that
-    of the recurrent share, to which ``shifted`` adds in the gate n of a GRU; where its weights are
-    ``centred`` its mean is 0, which no step has to compute.
+    do to the input's share is done ``ahead`` of the steps, which get it as inputs, or ``within``
+    them. ``norm`` is that of the recurrent share, to which ``shifted`` adds in the gate n of a GRU;
+    where its weights are ``centred`` its mean is 0, which no step has to compute.
     """
 
     on: str
@@ -68,6 +68,7 @@ class Parts(NamedTuple):
     zoneout_c: float
     drawn: bool
     ahead: bool
+    within: bool
     norm: bool
     norm_over: str
     centred: bool
@@ -97,6 +98,9 @@ class Parts(NamedTuple):
     def vectors(self) -> dict[str, str]:
         """The learned numbers of each direction that go into its step, by name and kind."""
         found = {"norm_hh_weight": "gate"} if self.norm and self.gamma else {}
+        if self.within:
+            names = _parameters("ih", self.gamma, True)
+            found = dict.fromkeys(names, "gate") | found
         if self.shifted:
             found["shift_n"] = "unit"
         if self.norm_cell != "none":
@@ -123,6 +127,7 @@ def parts_of(spec: Spec, options: Regularised, training: bool, centred: bool) ->
         zoneout_c=c,
         drawn=training,
         ahead=options.layer_norm in ("input", "both"),
+        within=False,
         norm=norm,
         norm_over=options.layer_norm_over,
         centred=norm and centred,

@@ -61,25 +61,28 @@ class _Regularised:
         """What enters the gates: the two shares, as far as there are any, with their norms."""
         if self.parts.ahead:
             x = SimpleNamespace(**{g: getattr(p, f"x_{g}") for g in self.gates.split()})
+        elif self.parts.within:
+            normed = self.normalised(x, "norm_ih_weight", layer_norm, p).items()
+            x = SimpleNamespace(**{g: one + getattr(p.norm_ih_bias, g) for g, one in normed})
         if not (self.parts.norm or self.parts.shifted):
             return x, u
-        gates = [gate for gate in self.gates.split() if gate in dir(u)]
-        values = [getattr(u, gate) for gate in gates]
-        of_gates = dict(zip(gates, self.normalised(values, gates, p), strict=True))
+        of_gates = {gate: getattr(u, gate) for gate in self.gates.split() if gate in dir(u)}
+        if self.parts.norm:
+            norm = rms_norm if self.parts.centred else layer_norm
+            of_gates = self.normalised(u, "norm_hh_weight", norm, p)
         if self.parts.shifted and "n" in of_gates:
             of_gates["n"] = of_gates["n"] + p.shift_n
         return x, SimpleNamespace(**of_gates)
 
-    def normalised(self, values: list[Any], gates: list[str], p: Any) -> list[Any]:
-        parts = self.parts
-        if not parts.norm:
-            return values
-        gamma = [getattr(p.norm_hh_weight, gate) if parts.gamma else 1 for gate in gates]
-        norm = rms_norm if parts.centred else layer_norm
+    def normalised(self, share: Any, weight: str, norm: Any, p: Any) -> dict[str, Any]:
+        """The gates that a share has, by name."""
+        parts, gates = self.parts, [gate for gate in self.gates.split() if gate in dir(share)]
+        values = [getattr(share, gate) for gate in gates]
+        gamma = [getattr(getattr(p, weight), gate) if parts.gamma else 1 for gate in gates]
         if parts.norm_over == "all":
-            return list(norm(values, gamma, None, parts.eps))
-        each = zip(values, gamma, strict=True)
-        return [norm(value, own, None, parts.eps) for value, own in each]
+            return dict(zip(gates, norm(values, gamma, None, parts.eps), strict=True))
+        each = zip(gates, values, gamma, strict=True)
+        return {gate: norm(value, own, None, parts.eps) for gate, value, own in each}
 
     def candidate(self, x: Any, u: Any, s: Any, p: Any) -> Any:
         candidate = super().candidate(x, u, s, p)  # type: ignore[misc]

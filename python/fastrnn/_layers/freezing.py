@@ -39,7 +39,8 @@ def freeze(model: ModuleT, weights: str = "float32") -> ModuleT:
     weights : str
         What the matrices are kept as; biases and other vectors stay float32.
 
-        - "float32": results are those of the layer, bit for bit.
+        - "float32": results are those of the layer, bit for bit; with a normalised input's share
+          (`fastrnn.regularised`) to rounding.
         - "bfloat16": rounded to nearest; sums and states are float32.
         - "int8": with a float32 scale for each row, whose largest magnitude is 127 scales. At every
           step the input and the state of a row are rounded to 127 scales as well. Sums are exact,
@@ -57,8 +58,8 @@ def freeze(model: ModuleT, weights: str = "float32") -> ModuleT:
     ValueError
         There is no format ``weights``, or a layer has an infinity or NaN among its weights, is
         float64, not on the CPU, has no units or features, is frozen in another format, has a
-        weight that a hook makes, as ``torch.nn.utils.weight_norm`` does, or has norms, zoneout or
-        dropped weights that are at work in eval (`fastrnn.regularised`).
+        weight that a hook makes, as ``torch.nn.utils.weight_norm`` does, or has the option
+        ``weight_dropout_in_eval`` (`fastrnn.regularised`).
 
     Warns
     -----
@@ -136,12 +137,11 @@ def _freeze(name: str, module: Any, target: type[Frozen], weights: str) -> None:
 
 def _check(name: str, module: Any, values: dict[str, Tensor], weights: str) -> None:
     options = getattr(module, "regularised", None)
-    if options is not None and options.is_at_work(training=False):
+    if options is not None and options.drops_weights(training=False):
         listed = ", ".join(describe_regularised(options))
         raise ValueError(
-            f"{name}: expected a layer that computes in eval what it does without the options of "
-            f"fastrnn.regularised, got {listed}: norms, zoneout and weight_dropout_in_eval cannot "
-            "be frozen"
+            f"{name}: expected a layer whose weights are the same at every call in eval, got "
+            f"{listed}: weight_dropout_in_eval cannot be frozen"
         )
     sizes = {"input_size": module.input_size, "hidden_size": module.hidden_size}
     for size, value in sizes.items():

@@ -16,13 +16,26 @@ from torch import Tensor
 
 from .. import _torch
 from .._call.number_formats import restored
-from .._call.weights import NAMES, Expected, expected_of_layer, weights_of_cell
+from .._call.regularised import norm_sizes
+from .._call.spec import PLAIN, Spec
+from .._call.weights import (
+    NAMES,
+    Expected,
+    Weights,
+    expected_of_cell,
+    expected_of_layer,
+    flat,
+    weights_of_cell,
+)
 from . import graphs
+from .frozen_norms import as_program
 from .initial_states import for_batch
+from .masked_weights import Direction
 from .modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
-from .plan import cell_plan, layer_plan, spec_of
+from .plan import cell_plan, layer_plan, spec_of, spec_of_cell
 from .recurrent import Recurrent
 from .recurrent_cell import RecurrentCell
+from .regularised import directions_of
 from .run_frozen import FrozenPlan, outside_graphs
 
 __all__ = ["FROZEN_OF", "NOT_FINITE", "OWN_STATE", "Frozen", "infinite"]
@@ -52,13 +65,21 @@ class Frozen(torch.nn.Module):
         raise NotImplementedError
 
     def _plan_of(
-        self, program: str | None, expect: Callable[[], Expected], *, one_step: bool = False
+        self,
+        program: str | None,
+        expect: Callable[[], Expected],
+        *,
+        one_step: bool = False,
+        weights: Callable[[], list[Tensor]] | None = None,
     ) -> FrozenPlan:
-        """That of a program with this text, or of torch's cell; ``expect`` what it is held to."""
+        """That of a program with this text, or of torch's cell; ``expect`` what it is held to.
+
+        ``weights`` are those of a call where they are no `_restored_weights`.
+        """
         plans: dict[Any, FrozenPlan] = vars(self).setdefault("_frozen_plans", {})
         plan = plans.get(program)
         if plan is None:
-            own = expect(), self.number_format, self._restored_weights
+            own = expect(), self.number_format, weights or self._restored_weights
             plan = plans[program] = FrozenPlan(*own, one_step=one_step)
         return plan
 
@@ -162,7 +183,16 @@ class _FrozenLayer(Frozen):
         return names
 
     def _restored_weights(self) -> list[Tensor]:
-        return [self._restored(name) for name in self._names()]
+        return self._computed()[1]
+
+    def _computed(self: Any) -> tuple[Spec, list[Tensor]]:
+        """What a call computes, and the weights of it."""
+        spec, options = spec_of(self), self.regularised
+        weights = [self._restored(name) for name in self._names()]
+        if options is None or not options.is_at_work(training=False):
+            return spec, weights
+        directions = directions_of(spec, options, weights, self._restored)
+        return as_program(spec, options, directions)
 
     def _forward(
         self: Any, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
@@ -180,7 +210,7 @@ class _FrozenLayer(Frozen):
             return apart
         if hx is None and self.initial_state is True:
             hx = for_batch(self, input)
-        plan = self._plan_of(None, lambda: expected_of_layer(spec_of(self)))
+        plan = self._plan_of(None, lambda: expected_of_layer(self._computed()[0]))
         done: tuple[Any, ...] = plan.run_layer(
             input, hx, self.batch_first, lengths, resets, return_states
         )
@@ -193,13 +223,23 @@ _FORWARD = ("input", "hx", "lengths", "resets", "return_states")
 class _FrozenCell(Frozen):
     """LSTMCell, GRUCell and RNNCell."""
 
-    def _names(self) -> Sequence[str]:
-        return [name for name in NAMES if self._buffers.get(name) is not None]
+    def _names(self: Any) -> Sequence[str]:
+        peepholes = NAMES[5:] if self.variant is not None and self.variant.peephole else ()
+        without = [name for name, parameter in self._parameters.items() if parameter is None]
+        return [name for name in (*NAMES[:4], *peepholes) if name not in without]
 
-    def _restored_weights(self) -> list[Tensor]:
+    def _computed(self: Any, cell: str) -> tuple[Spec, list[Tensor]]:
+        """What a call computes, and the weights of it."""
         w_ih, w_hh, b_ih, b_hh, _, w_ch = map(self._restored, NAMES)
-        weights = weights_of_cell(w_ih, w_hh, b_ih, b_hh)
-        return list(weights if w_ch is None else (*weights, w_ch))
+        weights = Weights(*weights_of_cell(w_ih, w_hh, b_ih, b_hh))._replace(w_ch=w_ch)
+        sizes, has_bias = (self.input_size, self.hidden_size), weights.b_ih is not None
+        spec = spec_of_cell(cell, *sizes, has_bias, self.variant or PLAIN)
+        options = self.regularised
+        if options is None or not options.is_at_work(training=False):
+            return spec, flat([weights])
+        norms = norm_sizes(options, len(spec.gates), spec.hidden_size)
+        own = Direction(weights, {name: self._restored(name) for name in norms})
+        return as_program(spec, options, [own])
 
     def _step(self: Any, cell: str, input: Any, hx: Any) -> Any:
         if _torch.is_fx_tracing():
@@ -208,10 +248,11 @@ class _FrozenCell(Frozen):
                 return node
         if torch.compiler.is_dynamo_compiling():
             return outside_graphs(self._step)(cell, input, hx)
-        sizes = self.input_size, self.hidden_size
-        has_bias = any(self._buffers.get(name) is not None for name in NAMES[2:4])
         plan = self._plan_of(
-            None, lambda: cell_plan(cell, *sizes, has_bias, self.variant).expected, one_step=True
+            None,
+            lambda: expected_of_cell(self._computed(cell)[0]),
+            one_step=True,
+            weights=lambda: self._computed(cell)[1],
         )
         return plan.run_step(input, hx)
 

@@ -110,6 +110,9 @@ def _with_norms(
             rows, shift = len(weights.w_ih), None
             data, shares = data.new_zeros((*data.shape[:-1], 1)), [share]
             weights = weights._replace(w_ih=weights.w_ih.new_zeros(rows, 1))
+        elif parts.within:  # biases would be added before the norm
+            behind = weights.w_ih.new_zeros(len(weights.w_ih)) if shift is None else shift
+            own, shift = own._replace(norms={**own.norms, "norm_ih_bias": behind}), None
         nothing = None if shift is None else torch.zeros_like(shift)
         weights = weights._replace(b_ih=shift, b_hh=nothing)
     vectors = [] if weights.w_ch is None else [weights.w_ch]

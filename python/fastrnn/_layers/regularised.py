@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from .._call import checks
 from .._call.regularised import Regularised, norm_sizes
-from .._call.spec import PLAIN
+from .._call.spec import PLAIN, Spec
 from .._call.weights import Weights, by_direction, name_of
 from ..regularised import check_combination
 from .masked_stack import run_stack
@@ -19,7 +21,7 @@ from .masked_weights import Call, Direction
 from .parameters import by_name
 from .plan import spec_of, spec_of_cell
 
-__all__ = ["forward", "give", "reset_norms", "step"]
+__all__ = ["directions_of", "forward", "give", "reset_norms", "step"]
 
 
 def give(module: Any, options: Regularised) -> None:
@@ -70,14 +72,22 @@ def forward(
         replace(spec, dropout=dropout),
         *(options, layer.training, layer.batch_first, lengths, resets, return_states),
     )
-    weights = by_direction(spec, by_name(layer, layer._flat_weights_names))
+    weights = by_name(layer, layer._flat_weights_names)
+    return run_stack(
+        call, input, hx, directions_of(spec, options, weights, partial(getattr, layer))
+    )
+
+
+def directions_of(
+    spec: Spec, options: Regularised, weights: Sequence[Any], read: Callable[[str], Tensor]
+) -> list[Direction]:
+    """The directions of all layers; ``read`` gives a parameter of the norms by name."""
     norms = norm_sizes(options, len(spec.gates), spec.hidden_size)
-    directions = [
-        Direction(own, {name: getattr(layer, name_of(name, number, d)) for name in norms})
-        for number, of_layer in enumerate(weights)
+    return [
+        Direction(own, {name: read(name_of(name, number, d)) for name in norms})
+        for number, of_layer in enumerate(by_direction(spec, weights))
         for d, own in enumerate(of_layer)
     ]
-    return run_stack(call, input, hx, directions)
 
 
 def step(module: Any, cell: str, input: Any, hx: Any) -> Any:
