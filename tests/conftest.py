@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Threads of OpenMP that wait for work sleep. On a machine that others use too they would spin on
@@ -81,6 +82,12 @@ def _without_strange_skips(report: Report, config: pytest.Config) -> Report:
 def pytest_configure(config: pytest.Config) -> None:
     """Let torch's own layers say what they please; every other warning is an error."""
     config.addinivalue_line("filterwarnings", "ignore:LSTM with projections is not supported")
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave alone what stays: modules, and thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=isa.available())
