@@ -41,7 +41,11 @@ void expect_count(const char* name, size_t got, size_t expected) {
                         " addresses, got " + std::to_string(got));
 }
 
-void run_forward(const Plan& plan, const ForwardAddresses& from) {
+namespace {
+
+// Calls run(args, zero) without the GIL; args have what both passes read, zero is of their type.
+template <template <class> class Args, class From, class Run>
+void run_pass(const Plan& plan, const From& from, int64_t workspace, Run run) {
   expect_count("weights", from.weights.size(), plan.packed ? 0 : weight_count(plan.shape));
   expect_count("masks", from.masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
   py::gil_scoped_release release;
@@ -50,46 +54,43 @@ void run_forward(const Plan& plan, const ForwardAddresses& from) {
     std::vector<Weights<const Real>> all_weights;
     if (!plan.packed) all_weights = weights_at<const Real>(plan.shape, from.weights);
     const auto all_masks = pointers<Real>(from.masks);
-    ForwardArgs<Real> args;
+    const Scratch scratch(workspace);
+    Args<Real> args;
     args.x = view<const Real>(plan, from.x);
-    args.y = view<Real>(plan, from.y);
     set_states(plan.shape, args.initial, from.h0, from.c0);
-    set_states(plan.shape, args.last, from.h_n, from.c_n);
-    set_states(plan.shape, args.all, from.h_all, from.c_all);
     args.weights = all_weights.data();
     args.masks = all_masks.data();
+    args.workspace = scratch.data();
+    run(args, zero);
+  });
+}
+
+}  // namespace
+
+void run_forward(const Plan& plan, const ForwardAddresses& from) {
+  run_pass<ForwardArgs>(plan, from, plan.forward_bytes, [&](auto& args, auto zero) {
+    using Real = decltype(zero);
+    args.y = view<Real>(plan, from.y);
+    set_states(plan.shape, args.last, from.h_n, from.c_n);
+    set_states(plan.shape, args.all, from.h_all, from.c_all);
     args.saved = plan.save ? at<char>(from.saved) : nullptr;
     if (plan.save) advise_large_pages(args.saved, plan.saved_bytes);
-    const Scratch scratch(plan.forward_bytes);
-    args.workspace = scratch.data();
     forward(plan, args);
   });
 }
 
 void run_backward(const Plan& plan, const BackwardAddresses& from) {
-  expect_count("weights", from.weights.size(), weight_count(plan.shape));
   expect_count("d_weights", from.d_weights.size(), weight_count(plan.shape));
-  expect_count("masks", from.masks.size(), plan.dropout ? plan.shape.layers - 1 : 0);
-  py::gil_scoped_release release;
-  with_dtype(plan.shape.dtype, [&](auto zero) {
+  run_pass<BackwardArgs>(plan, from, plan.backward_bytes, [&](auto& args, auto zero) {
     using Real = decltype(zero);
-    const auto all_weights = weights_at<const Real>(plan.shape, from.weights);
     const auto all_d_weights = weights_at<Real>(plan.shape, from.d_weights);
-    const auto all_masks = pointers<Real>(from.masks);
-    BackwardArgs<Real> args;
-    args.x = view<const Real>(plan, from.x);
     args.d_y = view<const Real>(plan, from.d_y);
     args.d_x = view<Real>(plan, from.d_x);
-    set_states(plan.shape, args.initial, from.h0, from.c0);
     set_states(plan.shape, args.d_last, from.d_h_n, from.d_c_n);
     set_states(plan.shape, args.d_all, from.d_h_all, from.d_c_all);
     set_states(plan.shape, args.d_initial, from.d_h0, from.d_c0);
-    args.weights = all_weights.data();
     args.d_weights = all_d_weights.data();
-    args.masks = all_masks.data();
     args.saved = at<const char>(from.saved);
-    const Scratch scratch(plan.backward_bytes);
-    args.workspace = scratch.data();
     backward(plan, args);
   });
 }

@@ -19,17 +19,18 @@ using py::literals::operator""_a;
 namespace fastrnn {
 namespace {
 
-std::vector<ProgramStage> stages_of(const py::list& given) {
-  std::vector<ProgramStage> stages;
+ProgramPass pass_of(const py::list& given) {
+  ProgramPass pass;
   for (py::handle stage : given) {
     const auto [product, registers, code] = stage.cast<std::tuple<int, int, py::list>>();
-    stages.push_back({product, registers, {}});
+    pass.product.push_back(product);
+    pass.stages.push_back({registers, {}});
     for (py::handle own : code) {
       const auto [op, to, a, b, c] = own.cast<std::tuple<std::string, int, int, int, int>>();
-      stages.back().code.push_back(make_instruction(op, to, a, b, c));
+      pass.stages.back().code.push_back(make_instruction(op, to, a, b, c));
     }
   }
-  return stages;
+  return pass;
 }
 
 std::vector<Slots> slots_of(const std::vector<std::pair<int, int>>& given) {
@@ -66,10 +67,10 @@ std::shared_ptr<Program> make_program(int gates, int states, int held, int slots
   program->temps = temps;
   program->forward_sums = sums.first;
   program->backward_sums = sums.second;
-  program->forward = stages_of(forward);
-  program->forward_saving = stages_of(forward_saving);
-  program->backward = stages_of(backward);
-  program->check();
+  program->forward = pass_of(forward);
+  program->forward_saving = pass_of(forward_saving);
+  program->backward = pass_of(backward);
+  program->complete();
   return program;
 }
 
@@ -85,6 +86,7 @@ void add_program(Shape& shape, const Program* program) {
   shape.cell = Cell::kProgram;
   shape.program = program;
   shape.states = program->states;
+  shape.heads = program->heads;
   for (const Extra& extra : program->extras)
     shape.extras = std::max(shape.extras, extra.offset + (extra.per_unit ? shape.H : 1));
   if (shape.H % program->heads)

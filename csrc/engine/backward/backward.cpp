@@ -90,7 +90,7 @@ class Backward {
     const bool reaches_back = batch_.T() > 1 || pass_.args.d_initial[kHidden];
     for (int i = 0; i < panels_.cell.products; ++i) {
       if (pass_.in_place || (i == 0 && !reaches_back)) continue;
-      if (shape_.program && shape_.program->heads > 1) {
+      if (shape_.heads > 1) {
         pack_heads(job, i);
         continue;
       }
@@ -107,7 +107,7 @@ class Backward {
 
   // Of each column panel the rows of its own heads' gate panels, zero where the heads differ
   void pack_heads(const Job& job, int product) const {
-    const int64_t of_head = shape_.H / shape_.program->heads, column = panels_.column;
+    const int64_t of_head = shape_.of_head(), column = panels_.column;
     const Slots& slots = panels_.cell.product[product];
     const int64_t stride = panels_.product_rows(shape_, product) * column;
     const Range mine = share(panels_.columns(shape_.H), job.crew.id, job.crew.size);

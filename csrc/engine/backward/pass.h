@@ -68,6 +68,10 @@ struct BackwardPass {
       if (pass.wants_input_gradient(layer)) {
         d_x = d == 0 ? pass.input_gradient(layer) : pass.batch.stacked_view(dir.d_x, in_features);
       }
+      if (const Program* program = pass.shape.program) {
+        scratch.program.start(*program, pass.panels, pass.workspace.numbers.constants,
+                              weights.w_ch);
+      }
     }
     int64_t layer;
     bool reverse;

@@ -75,9 +75,8 @@ class BackwardProducts {
     if (shape_.program && block.first && job.crew.id == 0) clear_unmet(job);
     weight(d.w_ih, job.dir.x, job.in_features, pass_.input_slots());
     bias(d.b_ih, pass_.input_slots());
-    const bool by_heads = shape_.program && shape_.program->heads > 1;
     for (int i = 0; i < panels_.cell.products; ++i) {
-      if (by_heads && d.w_hh) {
+      if (shape_.heads > 1 && d.w_hh) {
         accumulate_heads(job, block, i);
       } else {
         weight(d.w_hh, job.dir.operands[i], shape_.operand_width(i), pass_.product_slots(i));
@@ -103,10 +102,9 @@ class BackwardProducts {
 
   // The listed rows in column panels, head by head
   void pack_operand(const Job& job, const Block& block, Real* to) const {
-    const int64_t heads = shape_.program ? shape_.program->heads : 1;
-    if (heads == 1) return pass_.pack_rows(job, block.rows, shape_.out(), to, block.rows);
-    const int64_t of_head = shape_.H / heads;
-    for (int64_t head = 0; head < heads; ++head) {
+    if (shape_.heads == 1) return pass_.pack_rows(job, block.rows, shape_.out(), to, block.rows);
+    const int64_t of_head = shape_.of_head();
+    for (int64_t head = 0; head < shape_.heads; ++head) {
       pass_.pack_rows(job, block.rows, of_head, to, block.rows);
       for (int64_t i = 0; i < block.rows; ++i) job.scratch.a[i] += of_head;
       to += block.rows * panels_.padded(of_head);
@@ -122,7 +120,7 @@ class BackwardProducts {
         return std::find(first, first + own.count, gate) != first + own.count;
       });
     };
-    const int64_t H = shape_.H, heads = shape_.program->heads, of_head = H / heads;
+    const int64_t H = shape_.H, heads = shape_.heads, of_head = shape_.of_head();
     const auto clear = [](Real* d, int64_t at, int64_t count) {
       if (d) std::fill_n(d + at, count, Real{0});
     };
@@ -155,7 +153,7 @@ class BackwardProducts {
   // Weights [heads, gates * H / heads, H / heads]: each head's gradients meet its own operand
   // alone.
   void accumulate_heads(const Job& job, const Block& block, int product) const {
-    const int64_t of_head = shape_.H / shape_.program->heads, padded = panels_.padded(of_head);
+    const int64_t of_head = shape_.of_head(), padded = panels_.padded(of_head);
     each_panel(job, pass_.product_slots(product),
                [&](const Real* from, int64_t slot, int64_t unit, int64_t count) {
                  const int64_t gate = panels_.cell.gate_of_slot[slot];

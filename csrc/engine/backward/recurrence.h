@@ -27,10 +27,10 @@ class BackwardRecurrence {
       }
       BackwardStep<Real> step = list_rows(job, block, t);
       const bool last = t == (job.reverse ? batch_.T() - 1 : 0);
-      for (int i = 0; i < panels_.cell.backward_stages; ++i) {
-        const BackwardStage<Real>& stage = panels_.cell.backward[i];
+      for (int i = 0; i < panels_.cell.backward_stages.count; ++i) {
+        const int product = panels_.cell.backward_stages.product[i];
         if (shape_.program) step.program = program_step(job, i);
-        stage.run(step);
+        panels_.cell.backward(step);
         if (i > 0) {
           group.wait_evenly();
         } else if (panels_.cell.meets && group.wait_for_step()) {
@@ -39,8 +39,8 @@ class BackwardRecurrence {
           step.panel_begin = job.gates.begin;
           step.panel_end = job.gates.end;
         }
-        if (stage.product > 0 || (stage.product == 0 && (!last || pass_.args.d_initial[kHidden])))
-          multiply_to_operand(job, block, t, stage.product);
+        if (product > 0 || (product == 0 && (!last || pass_.args.d_initial[kHidden])))
+          multiply_to_operand(job, block, t, product);
       }
       if (batch_.has_resets()) stop_at_resets(job, t);
     }
@@ -125,11 +125,8 @@ class BackwardRecurrence {
   }
 
   const ProgramStep<Real>* program_step(const Job& job, int stage) const {
-    const Program& program = *shape_.program;
-    ProgramStep<Real>& step = job.scratch.program.start(
-        program, panels_, pass_.workspace.numbers.constants, job.weights.w_ch);
-    step.code = program.backward[stage].view();
-    return &step;
+    job.scratch.program.step->code = shape_.program->backward.stages[stage].view();
+    return job.scratch.program.step;
   }
 
   // The gradient of what a product multiplies
@@ -146,8 +143,7 @@ class BackwardRecurrence {
       return pass_.multiply_in_place(job, count, job.weights.w_hh, slots, job.columns, width,
                                      accumulate);
     }
-    if (shape_.program && shape_.program->heads > 1)
-      return multiply_heads(job, count, product, accumulate);
+    if (shape_.heads > 1) return multiply_heads(job, count, product, accumulate);
     panels_.kernels.product(pass_.pre_product(job, count, job.dir.w_hh[product], slots, job.columns,
                                               width, accumulate));
   }

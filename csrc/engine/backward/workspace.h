@@ -51,11 +51,10 @@ struct BackwardWorkspace {
                   H_padded = panels.padded(shape.H);
     const CellKernels<Real>& cell = panels.cell;
     const Program* program = shape.program;
-    const int64_t heads = program ? program->heads : 1;
     const bool in_place = plan.weights_in_place;
     const int64_t gate_rows = cell.gates * shape.H;
     blocks = plan.batch.blocks(kBackwardBlockRows);
-    if (program && program->adds_extra_gradients())
+    if (program && program->adds_extra_gradients)
       extras_width = static_cast<int64_t>(program->extras.size()) * panels.units;
     block_rows = std::min(plan.batch.rows(), std::max(kBackwardBlockRows, B));
     for (int64_t d = 0; d < shape.directions; ++d) {
@@ -70,7 +69,7 @@ struct BackwardWorkspace {
         dir.d_states[s] = arena.take<Real>(B * panels.gradient_width(shape, s));
       dir.x = arena.take<Real>(block_rows * in_padded);
       for (int i = 0; i < cell.products; ++i) {
-        const int64_t width = heads * panels.padded(shape.operand_width(i) / heads);
+        const int64_t width = shape.heads * panels.padded(shape.operand_width(i) / shape.heads);
         dir.operands[i] = arena.take<Real>(block_rows * width);
       }
       dir.w_hr = P ? arena.take<Real>(P * H_padded) : nullptr;

@@ -21,9 +21,6 @@ constexpr int kHidden = 0;
 // before has led to; the first is that of the hidden state.
 constexpr int kMostProducts = 5;
 
-// Equations between which all units of a row meet
-constexpr int kMostStages = 32;
-
 enum class DType { kFloat32, kFloat64 };
 
 // How the numbers of packed weights lie in memory (WeightFormat in kernels.h): as those of the
@@ -47,6 +44,7 @@ struct Shape {
   bool reverse = false;              // a single direction runs backwards
   const Program* program = nullptr;  // of a cell that is one
   int states = 2;                    // at the most
+  int64_t heads = 1;                 // blocks on the diagonal of the recurrent weights
   int64_t extras = 0;                // features of the input beside I: per-step values for programs
 
   int64_t features() const { return I + extras; }  // of the input
@@ -58,6 +56,7 @@ struct Shape {
   int64_t operand_width(int product) const { return product == 0 ? out() : H; }
   int64_t in(int64_t layer) const { return layer == 0 ? I : directions * out(); }
   int64_t widest_in() const { return layers > 1 && in(1) > I ? in(1) : I; }
+  int64_t of_head() const { return H / heads; }  // units of each block
   bool reversed(int64_t direction) const { return direction == 1 || reverse; }
 };
 

@@ -52,8 +52,8 @@ CellKernels<Real> cell_of(const Program& program, bool save, const Kernels<Real>
   cell.states = program.states;
   cell.saved = program.saved;
   cell.kept = program.kept;
-  cell.reads_previous_hidden = program.sets_hidden_gradient();
-  cell.meets = program.meets();
+  cell.reads_previous_hidden = program.sets_hidden_gradient;
+  cell.meets = program.meets;
   cell.unit_width = kernels.column_width;
   cell.tallest = kernels.tallest;
   cell.by_slot = true;
@@ -61,10 +61,10 @@ CellKernels<Real> cell_of(const Program& program, bool save, const Kernels<Real>
   cell.project = format.product;
   cell.products = static_cast<int>(program.products.size());
   std::copy(program.products.begin(), program.products.end(), cell.product);
-  for (const ProgramStage& stage : program.stages(save))
-    cell.forward[cell.stages++] = {stage.product, format.program_forward};
-  for (const ProgramStage& stage : program.backward)
-    cell.backward[cell.backward_stages++] = {kernels.program_backward, stage.product};
+  cell.forward = format.program_forward;
+  cell.forward_stages = program.forward_pass(save).products();
+  cell.backward = kernels.program_backward;
+  cell.backward_stages = program.backward.products();
   return cell;
 }
 
@@ -77,7 +77,7 @@ CellKernels<Real> cell_of(const Shape& shape, Format format, bool save,
   if (format == Format::kPlain) return cell;
   const auto& steps = own.cells[static_cast<int>(shape.cell)];
   cell.project = steps.project;
-  cell.forward[0].run = steps.forward;
+  cell.forward = steps.forward;
   return cell;
 }
 
@@ -98,33 +98,26 @@ Panels<Real>::Panels(const Shape& shape, const KernelTable& table, Format format
       units(gates * unit),
       last(shape.H - (gates - 1) * unit),
       pre(gates * gate_width),
-      first_held(shape.program ? shape.program->first_held() : cell.states) {}
-
-template <class Real>
-int64_t Panels<Real>::panel_length(const Shape& shape, int product) const {
-  const int64_t heads = shape.program ? shape.program->heads : 1;
-  if (heads == 1) return shape.operand_width(product);
-  const int64_t of_head = shape.H / heads;
-  int64_t longest = 0;
+      first_held(shape.program ? shape.program->first_held() : cell.states) {
+  if (shape.heads == 1) return;
+  const int64_t of_head = shape.of_head();
   for (int64_t first = 0; first < shape.H; first += unit) {
     const int64_t last = std::min(first + unit, shape.H) - 1;
-    longest = std::max(longest, (last / of_head - first / of_head + 1) * of_head);
+    met = std::max(met, (last / of_head - first / of_head + 1) * of_head);
   }
-  return longest;
 }
 
 template <class Real>
 Range Panels<Real>::product_panels(const Shape& shape, int64_t column_panel) const {
-  const int64_t heads = shape.program ? shape.program->heads : 1;
-  if (heads == 1) return {0, gates};
-  const int64_t of_head = shape.H / heads, first = column_panel * column;
+  if (shape.heads == 1) return {0, gates};
+  const int64_t of_head = shape.of_head(), first = column_panel * column;
   const int64_t last = std::min(first + column, shape.H) - 1;
   return {first / of_head * of_head / unit, ((last / of_head + 1) * of_head + unit - 1) / unit};
 }
 
 template <class Real>
 int64_t Panels<Real>::product_rows(const Shape& shape, int product) const {
-  if (!shape.program || shape.program->heads == 1) return cell.product[product].count * shape.H;
+  if (shape.heads == 1) return cell.product[product].count * shape.H;
   int64_t most = 0;
   for (int64_t i = 0; i < gates; ++i) {
     const Range met = product_panels(shape, i);

@@ -116,6 +116,7 @@ struct Panels {
   int64_t last;          // units that the last gate panel has
   int64_t pre;           // elements of a row of projected input
   int first_held;        // of the states that no step sets; their number where there are none
+  int64_t met = 0;       // features of the heads of a panel's units, at the most; of one head 0
 
   int64_t columns(int64_t n) const { return (n + column - 1) / column; }
   int64_t padded(int64_t n) const { return columns(n) * column; }
@@ -152,7 +153,9 @@ struct Panels {
 
   // How much of what a product multiplies a panel meets, at the most: all, or what belongs to the
   // heads of its units
-  int64_t panel_length(const Shape& shape, int product) const;
+  int64_t panel_length(const Shape& shape, int product) const {
+    return shape.heads == 1 ? shape.operand_width(product) : met;
+  }
 
   int64_t units_of(int64_t panel) const { return panel + 1 < gates ? unit : last; }
 };

@@ -78,12 +78,13 @@ void expect(bool right, const std::string& what) {
   if (!right) throw std::invalid_argument("program: " + what);
 }
 
-void check_stages(const Program& program, const std::vector<ProgramStage>& stages, bool save,
-                  bool backward) {
-  expect(!stages.empty() && stages.size() <= kMostStages, "too few or too many stages");
-  for (const ProgramStage& stage : stages) {
-    expect(stage.product >= -1 && stage.product < static_cast<int>(program.products.size()),
+void check_pass(const Program& program, const ProgramPass& pass, bool save, bool backward) {
+  expect(!pass.stages.empty(), "no stages");
+  expect(pass.product.size() == pass.stages.size(), "product is not of all stages");
+  for (int product : pass.product)
+    expect(product >= -1 && product < static_cast<int>(program.products.size()),
            "a stage's product is none of its products");
+  for (const ProgramStage& stage : pass.stages) {
     for (const Instruction& own : stage.code) {
       const Kind kind = kind_of(own.op);
       const bool reads = kind != Kind::kSource, writes = kind != Kind::kSink;
@@ -101,13 +102,6 @@ void check_stages(const Program& program, const std::vector<ProgramStage>& stage
 
 bool within(const Slots& slots, int count) {
   return slots.first >= 0 && slots.count >= 0 && slots.first + slots.count <= count;
-}
-
-template <class Asked>
-bool has(const std::vector<ProgramStage>& stages, Asked asked) {
-  return std::any_of(stages.begin(), stages.end(), [&](const ProgramStage& stage) {
-    return std::any_of(stage.code.begin(), stage.code.end(), asked);
-  });
 }
 
 double cycles_of(Op op) {
@@ -135,30 +129,7 @@ double cycles_of(Op op) {
 
 }  // namespace
 
-int Program::registers() const {
-  int most = 0;
-  for (const auto* stages : {&forward, &forward_saving, &backward}) {
-    for (const ProgramStage& stage : *stages) most = std::max(most, stage.registers);
-  }
-  return most;
-}
-
-bool Program::sets_hidden_gradient() const {
-  return has(backward,
-             [](const Instruction& own) { return own.op == Op::set_d_state && own.to == kHidden; });
-}
-
-bool Program::adds_extra_gradients() const {
-  return has(backward, [](const Instruction& own) { return own.op == Op::add_d_extra; });
-}
-
-bool Program::meets() const {
-  const bool multiplies = std::any_of(products.begin(), products.end(),
-                                      [](const Slots& slots) { return slots.count > 0; });
-  return multiplies || forward_sums > 0 || backward_sums > 0;
-}
-
-void Program::check() const {
+void Program::complete() {
   expect(gates > 0 && slots >= 0 && vectors >= 0, "too few gates, slots or vectors");
   expect(states >= 1 && states <= kMostStates, "too few or too many states");
   expect(held >= 0 && first_held() >= 1, "all states are held");
@@ -172,16 +143,31 @@ void Program::check() const {
   expect(heads >= 1, "too few heads");
   expect(kept >= 0 && saved >= 0 && temps >= 0 && forward_sums >= 0 && backward_sums >= 0,
          "a negative number of quantities");
-  check_stages(*this, forward, false, false);
-  check_stages(*this, forward_saving, true, false);
-  check_stages(*this, backward, true, true);
+  check_pass(*this, forward, false, false);
+  check_pass(*this, forward_saving, true, false);
+  check_pass(*this, backward, true, true);
+
+  for (ProgramPass* pass : {&forward, &forward_saving, &backward}) {
+    for (const ProgramStage& stage : pass->stages) {
+      registers = std::max(registers, stage.registers);
+      for (const Instruction& own : stage.code) pass->cycles += cycles_of(own.op);
+    }
+  }
+  for (const ProgramStage& stage : backward.stages) {
+    for (const Instruction& own : stage.code) {
+      sets_hidden_gradient |= own.op == Op::set_d_state && own.to == kHidden;
+      adds_extra_gradients |= own.op == Op::add_d_extra;
+    }
+  }
+  meets = forward_sums > 0 || backward_sums > 0;
+  for (const Slots& slots : products) meets |= slots.count > 0;
 }
 
 void Program::check_projection() const {
   expect(heads == 1 && products.size() == 1 && products[0].count > 0,
          "with a projection there is one product, and a dense one");
-  for (const auto* stages : {&forward, &forward_saving, &backward}) {
-    for (const ProgramStage& stage : *stages) {
+  for (const ProgramPass* pass : {&forward, &forward_saving, &backward}) {
+    for (const ProgramStage& stage : pass->stages) {
       for (const Instruction& own : stage.code) {
         expect(own.op != Op::state || own.a != kHidden,
                "with a projection no equation reads the hidden state before");
@@ -197,14 +183,6 @@ Instruction make_instruction(const std::string& op, int to, int a, int b, int c)
     expect(number >= 0 && number <= UINT16_MAX, "a number is negative");
   const auto small = [](int number) { return static_cast<uint16_t>(number); };
   return {found->second, small(to), small(a), small(b), small(c)};
-}
-
-double cycles_of(const std::vector<ProgramStage>& stages, int vectors) {
-  double cycles = 0;
-  for (const ProgramStage& stage : stages) {
-    for (const Instruction& own : stage.code) cycles += cycles_of(own.op) * vectors;
-  }
-  return cycles;
 }
 
 }  // namespace fastrnn

@@ -13,11 +13,18 @@
 namespace fastrnn {
 
 struct ProgramStage {
-  int product = -1;  // forward: the one before the code; backward: the one after it; -1: none
   int registers = 0;
   std::vector<Instruction> code;
 
   Code view() const { return {code.data(), static_cast<int64_t>(code.size())}; }
+};
+
+struct ProgramPass {
+  std::vector<ProgramStage> stages;
+  std::vector<int> product;  // [stages] as in Stages
+  double cycles = 0;         // of a vector, roughly; complete() adds them up
+
+  Stages products() const { return {static_cast<int>(stages.size()), product.data()}; }
 };
 
 struct Program {
@@ -38,29 +45,24 @@ struct Program {
   int saved = 0;                            // or from forward to backward,
   int temps = 0;                            // or from stage to stage backward
   int forward_sums = 0, backward_sums = 0;  // over the units of a row
-  std::vector<ProgramStage> forward, forward_saving, backward;
+  ProgramPass forward, forward_saving, backward;
 
-  const std::vector<ProgramStage>& stages(bool save) const {
-    return save ? forward_saving : forward;
-  }
-  int registers() const;
+  // What complete() works out:
+  int registers = 0;                  // of the stage that has most
+  bool sets_hidden_gradient = false;  // beside what the product with the hidden state gives
+  bool adds_extra_gradients = false;
+  bool meets = false;  // must rows' units wait for one another at the end of a step?
+
+  const ProgramPass& forward_pass(bool save) const { return save ? forward_saving : forward; }
   int first_held() const { return states - held; }
-  bool sets_hidden_gradient() const;  // beside what the product with the hidden state gives
-  bool adds_extra_gradients() const;
-
-  // Must rows' units wait for one another at the end of a step?
-  bool meets() const;
 
   // Throws std::invalid_argument, saying what, where code could reach beyond what there is.
-  void check() const;
+  void complete();
   // The same for a layer with a projection, whose hidden state has other features than its units:
   // then the first product alone may read it.
   void check_projection() const;
 };
 
 Instruction make_instruction(const std::string& op, int to, int a, int b, int c);
-
-// Cycles that a stage's code takes for one row of a panel of `vectors` vectors, roughly
-double cycles_of(const std::vector<ProgramStage>& stages, int vectors);
 
 }  // namespace fastrnn

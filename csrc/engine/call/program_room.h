@@ -44,14 +44,14 @@ struct ProgramThread {
     int64_t room = panels.kernels.program_shares(program.input.count);
     for (const Slots& own : program.products)
       room = std::max(room, panels.kernels.program_shares(program.input.count + own.count));
-    registers = arena.take<Real>(program.registers() * panels.kernels.program_register);
+    registers = arena.take<Real>(program.registers * panels.kernels.program_register);
     shares = arena.take<Real>(room);
     step = arena.take<ProgramStep<Real>>(1);
   }
 
   // Sets what all stages have in common, for a direction with these vectors.
-  ProgramStep<Real>& start(const Program& program, const Panels<Real>& panels,
-                           const Real* constants, const Real* vectors) const {
+  void start(const Program& program, const Panels<Real>& panels, const Real* constants,
+             const Real* vectors) const {
     *step = {};
     step->constants = constants;
     step->vectors = vectors;
@@ -60,12 +60,12 @@ struct ProgramThread {
     step->registers = registers;
     step->shares = shares;
     step->heads = program.heads;
+    step->input = program.input;
     step->slots = program.slots;
     step->kept = static_cast<int>(panels.kept_width / panels.unit);
     step->temps = program.temps;
     step->panels = panels.gates;
     step->extras_width = panels.units;
-    return *step;
   }
 
   Real* registers = nullptr;

@@ -44,8 +44,7 @@ class DirectionPacking {
 
   void pack_w_hh(int product, Range panels, Real* to, int64_t slot_stride) const {
     const Slots& slots = panels_.cell.product[product];
-    if (shape_.program && shape_.program->heads > 1)
-      return pack_heads(weights_.w_hh, slots, panels, to, slot_stride);
+    if (shape_.heads > 1) return pack_heads(weights_.w_hh, slots, panels, to, slot_stride);
     pack_gates(weights_.w_hh, shape_.operand_width(product), slots, panels, to, slot_stride);
   }
 
@@ -97,7 +96,7 @@ class DirectionPacking {
   // units, and zeros where it has more than one.
   void pack_heads(const Real* w, const Slots& slots, Range panels, Real* to,
                   int64_t slot_stride) const {
-    const int64_t of_head = shape_.H / shape_.program->heads, unit = panels_.unit;
+    const int64_t of_head = shape_.of_head(), unit = panels_.unit;
     const int64_t length = panels_.panel_length(shape_, 0);
     for (int s = 0; s < slots.count; ++s) {
       const int64_t gate = panels_.cell.gate_of_slot[slots.first + s];

@@ -66,6 +66,8 @@ struct ForwardPass {
           tickets(pass.tickets[d]),
           x(pass.input(layer)) {
       for (int s = 0; s < pass.panels.cell.states; ++s) states[s] = pass.state(layer, d, s);
+      if (const Program* program = pass.shape.program)
+        scratch.program.start(*program, pass.panels, pass.workspace.numbers.constants, vectors);
     }
     const CrewDecision& decision;
     Split split;  // the decision's, but for threads that leave

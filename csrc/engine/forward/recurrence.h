@@ -36,7 +36,7 @@ class ForwardRecurrence {
     for (int64_t panel = job.own.panels.begin; panel < job.own.panels.end; ++panel) {
       const Range own = {panel, panel + 1};
       packing_.pack_panel(job, panel, length);
-      panels_.cell.forward[0].run(step_arguments(job, 0, 0, {0, count}, own, one));
+      panels_.cell.forward(step_arguments(job, 0, 0, {0, count}, own, one));
     }
     end_step(job, 0, group);
   }
@@ -96,11 +96,11 @@ class ForwardRecurrence {
   bool take_step(Job& job, Crew& group, int64_t t, int64_t& slot) const {
     const int64_t count = list_rows(job, t, slot);
     slot += count;
-    for (int i = 0; i < panels_.cell.stages; ++i) {
+    for (int i = 0; i < panels_.cell.forward_stages.count; ++i) {
       if (i > 0) group.wait_evenly();
       each_part(job, [&](const Part& part) {
-        panels_.cell.forward[i].run(step_arguments(job, t, i, part.rows(count), part.panels,
-                                                   panel_of(job, i, part.panels.begin)));
+        panels_.cell.forward(step_arguments(job, t, i, part.rows(count), part.panels,
+                                            panel_of(job, i, part.panels.begin)));
       });
     }
     if (!end_step(job, t, group)) return true;
@@ -194,7 +194,7 @@ class ForwardRecurrence {
     int64_t w_ih_slot, w_hh_slot;
   };
   Panel panel_of(const Job& job, int stage, int64_t panel) const {
-    const int product = panels_.cell.forward[stage].product;
+    const int product = panels_.cell.forward_stages.product[stage];
     if (product < 0) return {pass_.w_ih_panel(job, panel), nullptr, pass_.w_ih_slot(job), 0};
     return {pass_.w_ih_panel(job, panel), pass_.w_hh_panel(job, product, panel),
             pass_.w_ih_slot(job), pass_.w_hh_slot(product)};
@@ -203,7 +203,7 @@ class ForwardRecurrence {
   // Odd steps walk the panels backwards, and so begin with those that are in cache still.
   ForwardStep<Real> step_arguments(const Job& job, int64_t t, int stage, Range rows, Range panels,
                                    const Panel& weights) const {
-    const int product = panels_.cell.forward[stage].product;
+    const int product = panels_.cell.forward_stages.product[stage];
     const int64_t K = product == 0  ? hidden_length(job, t)
                       : product > 0 ? shape_.operand_width(product)
                                     : 0;
@@ -224,18 +224,14 @@ class ForwardRecurrence {
   }
 
   const ProgramStep<Real>* program_step(const Job& job, int stage, const Panel& weights) const {
-    const Program& program = *shape_.program;
-    const ProgramStage& own = program.stages(pass_.plan.save)[stage];
-    ProgramStep<Real>& step =
-        job.scratch.program.start(program, panels_, pass_.workspace.numbers.constants, job.vectors);
-    step.code = own.view();
-    step.product_number = own.product;
-    step.input = program.input;
+    const int product = panels_.cell.forward_stages.product[stage];
+    ProgramStep<Real>& step = *job.scratch.program.step;
+    step.code = shape_.program->forward_pass(pass_.plan.save).stages[stage].view();
+    step.product_number = product;
+    step.product = product < 0 ? Slots{} : panels_.cell.product[product];
     step.w_ih_slot = weights.w_ih_slot;
-    if (own.product < 0) return &step;
-    step.product = program.products[own.product];
     step.w_hh_slot = weights.w_hh_slot;
-    step.w_hh_panel = panels_.product_panel(shape_, own.product);
+    step.w_hh_panel = product < 0 ? 0 : panels_.product_panel(shape_, product);
     return &step;
   }
 

@@ -43,6 +43,15 @@ struct Slots {
   int first = 0, count = 0;
 };
 
+// Equations that end where all units of a row meet. Forward they follow a product with recurrent
+// weights, if any: the first is that of the hidden state and has the input's beside it; what a
+// later one multiplies has been written by an earlier stage. Backward it is the product that
+// follows.
+struct Stages {
+  int count;
+  const int* product;  // [count] -1: none
+};
+
 // A per-step value of the caller's: where it stands among the features of the input, and whether
 // each unit has one of its own.
 struct Extra {

@@ -203,22 +203,6 @@ struct BackwardStep {
   const ProgramStep<Real>* program;
 };
 
-// Equations that end where all units of a row meet. Forward they follow a product with recurrent
-// weights, if any: the first is that of the hidden state and has the input's beside it; what a
-// later one multiplies has been written by an earlier stage. Backward it is the product that
-// follows.
-template <class Real>
-struct ForwardStage {
-  int product;  // -1: none
-  void (*run)(const ForwardStep<Real>&);
-};
-
-template <class Real>
-struct BackwardStage {
-  void (*run)(const BackwardStep<Real>&);
-  int product;
-};
-
 // A cell's constants, as the cells' headers state them, and its fused steps.
 template <class Real>
 struct CellKernels {
@@ -238,10 +222,9 @@ struct CellKernels {
   void (*project)(const Product<Real>&);          // gate panels
   int products;
   Slots product[kMostProducts];
-  int stages;
-  ForwardStage<Real> forward[kMostStages];
-  int backward_stages;
-  BackwardStage<Real> backward[kMostStages];
+  Stages forward_stages, backward_stages;
+  void (*forward)(const ForwardStep<Real>&);  // of any stage
+  void (*backward)(const BackwardStep<Real>&);
 
   bool has_cell_state() const { return states > 1; }
 };

@@ -38,7 +38,7 @@ class Model {
     const bool deals = false;
     const Program* program = shape_.program;
     const int64_t K = panels.cell.gates * (program ? recurrent_length() : shape_.H);
-    const double equations = program ? cycles_of(program->backward, 4) : kBackwardRowCycles;
+    const double equations = program ? program->backward.cycles * 4 : kBackwardRowCycles;
     return schedule_step(
         {plan_.batch.mean_active(), panels.columns(shape_.out()), 4, panels.kernels.tallest, K,
          K * panels.column * int64_t{sizeof(Real)}, equations, deals, crews},
@@ -80,7 +80,7 @@ class Model {
             panels.cell.tallest,
             K,
             K * panels.gate_width * panels.format.bytes,
-            shape_.program ? cycles_of(shape_.program->forward, 4) : kForwardRowCycles,
+            shape_.program ? shape_.program->forward.cycles * 4 : kForwardRowCycles,
             deals,
             crews};
   }
@@ -196,8 +196,8 @@ void decide_layout(Plan& plan, int offered) {
       plan.forward_cycles = model.forward_cycles();
       plan.threads = threads_worth(plan.forward_cycles, plan.threads);
     }
-    const bool one_stage = model.panels.cell.stages == 1 && model.panels.cell.products == 1 &&
-                           !(shape.program && shape.program->heads > 1);
+    const bool one_stage = model.panels.cell.forward_stages.count == 1 &&
+                           model.panels.cell.products == 1 && shape.heads == 1;
     plan.weights_once = plan.batch.T() == 1 && shape.I > 0 && one_stage && !plan.packed;
     plan.weights_in_place = plan.batch.T() * model.tiles_of_step() <= kFewTiles && one_stage;
     const int crews = plan.threads > 1 ? static_cast<int>(shape.directions) : 1;

@@ -33,10 +33,10 @@ struct CellFacts {
 template <class Visit>
 bool for_each_weight(const Shape& shape, int64_t gates, Visit visit) {
   const Present has(shape);
-  const int64_t heads = shape.program ? shape.program->heads : 1, rows = gates * shape.H;
+  const int64_t rows = gates * shape.H;
   const int64_t vectors = shape.program ? shape.program->vectors : 0;
-  const Sizes w_hh =
-      heads > 1 ? Sizes{heads, rows / heads, shape.H / heads} : Sizes{rows, shape.out()};
+  const Sizes w_hh = shape.heads > 1 ? Sizes{shape.heads, rows / shape.heads, shape.of_head()}
+                                     : Sizes{rows, shape.out()};
   for (int64_t i = 0; i < shape.layers * shape.directions; ++i) {
     if (!visit(Sizes{rows, shape.in(i / shape.directions)})) return false;
     if (has.w_hh && !visit(w_hh)) return false;

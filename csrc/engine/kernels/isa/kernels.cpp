@@ -47,6 +47,9 @@ constexpr int kColumnVectors = 4;
 // ... and steps
 #include "program-inl.h"
 
+// A cell of one stage has one product.
+constexpr int kOnly[] = {0};
+
 template <class C, class Real>
 constexpr CellKernels<Real> cell_kernels() {
   typedef CellPanel<C, Real> Panel;
@@ -63,10 +66,11 @@ constexpr CellKernels<Real> cell_kernels() {
   cell.tallest = Panel::kTallest;
   cell.forward_row = forward_row<C, Real>;
   cell.project = product<Real, Panel::kGateVectors>;
-  cell.products = cell.stages = cell.backward_stages = 1;
+  cell.products = 1;
   cell.product[0] = {C::kHiddenSlot, C::kGates};
-  cell.forward[0] = {0, forward_step<C, Real>};
-  cell.backward[0] = {backward_step<C, Real>, 0};
+  cell.forward_stages = cell.backward_stages = {1, kOnly};
+  cell.forward = forward_step<C, Real>;
+  cell.backward = backward_step<C, Real>;
   return cell;
 }
 

@@ -1,29 +1,24 @@
 // The steps of cells that were written as programs: products with panels by slot, then the code of
 // a stage (interpret-inl.h).
 
-// The panels of a step in groups whose units a block holds together: of a single row as many as
-// there is room for, if they are full; otherwise each alone.
-class PanelGroups {
- public:
-  template <class Step>
-  PanelGroups(const Step& p, int64_t width) : begin_(p.panel_begin), end_(p.panel_end) {
-    const int64_t full = p.H / width < end_ ? p.H / width : end_;
-    full_ = tile_rows(full > begin_ ? full - begin_ : 0,
-                      p.count == 1 ? kBlockVectors / kColumnVectors : 1);
-  }
+// How many of `left` panels are taken at once: three at the most, and none is left over alone.
+FASTRNN_INLINE int64_t up_to_three(int64_t left) { return left == 4 ? 2 : left < 3 ? left : 3; }
 
-  // Only a row's last panel may not be full.
-  int64_t count() const { return full_.tiles + (begin_ + full_.rows < end_); }
-  // Where the i-th group begins; the one after the last, where that ends
-  int64_t begin(int64_t i) const {
-    if (i > full_.tiles) return end_;
-    return i == 0 ? begin_ : begin_ + full_.begin(i);
+// Calls visit(panel, panels) for the panels of a step in groups whose units a block holds together:
+// of a single row as many as there is room for, if they are full; otherwise each alone.
+template <class Real, class Step, class Visit>
+FASTRNN_INLINE void each_group(const Step& p, bool descending, Visit visit) {
+  static_assert(kBlockVectors == 3 * kColumnVectors, "a block holds three panels of a row");
+  const int64_t full = p.H / ProgramBlock<Real>::kWidth;  // only the last one may be another
+  int64_t low = p.panel_begin, high = p.panel_end;
+  while (low < high) {
+    const bool alone = p.count > 1 || (descending ? high > full : low >= full);
+    const int64_t panels = alone ? 1 : up_to_three((high < full ? high : full) - low);
+    visit(descending ? high - panels : low, panels);
+    low += descending ? 0 : panels;
+    high -= descending ? panels : 0;
   }
-
- private:
-  int64_t begin_, end_;
-  Tiling full_;
-};
+}
 
 // ---- forward ----
 
@@ -147,15 +142,13 @@ void multiply_list(int64_t columns, const LeftOf<F>* const* a, const float* scal
                    int64_t to_stride) {
   constexpr int N = kColumnVectors;
   for (int64_t left = count, some; left > 0; left -= some) {
-    if (left == 1) {
-      some = 1;
+    some = up_to_three(left);
+    if (some == 1) {
       multiply_block<F, N>(columns, Tiling{1, 1}, 0, 1, a, Pieces(Runs{K}), 1, panels, to,
                            to_stride, scale);
-    } else if (left == 2 || left == 4) {
-      some = 2;
+    } else if (some == 2) {
       multiply_panels<F, N, 2>(*a, K, panels, stride, to, to_stride, *scale);
     } else {
-      some = 3;
       multiply_panels<F, N, 3>(*a, K, panels, stride, to, to_stride, *scale);
     }
     panels = at_byte(panels, some * stride);
@@ -209,6 +202,17 @@ FASTRNN_INLINE void add_bias_to_slots(const ForwardStep<Real>& p, const ProgramB
   });
 }
 
+// The projected input comes from afar, and is there when the product is done.
+template <class Real>
+FASTRNN_INLINE void fetch_projected_slots(const ForwardStep<Real>& p, const ForwardRow<Real>* rows,
+                                          const ProgramBlock<Real>& block) {
+  const int64_t size = p.program->input.count * block.kWidth;
+  each_segment(block, [&](int64_t, const Segment& at) {
+    const Real* from = rows[at.row].x + at.panel * p.x_panel;
+    for (int64_t j = 0; j < size; j += kLine<Real>) __builtin_prefetch(from + j);
+  });
+}
+
 // The products of some segments, where a step has them: those of the tiles begin .. end
 template <class F>
 ProgramShares<NumberOf<F>> multiply_for_program(const ForwardStep<NumberOf<F>>& p,
@@ -232,6 +236,8 @@ ProgramShares<NumberOf<F>> multiply_for_program(const ForwardStep<NumberOf<F>>& 
                       {at_byte(p.w_ih, from * panel), inputs, own.w_ih_slot, panel}, panels,
                       of_input);
     add_bias_to_slots(p, block, of_input);
+  } else if (hidden > 0) {
+    fetch_projected_slots(p, p.rows + first, block);
   }
   // With heads, panels meet different features.
   const int64_t together = own.heads == 1 ? panels : 1;
@@ -254,27 +260,24 @@ void program_forward(const ForwardStep<NumberOf<F>>& p) {
   const Tiling tiling = tile_rows(p.count, max_rows(kColumnVectors));
   const StepLefts<F> lefts(p, own.product_number);
   const int64_t tiles = tiles_of_program(own.input.count + own.product.count);
-  const PanelGroups groups(p, Block::kWidth);
-  for (int64_t i = 0; i < groups.count(); ++i) {
-    const int64_t group = p.descending ? groups.count() - 1 - i : i;
-    const int64_t panel = groups.begin(group), panels = groups.begin(group + 1) - panel;
+  each_group<Real>(p, p.descending, [&](int64_t panel, int64_t panels) {
     for (int64_t t = 0; t < tiling.tiles; t += tiles) {
       const int64_t end = t + tiles < tiling.tiles ? t + tiles : tiling.tiles;
       const ForwardRow<Real>* rows = p.rows + tiling.begin(t);
       const int64_t count = tiling.begin(end) - tiling.begin(t);
       const Block all(p.H, panel, panels, count);
+      const int64_t at_once = all.rows_at_once();
       ProgramShares<Real> shares = multiply_for_program<F>(p, lefts, tiling, t, end, all);
-      for (int64_t r = 0; r < count; r += all.rows_at_once()) {
+      for (int64_t r = 0; r < count; r += at_once) {
         const int64_t left = count - r;
-        const Block block(p.H, panel, panels,
-                          left < all.rows_at_once() ? left : all.rows_at_once());
+        const Block block(p.H, panel, panels, left < at_once ? left : at_once);
         run_forward(p, shares, rows + r, block);
         const int64_t passed = block.segments * Block::kWidth;
         if (shares.input) shares.input += passed * own.input.count;
         if (shares.hidden) shares.hidden += passed * own.product.count;
       }
     }
-  }
+  });
 }
 
 // shares[panel][slot] = x * w^T for some panels of each slot, w as torch keeps it
@@ -296,10 +299,9 @@ template <class Real>
 void program_forward_row(const ForwardStep<Real>& p) {
   typedef ProgramBlock<Real> Block;
   const ProgramStep<Real>& own = *p.program;
-  const PanelGroups groups(p, Block::kWidth);
-  for (int64_t i = 0; i < groups.count(); ++i) {
-    const int64_t panel = groups.begin(i);
-    const Block block(p.H, panel, groups.begin(i + 1) - panel, 1);
+  const bool descending = false;
+  each_group<Real>(p, descending, [&](int64_t panel, int64_t panels) {
+    const Block block(p.H, panel, panels, 1);
     Real* input = own.shares;
     Real* hidden = input + block.segments * own.input.count * Block::kWidth;
     multiply_unpacked_slots(p, block, own.input, p.rows->x, p.w_ih, p.I, input);
@@ -307,7 +309,7 @@ void program_forward_row(const ForwardStep<Real>& p) {
     if (p.K > 0)
       multiply_unpacked_slots(p, block, own.product, p.rows->before[kHidden], p.w_hh, p.K, hidden);
     run_forward(p, ProgramShares<Real>{input, p.K > 0 ? hidden : nullptr}, p.rows, block);
-  }
+  });
 }
 
 // ---- backward ----
@@ -397,20 +399,20 @@ void prefetch_kept(const ProgramStep<Real>& own, const BackwardRow<Real>* rows, 
 template <class Real>
 void program_backward(const BackwardStep<Real>& p) {
   typedef ProgramBlock<Real> Block;
-  const PanelGroups groups(p, Block::kWidth);
-  for (int64_t i = 0; i < groups.count(); ++i) {
-    const int64_t panel = groups.begin(i), next = groups.begin(i + 1), panels = next - panel;
+  const bool descending = false;
+  each_group<Real>(p, descending, [&](int64_t panel, int64_t panels) {
     const int64_t at_once = Block(p.H, panel, panels, 0).rows_at_once();
+    const int64_t next = panel + panels, rest = p.panel_end - next;
     for (int64_t r = 0; r < p.count; r += at_once) {
       const int64_t left = p.count - r, some = left < at_once ? left : at_once;
       if (some < left) {
         prefetch_kept(*p.program, p.rows + r + some, left < 2 * some ? left - some : some, panel,
                       panels);
-      } else if (next < p.panel_end) {
+      } else if (rest > 0) {
         prefetch_kept(*p.program, p.rows, p.count < some ? p.count : some, next,
-                      groups.begin(i + 2) - next);
+                      rest < panels ? rest : panels);
       }
       run_backward(p, p.rows + r, Block(p.H, panel, panels, some));
     }
-  }
+  });
 }
