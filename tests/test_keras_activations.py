@@ -162,6 +162,16 @@ class LeakyReLU:
         return np.where(x < 0, self.alpha * x, x)
 
 
+class ThresholdedReLU:
+    """Stands in for Keras 2's layer of this name, which Keras 3 has as a parameter of ReLU."""
+
+    def __init__(self, theta: float = 1.0) -> None:
+        self.theta = np.asarray(theta, np.float32)
+
+    def __call__(self, x):
+        return np.where(x > self.theta, x, 0)
+
+
 class LSTM:
     """Stands in for Keras 2's layer of this name: what `fastrnn.from_keras` reads, in NumPy."""
 
@@ -203,7 +213,11 @@ def keras_2(request, monkeypatch):
     package = ModuleType(name)
     package.__version__ = version
     package.activations = SimpleNamespace(tanh=tanh, sigmoid=sigmoid, hard_sigmoid=hard_sigmoid)
-    for own, where in ((LSTM, "rnn.lstm"), (LeakyReLU, "activation.leaky_relu")):
+    for own, where in (
+        (LSTM, "rnn.lstm"),
+        (LeakyReLU, "activation.leaky_relu"),
+        (ThresholdedReLU, "activation.thresholded_relu"),
+    ):
         monkeypatch.setattr(own, "__module__", f"{name}.src.layers.{where}")
     monkeypatch.setitem(sys.modules, name, package)
     return package
@@ -211,8 +225,13 @@ def keras_2(request, monkeypatch):
 
 @pytest.mark.parametrize(
     ("activation", "recurrent_activation"),
-    [(LeakyReLU(), sigmoid), (LeakyReLU(0.1), hard_sigmoid), (tanh, hard_sigmoid)],
-    ids=["LeakyReLU", "LeakyReLU, hard_sigmoid", "hard_sigmoid"],
+    [
+        (LeakyReLU(), sigmoid),
+        (LeakyReLU(0.1), hard_sigmoid),
+        (tanh, hard_sigmoid),
+        (ThresholdedReLU(0.25), sigmoid),
+    ],
+    ids=["LeakyReLU", "LeakyReLU, hard_sigmoid", "hard_sigmoid", "ThresholdedReLU"],
 )
 def test_a_layer_of_keras_2_keeps_the_values_of_its_version(
     keras_2, monkeypatch, activation, recurrent_activation

@@ -12,6 +12,7 @@ from itertools import product
 from statistics import geometric_mean, median
 
 import pytest
+import roads
 import torch
 from torch import Tensor
 
@@ -24,6 +25,8 @@ CELLS = {
     "tanh": ("RNN", {"nonlinearity": "tanh"}),
     "relu": ("RNN", {"nonlinearity": "relu"}),
 }
+LACKING = {"peepholes": ("LSTM", {"peephole": "ifo"}), "reset": ("GRU", {"reset_after": False})}
+"""Options that torch's layers lack: the equations by torch's operations stand beside them."""
 SIZES, MAGNITUDES, STEPS = (16, 64, 192, 512), (1.0, 30.0, 200.0), (1, 20)
 INPUTS, ROWS, SEEDS = 32, 16, 3
 LARGEST_RATIO = 1.2 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 2.0
@@ -104,3 +107,25 @@ def test_gradients_are_as_exact_as_torchs_over_the_sizes(table) -> None:
 def test_in_the_middle_of_the_table_every_instruction_set_is_as_exact(table, name) -> None:
     outputs, gradients, _ = medians([entry[name] for entry in table.values()])
     assert max(outputs, gradients) <= LARGEST_RATIO
+
+
+@pytest.mark.parametrize("cell", LACKING)
+def test_outputs_that_torchs_layers_lack_are_as_exact_as_their_equations(cell: str) -> None:
+    kind, options = LACKING[cell]
+    for hidden, magnitude in product((64, 192), MAGNITUDES):
+        measured: dict[str, list[Errors]] = defaultdict(list)
+        for seed in range(SEEDS):
+            torch.manual_seed(seed)
+            fast = getattr(fastrnn, kind)(INPUTS, hidden, **options)
+            exact = copy.deepcopy(fast).double()
+            x = torch.randn(8, ROWS, INPUTS) * magnitude
+            h, factors = torch.rand(1, ROWS, hidden) * 2 - 1, torch.randn(8, ROWS, hidden)
+            with roads.reference():
+                right, plain = (results(layer, x, h, factors) for layer in (exact, fast))
+            measured["equations"].append(errors(plain, right))
+            for name in ROUNDING_ONCE:
+                with isa.force(name):
+                    measured[name].append(errors(results(fast, x, h, factors), right))
+        of_equations = medians(measured.pop("equations"))[0]
+        for name, found in measured.items():
+            assert medians(found)[0] <= LARGEST_RATIO * of_equations, (hidden, magnitude, name)
