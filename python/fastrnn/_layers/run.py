@@ -103,13 +103,12 @@ def _by_torch(spec: Spec, input: Any, hx: Any, module: torch.nn.Module | None, *
     refusal = backends.refusal(data, spec)
     if refusal is not None:
         fallback.check(data, refusal)
+    elif not data.is_cuda or operators.is_watched():  # who sees one operation, sees ours
+        return None
     if module is None or spec.variant != PLAIN or spec.program is not None:
         return None
-    if refusal is None:
-        if not data.is_cuda or operators.is_watched():  # who sees one operation, sees ours
-            return None
-        if not backends.is_torchs(spec, input, **form):
-            return None
+    if refusal is None and not backends.is_torchs(spec, input, **form):
+        return None
     return overrides.by_torch(module, input, hx)
 
 
