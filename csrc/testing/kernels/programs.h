@@ -14,18 +14,17 @@ inline Program tanh_cell() {
   cell.products = {{0, 1}};
   cell.initial = {0};
   cell.saved = 1;
-  cell.forward = {{0, 2, {{Op::pre, 0, 0, 0, 0}, {Op::tanh, 1, 0, 0, 0}}}};
+  cell.forward = {
+      {{2, {{Op::pre, 0, 0, 0, 0}, {Op::tanh, 1, 0, 0, 0}, {Op::set_state, 0, 1, 0, 0}}}}, {0}};
   cell.forward_saving = cell.forward;
-  cell.forward[0].code.push_back({Op::set_state, 0, 1, 0, 0});
-  cell.forward_saving[0].code = cell.forward[0].code;
-  cell.forward_saving[0].code.push_back({Op::keep, 0, 1, 0, 0});
-  cell.backward = {{0,
-                    3,
-                    {{Op::d_state, 0, 0, 0, 0},
-                     {Op::kept, 1, 0, 0, 0},
-                     {Op::d_tanh, 2, 0, 1, 0},
-                     {Op::set_d_pre, 0, 2, 0, 0}}}};
-  cell.check();
+  cell.forward_saving.stages[0].code.push_back({Op::keep, 0, 1, 0, 0});
+  cell.backward = {{{3,
+                     {{Op::d_state, 0, 0, 0, 0},
+                      {Op::kept, 1, 0, 0, 0},
+                      {Op::d_tanh, 2, 0, 1, 0},
+                      {Op::set_d_pre, 0, 2, 0, 0}}}},
+                   {0}};
+  cell.complete();
   return cell;
 }
 
@@ -38,15 +37,15 @@ inline Program cell_of(Op op) {
   cell.products = {{0, 0}};
   cell.recurrent = false;
   cell.initial = {0};
-  cell.forward = {{-1,
-                   4,
-                   {{Op::input, 0, 0, 0, 0},
-                    {Op::input, 1, 1, 0, 0},
-                    {Op::input, 2, 2, 0, 0},
-                    {op, 3, 0, 1, 2},
-                    {Op::set_state, 0, 3, 0, 0}}}};
-  cell.forward_saving = cell.backward = {{-1, 0, {}}};
-  cell.check();
+  cell.forward = {{{4,
+                    {{Op::input, 0, 0, 0, 0},
+                     {Op::input, 1, 1, 0, 0},
+                     {Op::input, 2, 2, 0, 0},
+                     {op, 3, 0, 1, 2},
+                     {Op::set_state, 0, 3, 0, 0}}}},
+                  {-1}};
+  cell.forward_saving = cell.backward = {{{0, {}}}, {-1}};
+  cell.complete();
   return cell;
 }
 
