@@ -30,7 +30,7 @@ MORE: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fallback, "_chosen", None)
+    monkeypatch.setattr(fallback._SETTING, "chosen", None)
     monkeypatch.delenv(fallback.VARIABLE, raising=False)
 
 

@@ -135,11 +135,16 @@ def _with_defaults(call: dict[str, Any]) -> dict[str, Any]:
     return call
 
 
-def _checked(call: dict[str, Any]) -> dict[str, Any]:
+def check_projection(call: dict[str, Any]) -> None:
+    """ValueError if a cell has no projection, or one that is no less than its units."""
     if call["proj"] and call["cell"] != "LSTM":
         raise ValueError(f"proj: expected an LSTM to have one, got {call['cell']}")
     if call["proj"] >= call["H"]:
         raise ValueError(f"proj: expected less than H={call['H']}, got {call['proj']}")
+
+
+def _checked(call: dict[str, Any]) -> dict[str, Any]:
+    check_projection(call)
     if call["cell"] not in CELLS:
         heads = _explain_programs.program_of(call["cell"], call["heads"]).heads
         if call["H"] % heads:

@@ -82,10 +82,7 @@ def parse(cell: str, words: Sequence[str]) -> dict[str, Any]:
     if cell not in _explain.CELLS:
         raise ValueError(f"cell: expected LSTM, GRU or RNN on a GPU, got {cell!r}")
     call = {"cell": cell, **_DEFAULTS, **_explain.read(words, _OPTIONS)}
-    if call["proj"] and cell != "LSTM":
-        raise ValueError(f"proj: expected an LSTM to have one, got {cell}")
-    if call["proj"] >= call["H"]:
-        raise ValueError(f"proj: expected less than H={call['H']}, got {call['proj']}")
+    _explain.check_projection(call)
     return call
 
 

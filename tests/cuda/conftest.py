@@ -20,7 +20,7 @@ from fastrnn._engine.cuda import passes, policy
 @pytest.fixture(autouse=True)
 def kernels_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the policy gives to torch's layers: the kernels are what is tested here."""
-    monkeypatch.setattr(policy, "_chosen", "kernels")
+    monkeypatch.setattr(policy._SETTING, "chosen", "kernels")
 
 
 @cache

@@ -54,7 +54,7 @@ def not_built() -> Iterator[None]:
 
 @pytest.mark.usefixtures("not_built")
 def test_a_cuda_tensor_without_the_kernels_is_told_how_to_get_them(monkeypatch):
-    monkeypatch.setattr(fallback, "_chosen", "error")
+    monkeypatch.setattr(fallback._SETTING, "chosen", "error")
     with FakeTensorMode():
         x, w_ih, w_hh = (torch.empty(s, device="cuda:0") for s in ((5, 2, 3), (16, 3), (16, 4)))
         with pytest.raises(NotImplementedError, match=r"cuda:0.*FASTRNN_CUDA=ON pip install"):

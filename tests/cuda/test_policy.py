@@ -81,7 +81,7 @@ def watched() -> Iterator[list[str]]:
         return by_torch(*arguments)
 
     with (
-        mock.patch.object(policy, "_chosen", None),
+        mock.patch.object(policy._SETTING, "chosen", None),
         mock.patch.object(overrides, "by_torch", spied),
     ):
         yield computed
@@ -196,7 +196,7 @@ def test_what_torch_refuses_it_refuses_in_its_own_words() -> None:
 def test_another_choice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="to: expected one of 'fastest', 'kernels', 'torch', got"):
         fastrnn.set_cuda_policy("cudnn")
-    monkeypatch.setattr(policy, "_chosen", None)
+    monkeypatch.setattr(policy._SETTING, "chosen", None)
     monkeypatch.setenv(policy.VARIABLE, "cudnn")
     with pytest.raises(ValueError, match=r"FASTRNN_CUDA_POLICY.*'cudnn'"):
         policy.chosen()
@@ -210,7 +210,7 @@ GIVEN = "GRU T=9 B=4 I=7 H=33"
 
 def explained(words: str) -> dict[str, Any]:
     cell, *options = words.split()
-    with mock.patch.object(policy, "_chosen", None):
+    with mock.patch.object(policy._SETTING, "chosen", None):
         return _explain_gpu.collect(_explain_gpu.parse(cell, options))
 
 

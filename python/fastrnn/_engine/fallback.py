@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from functools import cache
 
@@ -10,13 +9,14 @@ from torch import Tensor
 
 from . import cuda
 from .cuda.device import why_not
+from .setting import Setting
 
 __all__ = ["CHOICES", "VARIABLE", "check", "chosen", "set_fallback"]
 
 CHOICES = ("torch", "error")
 VARIABLE = "FASTRNN_FALLBACK"
 
-_chosen: str | None = None
+_SETTING = Setting(VARIABLE, CHOICES)
 
 
 def set_fallback(to: str) -> None:
@@ -39,23 +39,12 @@ def set_fallback(to: str) -> None:
     ValueError
         ``to`` is none of these.
     """
-    global _chosen
-    _check_choice(to, "to")
-    _chosen = to
-
-
-def _check_choice(to: str, what: str) -> None:
-    if to not in CHOICES:
-        raise ValueError(f"{what}: expected one of {', '.join(map(repr, CHOICES))}, got {to!r}")
+    _SETTING.choose(to)
 
 
 def chosen() -> str:
     """Which of the `CHOICES`; ValueError if the environment variable has none of them."""
-    if _chosen is not None:
-        return _chosen
-    to = os.environ.get(VARIABLE, CHOICES[0])
-    _check_choice(to, VARIABLE)
-    return to
+    return _SETTING.value()
 
 
 def check(data: Tensor, refusal: str) -> None:

@@ -6,9 +6,10 @@ overrules it. Nothing here asks a device or knows torch.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Container, Mapping
 from typing import NamedTuple
+
+from ..setting import Setting
 
 __all__ = ["CHOICES", "PRECISIONS", "TABLE", "VARIABLE", "Call", "Row", "chosen", "row_of"]
 __all__ += ["set_cuda_policy"]
@@ -18,7 +19,7 @@ VARIABLE = "FASTRNN_CUDA_POLICY"
 PRECISIONS = ("float32", "tf32", "float64", "float16", "bfloat16")
 """Of products: "tf32" is float32 where torch lets its recurrent layers round it."""
 
-_chosen: str | None = None
+_SETTING = Setting(VARIABLE, CHOICES)
 
 
 def set_cuda_policy(to: str) -> None:
@@ -43,23 +44,12 @@ def set_cuda_policy(to: str) -> None:
     ValueError
         ``to`` is none of these.
     """
-    global _chosen
-    _check_choice(to, "to")
-    _chosen = to
-
-
-def _check_choice(to: str, what: str) -> None:
-    if to not in CHOICES:
-        raise ValueError(f"{what}: expected one of {', '.join(map(repr, CHOICES))}, got {to!r}")
+    _SETTING.choose(to)
 
 
 def chosen() -> str:
     """Which of the `CHOICES`; ValueError if the environment variable has none of them."""
-    if _chosen is not None:
-        return _chosen
-    to = os.environ.get(VARIABLE, CHOICES[0])
-    _check_choice(to, VARIABLE)
-    return to
+    return _SETTING.value()
 
 
 class Call(NamedTuple):
