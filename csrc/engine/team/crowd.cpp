@@ -12,13 +12,16 @@ constexpr int64_t kMillisecond = 1000000;
 
 // A wait for a thread that has lost its processor lasts a good part of one of the scheduler's
 // slices, which are 3 to 10 milliseconds. Those count together that begin within a few slices of
-// the first one; a few may be chance.
+// the first one; a few may be chance, and so may many in a short time: a host may take processors
+// away from a virtual machine for some milliseconds, and no number of threads helps against that.
 constexpr int64_t kLeastWait = kMillisecond / 4;
-constexpr int64_t kWindow = 100 * kMillisecond;
+constexpr int64_t kShortestWindow = 30 * kMillisecond;
+constexpr int64_t kLongestWindow = 100 * kMillisecond;
 constexpr int kFewWaits = 3;
 
 // How long fewer threads are used before more are tried: twice as long each time that a try fails.
-constexpr int64_t kShortestRest = 10 * kMillisecond;
+// A try takes a window, and has to be the lesser part of the time.
+constexpr int64_t kShortestRest = 100 * kMillisecond;
 constexpr int64_t kLongestRest = 2000 * kMillisecond;
 constexpr int kMostHalvings = 16;
 
@@ -28,7 +31,7 @@ class Crowd {
     if (end - begin < kLeastWait) return false;
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock) return false;
-    if (begin - window_ > kWindow) {
+    if (begin - window_ > kLongestWindow) {
       window_ = begin;
       waits_ = 0;
       lost_ = 0;
@@ -37,7 +40,9 @@ class Crowd {
     lost_ += end - begin;
     // Half of the time of all members but the one that the others wait for: what would be won with
     // half as many, if these did not wait.
-    if (waits_ < kFewWaits || 2 * lost_ < (end - window_) * (crew_size - 1)) return false;
+    const int64_t window = end - window_;
+    if (waits_ < kFewWaits || window < kShortestWindow) return false;
+    if (2 * lost_ < window * (crew_size - 1)) return false;
     window_ = end;
     waits_ = 0;
     lost_ = 0;

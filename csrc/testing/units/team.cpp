@@ -57,6 +57,25 @@ UNIT(those_who_stay_take_over_the_units_of_those_who_leave) {
   for (const std::atomic<int>& count : times) EXPECT_EQUAL(count.load(), 1);
 }
 
+// Waits of so many milliseconds, every so many: how long until they are taken for a crowd's? -1:
+// not within a second.
+int64_t milliseconds_until_crowded(int64_t begin, int64_t wait, int64_t every) {
+  constexpr int64_t kMillisecond = 1000000;
+  for (int64_t ms = 0; ms < 1000; ms += every) {
+    const int64_t at = (begin + ms) * kMillisecond;
+    if (report_long_wait(at, at + wait * kMillisecond, 2)) return ms + wait;
+  }
+  return -1;
+}
+
+UNIT(a_crowd_takes_half_of_the_time_for_longer_than_a_host_does) {
+  EXPECT_EQUAL(milliseconds_until_crowded(10000, 4, 4), 32);
+  EXPECT_EQUAL(uncrowded_threads(2), 2);  // a later call: tries again
+  EXPECT_EQUAL(milliseconds_until_crowded(20000, 4, 10), -1);
+  EXPECT_EQUAL(milliseconds_until_crowded(30000, 4, 7), 32);
+  EXPECT_EQUAL(uncrowded_threads(2), 2);
+}
+
 UNIT(groups_of_a_crew_meet_at_seats_of_their_own) {
   constexpr int kSize = 4, kMembers = 2;
   const Seats seats(kSize, 1);
