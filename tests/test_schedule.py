@@ -85,12 +85,18 @@ def test_a_single_row_never_projects_its_input_within_a_step(H: int, threads: in
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_rows_that_fill_tiles_project_their_input_within_the_step(threads: int) -> None:
-    assert projects_within_step(TALLEST * 8, 128, 128, threads)
+    assert projects_within_step(TALLEST * 8, 64, 64, threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows", [4, 20, 64])
+def test_weights_from_afar_are_read_once_for_a_block(rows: int, threads: int) -> None:
+    assert not projects_within_step(rows, 1024, 1024, threads)
 
 
 def test_crews_side_by_side_fill_the_caches_together() -> None:
-    assert projects_within_step(64, 512, 512, 1)
-    assert not projects_within_step(64, 512, 512, 1, crews=1000)
+    assert projects_within_step(256, 512, 512, 1)
+    assert not projects_within_step(256, 512, 512, 1, crews=1000)
 
 
 def test_directions_take_turns_only_where_that_is_worth_the_barriers() -> None:
@@ -129,7 +135,7 @@ def test_short_calls_stay_on_one_thread() -> None:
 
 def test_a_block_is_neither_too_short_to_pay_nor_too_long_for_the_cache() -> None:
     for weight_bytes in (0, 2**40):
-        rows = [probe().forward_block_rows(2**power, weight_bytes) for power in range(6, 24)]
+        rows = [probe().forward_block_rows(2**power, 16, weight_bytes) for power in range(6, 24)]
         assert rows[0] == 512
         assert rows[-1] == 64
         assert rows == sorted(rows, reverse=True)
@@ -137,5 +143,13 @@ def test_a_block_is_neither_too_short_to_pay_nor_too_long_for_the_cache() -> Non
 
 def test_blocks_are_longer_where_weights_come_from_memory() -> None:
     row_bytes = 2**14
-    short, long = (probe().forward_block_rows(row_bytes, size) for size in (0, 2**40))
+    short, long = (probe().forward_block_rows(row_bytes, 16, size) for size in (0, 2**40))
     assert short < long
+
+
+def test_blocks_are_longer_where_each_row_has_many_features() -> None:
+    row_bytes = 2**14
+    rows = [probe().forward_block_rows(row_bytes, 2**power, 0) for power in range(15)]
+    assert rows[0] == 64
+    assert rows[-1] == 512
+    assert rows == sorted(rows)

@@ -19,7 +19,8 @@ struct Hooks {
                                int64_t panel_row_bytes, int threads);
   bool (*better_in_turn)(const Schedule& in_turn, const Schedule& side_by_side);
   int (*threads_worth)(double cycles, int threads);
-  int64_t (*forward_block_rows)(int64_t projected_row_bytes, int64_t weight_bytes);
+  int64_t (*forward_block_rows)(int64_t projected_row_bytes, int64_t features,
+                                int64_t weight_bytes);
   double (*processor_quota)(const std::string& root);
   void (*pretend_processors)(int count);
   void (*pretend_crowded)(int waits);

@@ -49,7 +49,7 @@ class Model {
   int64_t block_rows(int64_t in, int crews) const {
     const int64_t row_bytes = panels.pre * int64_t{sizeof(Real)};
     const int64_t wanted =
-        forward_block_rows(row_bytes, row_bytes * (in + recurrent_length()) * crews);
+        forward_block_rows(row_bytes, in, row_bytes * (in + recurrent_length()) * crews);
     const Batch& batch = plan_.batch;
     return std::min(batch.rows() + batch.T() * plan_.threads,
                     std::max(wanted, batch.B() + plan_.threads));
@@ -106,7 +106,7 @@ CrewDecision decide_forward_crew(const Plan& plan, int64_t in, int crews, int th
   }
   crew.split = schedule.split;
   const Reason reason = in > 0 ? Reason::kCycles : Reason::kNoChoice;
-  crew.fused = {schedule.fused, reason, schedule.cycles, schedule.instead};
+  crew.fused = {schedule.fused, reason, schedule.cycles + schedule.far, schedule.instead};
   if (schedule.fused) return crew;
   crew.block_rows = model.block_rows(in, crews) / crew.split.rows;
   const int64_t rows = Rows{0, crew.split.rows}.count(plan.batch.B());

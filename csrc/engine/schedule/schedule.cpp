@@ -12,13 +12,17 @@ namespace {
 // fro and so finds the last few in its second-level cache still. Groups of rows read the same ones
 // and get in one another's way beyond: the third level keeps what leaves a second level, once for
 // each.
-double arrival_cycles(const StepWork& work, int64_t panels, Split split) {
+struct Arrival {
+  double near, far;
+  double all() const { return near + far; }
+};
+Arrival arrival_cycles(const StepWork& work, int64_t panels, Split split) {
   const int64_t each = work.panel_bytes * panels;
-  if (each == 0) return 0;
+  if (each == 0) return {};
   const double near = std::min(1.0, static_cast<double>(caches().near()) / each);
   const bool far = each * split.threads() * work.crews <= caches().far();
   const double rate = (far ? kFarBytesPerCycle : kMemoryBytesPerCycle) / split.rows;
-  return work.panel_bytes * (near / kNearBytesPerCycle + (1 - near) / rate);
+  return {work.panel_bytes * near / kNearBytesPerCycle, work.panel_bytes * (1 - near) / rate};
 }
 
 // The first tile of a panel is no faster than its weights come; the others find them near.
@@ -33,12 +37,13 @@ Schedule price(const StepWork& work, Split split) {
   const double rows = std::max(1.0, std::ceil(work.rows / split.rows));
   const int64_t even = work.panels / split.units, left_over = work.panels % split.units;
   const int64_t most = even + (left_over > 0);
-  const double arrival = arrival_cycles(work, most, split);
-  const double panel = panel_cycles(work, rows, arrival);
+  const Arrival arrival = arrival_cycles(work, most, split);
+  const double panel = panel_cycles(work, rows, arrival.all());
   const double dealt =
-      even * panel + left_over * panel_cycles(work, std::ceil(rows / split.units), arrival);
+      even * panel + left_over * panel_cycles(work, std::ceil(rows / split.units), arrival.all());
   split.deals = work.deals && dealt < most * panel;
-  return {split, (split.deals ? dealt : most * panel) + (split.units > 1 ? kBarrierCycles : 0)};
+  return {split, (split.deals ? dealt : most * panel) + (split.units > 1 ? kBarrierCycles : 0),
+          most * arrival.far};
 }
 
 }  // namespace
@@ -66,16 +71,17 @@ Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_
 
   const int64_t weight_bytes = hidden.panels * whole.panel_bytes * hidden.crews;
   StepWork block = hidden;
-  block.rows =
-      static_cast<double>(forward_block_rows(hidden.panels * panel_row_bytes, weight_bytes));
+  block.rows = static_cast<double>(
+      forward_block_rows(hidden.panels * panel_row_bytes, input_features, weight_bytes));
   block.K = input_features;
   block.panel_bytes = input_features * panel_row_bytes;
   block.row_cycles = kTimesProjectedMoves * panel_row_bytes /
                      (weight_bytes <= caches().far() ? kNearBytesPerCycle : kFarBytesPerCycle);
   ahead.cycles += schedule_step(block, threads).cycles * hidden.rows / block.rows;
-  fused.instead = ahead.cycles;
-  ahead.instead = fused.cycles;
-  return fused.cycles <= ahead.cycles ? fused : ahead;
+  fused.instead = ahead.cycles + ahead.far;
+  ahead.instead = fused.cycles + fused.far;
+  // What comes from afar at every step is never hidden wholly, and a block reads its weights once.
+  return ahead.instead <= fused.instead ? fused : ahead;
 }
 
 bool better_in_turn(const Schedule& in_turn, const Schedule& side_by_side) {
@@ -83,12 +89,14 @@ bool better_in_turn(const Schedule& in_turn, const Schedule& side_by_side) {
   return 2 * (in_turn.cycles + doubt) < side_by_side.cycles;
 }
 
-int64_t forward_block_rows(int64_t projected_row_bytes, int64_t weight_bytes) {
+int64_t forward_block_rows(int64_t projected_row_bytes, int64_t features, int64_t weight_bytes) {
   const int64_t short_room = caches().second_level / 2;
   const int64_t room =
       weight_bytes <= caches().far() ? short_room : std::max(short_room, caches().third_level / 4);
   const int64_t row_bytes = std::max<int64_t>(1, projected_row_bytes);  // 0: nothing is projected
-  return std::clamp(room / row_bytes, kLeastBlockRows, kMostBlockRows);
+  // From so many rows on they are more to move than the weights of their features.
+  const auto worth_the_weights = static_cast<int64_t>(features / kTimesProjectedMoves);
+  return std::clamp(std::max(room / row_bytes, worth_the_weights), kLeastBlockRows, kMostBlockRows);
 }
 
 int threads_worth(double cycles, int threads) {

@@ -32,8 +32,9 @@ struct StepWork {
 struct Schedule {
   Split split;
   double cycles;       // of one step
+  double far = 0;      // those in which weights come from beyond the second-level cache
   bool fused = false;  // the input is projected within the step, not ahead for a time block
-  double instead = 0;  // cycles if it were the other way; 0: there is none
+  double instead = 0;  // cycles and far ones if it were the other way; 0: there is none
 };
 
 Schedule schedule_step(const StepWork& work, int threads);
@@ -49,8 +50,9 @@ Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_
 bool better_in_turn(const Schedule& in_turn, const Schedule& side_by_side);
 
 // Rows of a time block: enough to use a panel often while it is in cache, few enough that what is
-// computed ahead stays there; many where a step's weights outgrow every cache.
-int64_t forward_block_rows(int64_t projected_row_bytes, int64_t weight_bytes);
+// computed ahead stays there; many where there are many features, so that their weights come
+// seldom, or where a step's weights outgrow every cache.
+int64_t forward_block_rows(int64_t projected_row_bytes, int64_t features, int64_t weight_bytes);
 
 // Threads worth waking for a call of so many cycles on one thread.
 int threads_worth(double cycles, int threads);
