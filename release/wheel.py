@@ -31,9 +31,9 @@ def build(folder: Path, machine: str, sdist: bool) -> None:
     subprocess.CalledProcessError
         It could not be built, or has not what it should have.
     """
-    defined: dict[str, str] = {}
+    defined = {"FASTRNN_CUDA": "OFF"}  # whatever the environment or an earlier build has said
     if machine != platform.machine():
-        defined = cross(machine)
+        defined |= cross(machine)
     with TemporaryDirectory() as scratch:
         built = Path(scratch) / "built"
         defined |= older_linux.settings(Path(scratch) / "linking", machine)

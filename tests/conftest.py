@@ -36,6 +36,9 @@ settings.register_profile(
 settings.load_profile("fastrnn")
 
 
+ISAS = [isa.active()] if os.environ.get("FASTRNN_ISA") else isa.available()
+"""What `each_isa` runs a test with: all of this machine, or the one that the environment names."""
+
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
@@ -90,9 +93,9 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(params=isa.available())
+@pytest.fixture(params=ISAS)
 def each_isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Force one instruction set that this machine has; the test runs once for each."""
+    """Force one instruction set; the test runs once for each of `ISAS`."""
     with isa.force(request.param):
         yield request.param
 
@@ -118,7 +121,7 @@ def each_road(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-@pytest.fixture(params=["reference", *isa.available()])
+@pytest.fixture(params=["reference", *ISAS])
 def each_engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """Have the equations compute, or the engine with one instruction set; once for each."""
     if request.param == "reference":

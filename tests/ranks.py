@@ -14,7 +14,10 @@ from typing import Any
 import torch
 from torch.multiprocessing import start_processes
 
-multiprocessing.set_forkserver_preload(["torch", "pandas", "matplotlib.figure"])
+# An optimiser imports torch._dynamo, which takes as long as all of torch.
+multiprocessing.set_forkserver_preload(
+    ["torch", "torch._dynamo", "pandas", "matplotlib.figure", "tqdm"]
+)
 
 
 def run(work: Callable[..., None], arguments: tuple[Any, ...], count: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 import fastrnn
 
-pytestmark = pytest.mark.usefixtures("restore_threads")
+pytestmark = pytest.mark.usefixtures("each_isa", "restore_threads")
 
 CELLS = ["LSTM", "GRU", "RNN"]
 VARIANTS = [
@@ -21,12 +20,6 @@ VARIANTS = [
     ("RNN", {"activation": "softplus"}),
 ]
 SHAPES = [(7, 5, 3), (20, 33, 40), (9, 130, 150)]  # T, I, H: one panel, some, many
-
-
-@pytest.fixture(params=fastrnn.isa.available(), autouse=True)
-def isa(request: pytest.FixtureRequest) -> Iterator[None]:
-    with fastrnn.isa.force(request.param):
-        yield
 
 
 def results(layer: Any, x: torch.Tensor) -> list[torch.Tensor]:

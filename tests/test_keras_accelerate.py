@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import assert_near
+from cases import assert_near, seed
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras")
@@ -84,7 +84,7 @@ def seeds_of(layer: Any) -> list[Any]:
 
 def results(layer: Any, x: torch.Tensor, **call: Any) -> list[torch.Tensor]:
     """What a call returns, and the gradients of the input, the given states and the weights."""
-    torch.manual_seed(0)  # what Keras draws from where a layer has no seed
+    seed(0)  # what Keras draws from where a layer has no seed
     inputs = [x, *call.get("initial_state", ())]
     leaves = [one.detach().clone().requires_grad_() for one in inputs]
     if "initial_state" in call:
@@ -102,11 +102,11 @@ def results(layer: Any, x: torch.Tensor, **call: Any) -> list[torch.Tensor]:
 def assert_the_same(layer: Any, x: torch.Tensor, **call: Any) -> None:
     """With and without the engine, from equal seeds, which are left equal."""
     seeds = seeds_of(layer)
-    before = [seed.value.clone() for seed in seeds]
+    before = [variable.value.clone() for variable in seeds]
     expected = results(layer, x, **call)
-    after = [seed.value.clone() for seed in seeds]
-    for seed, value in zip(seeds, before, strict=True):
-        seed.assign(value)
+    after = [variable.value.clone() for variable in seeds]
+    for variable, value in zip(seeds, before, strict=True):
+        variable.assign(value)
     with fastrnn.keras.accelerate(), warnings.catch_warnings():
         warnings.simplefilter("error")
         got = results(layer, x, **call)
@@ -116,8 +116,8 @@ def assert_the_same(layer: Any, x: torch.Tensor, **call: Any) -> None:
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
         else:
             assert_near(one, other, I + H, T)
-    for seed, value in zip(seeds, after, strict=True):
-        assert torch.equal(seed.value, value)
+    for variable, value in zip(seeds, after, strict=True):
+        assert torch.equal(variable.value, value)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from cases import assert_near
+from cases import assert_near, flat
+from exported import Exported, Together
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
@@ -99,32 +100,41 @@ def test_drawn_nodes_compute_what_onnx_runtime_does(drawn):
         assert_near(g, e, I + H, T)
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch's exporter and what it imports
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("LSTM", {"peephole": "of", "cell_clip": 0.6, "num_layers": 2}),
-        ("LSTM", {"peephole": "ifo", "input_forget": True, "bidirectional": True}),
-        ("LSTM", {"activation": "softsign", "output_activation": "elu(0.3)", "bias": False}),
-        ("LSTM", {"activation": "identity", "recurrent_activation": "hard_sigmoid"}),
-        ("GRU", {"reset_after": False, "bidirectional": True, "num_layers": 2}),
-        ("GRU", {"recurrent_activation": "hard_sigmoid_onnx", "reverse": True}),
-        ("RNN", {"activation": "leaky_relu(0.4)", "cell_clip": 0.5, "reverse": True}),
-    ],
-    ids=str,
-)
-def test_variants_go_to_onnx_and_come_back(kind, options, tmp_path: Path):
-    layer = getattr(fastrnn, kind)(I, H, **options).eval()
-    x = torch.randn(T, B, I)
-    path = tmp_path / "model.onnx"
-    table = fastrnn.onnx.translations()
-    torch.onnx.export(layer, (x,), path, dynamo=True, custom_translation_table=table, verbose=False)
-    session = onnxruntime.InferenceSession(path)
-    y = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
-    assert_near(y, layer(x)[0], 2 * H + H, T * layer.num_layers)
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("LSTM", {"peephole": "of", "cell_clip": 0.6, "num_layers": 2}),
+    ("LSTM", {"peephole": "ifo", "input_forget": True, "bidirectional": True}),
+    ("LSTM", {"activation": "softsign", "output_activation": "elu(0.3)", "bias": False}),
+    ("LSTM", {"activation": "identity", "recurrent_activation": "hard_sigmoid"}),
+    ("GRU", {"reset_after": False, "bidirectional": True, "num_layers": 2}),
+    ("GRU", {"recurrent_activation": "hard_sigmoid_onnx", "reverse": True}),
+    ("RNN", {"activation": "leaky_relu(0.4)", "cell_clip": 0.5, "reverse": True}),
+]
 
-    back = x
-    for place in range(layer.num_layers):
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Together, torch.Tensor, Any]:
+    """A file with all variants side by side, the layers, their input and ONNX Runtime's outputs."""
+    torch.manual_seed(0)
+    model = Together([getattr(fastrnn, kind)(I, H, **options) for kind, options in VARIANTS])
+    x = torch.randn(T, B, I)
+    calls = [{"input": x}] * len(VARIANTS)
+    exported = Exported(model, calls)
+    path = tmp_path_factory.mktemp("variants") / "model.onnx"
+    exported.program.save(path)
+    outputs = iter(exported(calls))
+    return path, model, x, [[next(outputs) for _ in flat(layer(x))] for layer in model.layers]
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch's exporter and what it imports
+@pytest.mark.parametrize(("kind", "options"), VARIANTS, ids=str)
+def test_variants_go_to_onnx_and_come_back(kind, options, variants):
+    path, model, x, outputs = variants
+    number = VARIANTS.index((kind, options))
+    layer = model.layers[number]
+    assert_near(outputs[number][0], layer(x)[0], 2 * H + H, T * layer.num_layers)
+
+    back, first = x, sum(below.num_layers for below in model.layers[:number])
+    for place in range(first, first + layer.num_layers):
         single = fastrnn.from_onnx(path, place)
         back = single(back)[0]
     assert_near(back, layer(x)[0], 2 * H + H, T * layer.num_layers)

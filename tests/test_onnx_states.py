@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 from cases import assert_near, flat
+from exported import Exported, Together
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import (
     GATES,
@@ -171,38 +172,37 @@ def test_other_constant_lengths_are_told_and_given_to_the_call(
     assert_computes(layer, model, lengths=lengths)
 
 
-def stack_of(kind: str, options: dict[str, Any]) -> tuple[Any, onnx.ModelProto]:
-    """A layer of three and its export, of any batch."""
-    layer = getattr(fastrnn, kind)(I, H, 3, **options).eval()
-    for name in ("h_0", "c_0"):
-        if hasattr(layer, name):
-            torch.nn.init.normal_(getattr(layer, name))
-    program = torch.onnx.export(
-        layer,
-        (torch.from_numpy(X),),
-        dynamo=True,
-        verbose=False,
-        dynamic_shapes=({1: Dim("batch")},),
-        custom_translation_table=fastrnn.onnx.translations(),
-    )
-    return layer, program.model_proto
+STACKS: list[tuple[str, dict[str, Any]]] = [
+    ("LSTM", {"bidirectional": True, "initial_state": True}),
+    ("LSTM", {"peephole": "iof", "cell_clip": 0.6}),
+    ("GRU", {"bidirectional": True, "reset_after": False, "bias": False}),
+    ("GRU", {"reverse": True, "initial_state": True}),
+    ("RNN", {"nonlinearity": "relu", "initial_state": True}),
+]
+
+
+@pytest.fixture(scope="module")
+def stacks() -> tuple[list[Any], onnx.ModelProto]:
+    """Layers of three, and their export side by side, of any batch."""
+    torch.manual_seed(0)
+    model = Together([getattr(fastrnn, kind)(I, H, 3, **options) for kind, options in STACKS])
+    for name, parameter in model.named_parameters():
+        if name.endswith(("h_0", "c_0")):
+            torch.nn.init.normal_(parameter)
+    calls = [{"input": torch.from_numpy(X)}] * len(STACKS)
+    sizes = ([{"input": {1: Dim("batch")}}] * len(STACKS),)
+    return list(model.layers), Exported(model, calls, sizes=sizes).program.model_proto
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch's exporter and what it imports
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("LSTM", {"bidirectional": True, "initial_state": True}),
-        ("LSTM", {"peephole": "iof", "cell_clip": 0.6}),
-        ("GRU", {"bidirectional": True, "reset_after": False, "bias": False}),
-        ("GRU", {"reverse": True, "initial_state": True}),
-        ("RNN", {"nonlinearity": "relu", "initial_state": True}),
-    ],
-    ids=str,
-)
-def test_a_stack_comes_back_as_one_layer(kind: str, options: dict[str, Any]) -> None:
-    layer, model = stack_of(kind, options)
-    back = fastrnn.from_onnx(model, nodes=range(3))
+@pytest.mark.parametrize(("kind", "options"), STACKS, ids=str)
+def test_a_stack_comes_back_as_one_layer(
+    kind: str, options: dict[str, Any], stacks: tuple[list[Any], onnx.ModelProto]
+) -> None:
+    layers, model = stacks
+    number = STACKS.index((kind, options))
+    layer = layers[number]
+    back = fastrnn.from_onnx(model, nodes=range(3 * number, 3 * number + 3))
     assert back.num_layers == 3
     for batch in (B, 5):
         x = torch.randn(T, batch, I)
