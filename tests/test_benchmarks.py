@@ -14,7 +14,7 @@ from benchmarks import device, machine, memory, timing
 from benchmarks.contenders import CONTENDERS, Entry
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.problem import Problem, make_problem
-from benchmarks.runner import Runner, largest_error
+from benchmarks.runner import TOLERANCE, Runner, largest_error
 from benchmarks.timing import ratio_of_rounds, relative_error_of_median, take_turns
 from benchmarks.workloads import GRIDS, PHASES, Phase, Workload
 
@@ -103,6 +103,16 @@ def test_a_wrong_result_is_never_timed(phase: Phase) -> None:
     assert list(found.times_ms) == ["torch"]
     assert "relative error" in found.failures["fastrnn"]
     assert found.errors["fastrnn"] == pytest.approx(0.01, rel=1e-2)
+
+
+def test_what_rounds_much_is_measured_by_torch_in_the_same_dtype(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(TOLERANCE, "float32", 1e-9)
+    (normed,) = (w for w in GRIDS["regularised"] if w.name == "lstm T100 B8 I128 H128 norm both")
+    found = Runner([*LAYERS, Wrong("wrong", "torch.nn")], BRIEF).run(normed, "training")
+    assert min(found.errors.values()) > TOLERANCE["float32"]
+    assert set(found.failures) == {"wrong"}
 
 
 def test_a_contender_that_raises_does_not_stop_the_others() -> None:
