@@ -49,6 +49,12 @@ class Block {
   using S = Sum<typename P::T>;
 
  public:
+  // Can the launch before be still at work?
+#if __CUDA_ARCH__ >= 900
+  static constexpr bool kOverlaps = true;
+#else
+  static constexpr bool kOverlaps = false;
+#endif
   explicit FASTRNN_DEVICE Block(S* partials) : partials_(partials) {}
 
   FASTRNN_DEVICE uint32_t index() const { return blockIdx.x; }

@@ -63,6 +63,7 @@ class Block {
   using S = Sum<typename P::T>;
 
  public:
+  static constexpr bool kOverlaps = true;
   Block(uint32_t index, S* partials, std::function<void()> await)
       : index_(index),
         partials_(partials),
