@@ -53,6 +53,10 @@ target_compile_definitions(
   _cuda
   PRIVATE FASTRNN_CUDA_MODULE=_cuda FASTRNN_CUDA_ARCHITECTURES="${FASTRNN_CUDA_ARCHITECTURES_TEXT}"
           FASTRNN_CUDA_COMPILER="${CMAKE_CUDA_COMPILER_ID} ${CMAKE_CUDA_COMPILER_VERSION}")
+# A sixth of the size; every driver for CUDA 13 can read it.
+if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+  target_compile_options(_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>)
+endif()
 set_target_properties(_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static CUDA_VISIBILITY_PRESET hidden)
 
 install(TARGETS _cuda LIBRARY DESTINATION fastrnn)

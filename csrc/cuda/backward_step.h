@@ -18,9 +18,10 @@ struct Collect {
   StepRows rows, after;  // this step; the one that was differentiated before it
   bool padded = false;   // rows that take no part have room in what is written, for zeros
   int64_t K = 0;
-  S* d_h = nullptr;   // [B, K] what is known of the running state's gradient
-  Rows<const T> d_y;  // or null
-  Rows<T> h_prev;     // out: what the step's product took, for the gradient of w_hh; or null
+  const S* d_h_after = nullptr;  // [B, K] what the step after has left of d_h; null: zeros
+  S* d_h = nullptr;              // [B, K] what is known of the running state's gradient
+  Rows<const T> d_y;             // or null
+  Rows<T> h_prev;  // out: what the step's product took, for the gradient of w_hh; or null
   Rows<const T> y_before;
   const T* h0 = nullptr;  // [B, K] or null
 
@@ -36,12 +37,20 @@ struct Collect {
   // product: d_pre of the step after times w_hh. Of a row that takes no part, the gradient of the
   // state that it keeps.
   FASTRNN_DEVICE S operator()(int64_t r, int64_t k, S product) const {
-    S d = is_cut(r) ? S{0} : d_h[r * K + k];
+    S d = d_h_after && !is_cut(r) ? d_h_after[r * K + k] : S{0};
     if (receives(r)) d += product;
     d_h[r * K + k] = d;
     const bool active = rows.active(r);
     if (h_prev && has_room(r)) h_prev.at(r, k) = active ? before(r, k) : T{};
     return active && d_y ? d + widen(d_y.at(r, k)) : d;
+  }
+
+  // What forward left is on its way while the product is computed.
+  template <class Block>
+  FASTRNN_DEVICE void prefetch(Block& block, int64_t r, int64_t k) const {
+    if (!rows.active(r)) return;
+    if (d_y) block.prefetch(&d_y.at(r, k));
+    if (h_prev && rows.continues(r)) block.prefetch(&y_before.at(r, k));
   }
 
   // The hidden state that the step began with
@@ -60,8 +69,9 @@ struct Differentiate {
   int64_t H = 0;
   SlotRows<C, const S> slots;
   S* d_h = nullptr;  // [B, H] the running gradient; null with a projection, which has it elsewhere
-  S* d_c = nullptr;  // [B, H]
-  Rows<const T> d_cell;  // gradient of this step's cell state from outside, or null
+  const S* d_c_after = nullptr;  // [B, H] as d_h_after
+  S* d_c = nullptr;              // [B, H]
+  Rows<const T> d_cell;          // gradient of this step's cell state from outside, or null
   Rows<const S> cell, cell_before;
   const S* c0 = nullptr;  // [B, H] or null
   Rows<T> d_pre;          // out: [B, slots * H]
@@ -69,7 +79,9 @@ struct Differentiate {
   FASTRNN_DEVICE void operator()(const Collect<T>& from, int64_t r, int64_t j, S d_state) const {
     const StepRows& rows = from.rows;
     S d_c_here = 0;
-    if constexpr (C::kStates > 1) d_c_here = from.is_cut(r) ? S{0} : d_c[r * H + j];
+    if constexpr (C::kStates > 1) {
+      if (d_c_after && !from.is_cut(r)) d_c_here = d_c_after[r * H + j];
+    }
     Lanes<C, S> at;
     if (rows.active(r)) {
       fill(from, r, j, at, d_c_here);
@@ -82,6 +94,22 @@ struct Differentiate {
       const S d = rows.active(r) ? at.pre[slot.value] : S{0};
       d_pre.at(r, slot.value * H + j) = narrow<T>(d);
     });
+  }
+
+  // As that of Collect
+  template <class Block>
+  FASTRNN_DEVICE void prefetch(Block& block, const StepRows& rows, int64_t r, int64_t j) const {
+    if (!rows.active(r)) return;
+    if constexpr (C::kSavesGates) {
+      each_slot<C>([&](auto slot) { block.prefetch(&slots.template at<slot.value>(r, j, H)); });
+    } else {
+      block.prefetch(&slots.template at<0>(r, j, H));
+    }
+    if constexpr (C::kStates > 1) {
+      block.prefetch(&cell.at(r, j));
+      if (rows.continues(r)) block.prefetch(&cell_before.at(r, j));
+      if (d_cell) block.prefetch(&d_cell.at(r, j));
+    }
   }
 
  private:
@@ -125,6 +153,10 @@ struct BackwardStep {
 
   template <class Block>
   FASTRNN_DEVICE void operator()(Block& block) const {
+    each_element<kGroups>(block, size, [&](int64_t r, int64_t j, auto) {
+      collect.prefetch(block, r, j);
+      differentiate.prefetch(block, collect.rows, r, j);
+    });
     multiply_tile<P, kGroups>(
         block, size,
         [&](int64_t r) { return collect.receives(r) ? d_after.base + r * d_after.row : nullptr; },
@@ -150,6 +182,8 @@ struct BackwardToProjected {
 
   template <class Block>
   FASTRNN_DEVICE void operator()(Block& block) const {
+    each_element<kGroups>(block, size,
+                          [&](int64_t r, int64_t p, auto) { collect.prefetch(block, r, p); });
     multiply_tile<P, kGroups>(
         block, size,
         [&](int64_t r) { return collect.receives(r) ? d_after.base + r * d_after.row : nullptr; },
@@ -178,6 +212,9 @@ struct BackwardFromProjected {
 
   template <class Block>
   FASTRNN_DEVICE void operator()(Block& block) const {
+    each_element<kGroups>(block, size, [&](int64_t r, int64_t j, auto) {
+      differentiate.prefetch(block, collect.rows, r, j);
+    });
     multiply_tile<P, kGroups>(
         block, size,
         [&](int64_t r) {

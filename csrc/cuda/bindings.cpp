@@ -26,57 +26,55 @@ Strided<T> strided(const Addresses& tensor) {
   return {reinterpret_cast<T*>(address), step, row};
 }
 
-// A member that holds an address, as an attribute that is an integer
-template <class Struct, class T>
-void address(py::class_<Struct>& type, const char* name, T* Struct::* member) {
-  type.def_property(
-      name, [member](const Struct& of) { return reinterpret_cast<Address>(of.*member); },
-      [member](Struct& of, Address value) { of.*member = reinterpret_cast<T*>(value); });
+template <class T = void>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
 }
 
-template <class Struct>
-void tensor(py::class_<Struct>& type, const char* name, Strided<void> Struct::* member) {
-  type.def_property(
-      name,
-      [member](const Struct& of) {
-        const Strided<void>& value = of.*member;
-        return Addresses(reinterpret_cast<Address>(value.base), value.step, value.row);
-      },
-      [member](Struct& of, const Addresses& value) { of.*member = strided<void>(value); });
-}
-
+// Positional, in the order of the structs: a call makes one for each direction of each layer.
 void bind_directions(py::module_& m) {
-  py::class_<Forward> forward(m, "Forward", py::module_local());
-  forward.def(py::init<>());
-  address(forward, "w_hh", &Forward::w_hh);
-  address(forward, "b_ih", &Forward::b_ih);
-  address(forward, "b_hh", &Forward::b_hh);
-  address(forward, "w_hr", &Forward::w_hr);
-  address(forward, "h", &Forward::h);
-  address(forward, "c", &Forward::c);
-  tensor(forward, "gates", &Forward::gates);
-  tensor(forward, "extra", &Forward::extra);
-  tensor(forward, "cell", &Forward::cell);
-  tensor(forward, "raw", &Forward::raw);
-  tensor(forward, "y", &Forward::y);
-
-  py::class_<Backward> backward(m, "Backward", py::module_local());
-  backward.def(py::init<>());
-  address(backward, "w_hh", &Backward::w_hh);
-  address(backward, "w_hr", &Backward::w_hr);
-  address(backward, "h0", &Backward::h0);
-  address(backward, "c0", &Backward::c0);
-  address(backward, "d_h", &Backward::d_h);
-  address(backward, "d_c", &Backward::d_c);
-  tensor(backward, "gates", &Backward::gates);
-  tensor(backward, "extra", &Backward::extra);
-  tensor(backward, "cell", &Backward::cell);
-  tensor(backward, "y", &Backward::y);
-  tensor(backward, "d_y", &Backward::d_y);
-  tensor(backward, "d_cell", &Backward::d_cell);
-  tensor(backward, "d_pre", &Backward::d_pre);
-  tensor(backward, "d_projected", &Backward::d_projected);
-  tensor(backward, "h_prev", &Backward::h_prev);
+  using A = Address;
+  using Steps = const Addresses&;
+  py::class_<Forward>(m, "Forward", py::module_local())
+      .def(py::init([](A w_hh, A b_ih, A b_hh, A w_hr, A h0, A h, A h_n, A c0, A c, Steps gates,
+                       Steps extra, Steps cell, Steps raw, Steps y) {
+        return Forward{at(w_hh),
+                       at(b_ih),
+                       at(b_hh),
+                       at(w_hr),
+                       at(h0),
+                       at(h),
+                       at(h_n),
+                       at(c0),
+                       at(c),
+                       strided<void>(gates),
+                       strided<void>(extra),
+                       strided<void>(cell),
+                       strided<void>(raw),
+                       strided<void>(y)};
+      }));
+  py::class_<Backward>(m, "Backward", py::module_local())
+      .def(py::init([](A w_hh, A w_hr, A h0, A c0, A d_h_n, A d_h, A d_c_n, A d_c, Steps gates,
+                       Steps extra, Steps cell, Steps y, Steps d_y, Steps d_cell, Steps d_pre,
+                       Steps d_projected, Steps h_prev) {
+        return Backward{at(w_hh),
+                        at(w_hr),
+                        at(h0),
+                        at(c0),
+                        at(d_h_n),
+                        at(d_h),
+                        at(d_c_n),
+                        at(d_c),
+                        strided<void>(gates),
+                        strided<void>(extra),
+                        strided<void>(cell),
+                        strided<void>(y),
+                        strided<void>(d_y),
+                        strided<void>(d_cell),
+                        strided<void>(d_pre),
+                        strided<void>(d_projected),
+                        strided<void>(h_prev)};
+      }));
 }
 
 // What the tensors of a cell look like

@@ -1,4 +1,4 @@
-// Whether a device can run the kernels at all: asked once, before the first launch.
+// Whether a device can run the kernels, and how: asked once, before the first launch.
 #pragma once
 
 #include <string>
@@ -15,5 +15,10 @@ Versions versions();
 
 // Why the device loads none of the kernels, in the runtime's words; empty if it does.
 std::string load_error(int device);
+
+// Whether a launch may begin while the one before it ends: what the device loads waits by itself
+// for what it needs (capability 9.0 or more), and graphs can record it (a driver for CUDA 12.3 or
+// later). The environment variable FASTRNN_CUDA_OVERLAP=0 says no.
+bool can_overlap(int device);
 
 }  // namespace fastrnn::cuda

@@ -20,20 +20,22 @@ struct ForwardStep {
   StepRows rows;
   ProductSize size;     // [B, K] x [G * H, K]^T
   bool padded = false;  // rows that take no part have room in the outputs, for zeros
-  Matrix<T> h_prev;     // [B, K]
+  Matrix<T> h_prev;     // [B, K]; without a base: zeros
   Matrix<T> w_hh;
   const T* b_ih = nullptr;  // [G * H], as b_hh; or null
   const T* b_hh = nullptr;
   SlotRows<C, S> slots;  // in: x * w_ih^T; out: what backward needs
   bool save = false;
-  S* c = nullptr;  // [B, H] the running cell state
-  Rows<S> cell;    // this step's cell state; or null
-  T* h = nullptr;  // [B, H] the next running state; null with a projection
-  Rows<T> y;       // null with a projection
-  Rows<T> raw;     // h before a projection, or null
+  const S* c_prev = nullptr;  // [B, H]; null: zeros
+  S* c = nullptr;             // [B, H] the next one, may be where c_prev is
+  Rows<S> cell;               // this step's cell state; or null
+  T* h = nullptr;             // [B, H] the next running state; or null, as with a projection
+  Rows<T> y;                  // null with a projection
+  Rows<T> raw;                // h before a projection, or null
 
   template <class Block>
   FASTRNN_DEVICE void operator()(Block& block) const {
+    each_element<kGroups>(block, size, [&](int64_t r, int64_t j, auto) { prefetch(block, r, j); });
     multiply_tile<P, kGroups>(
         block, size, [&](int64_t r) { return reads(r) ? h_prev.base + r * h_prev.row : nullptr; },
         h_prev.aligned, w_hh);
@@ -42,7 +44,19 @@ struct ForwardStep {
   }
 
  private:
-  FASTRNN_DEVICE bool reads(int64_t r) const { return rows.active(r) && !rows.forgets(r); }
+  FASTRNN_DEVICE bool reads(int64_t r) const {
+    return rows.active(r) && !rows.forgets(r) && h_prev.base;
+  }
+
+  // What was there before the loop began is on its way while the product is computed.
+  template <class Block>
+  FASTRNN_DEVICE void prefetch(Block& block, int64_t r, int64_t j) const {
+    if (!rows.active(r)) return;
+    each_slot<C>([&](auto slot) {
+      constexpr int s = slot.value;
+      if constexpr (Slot<C, s>::kFromInput) block.prefetch(&slots.template at<s>(r, j, size.units));
+    });
+  }
 
   template <class Product>
   FASTRNN_DEVICE void apply(int64_t r, int64_t j, Product product) const {
@@ -63,10 +77,9 @@ struct ForwardStep {
       }
       at.pre[s] = sum;
     });
-    const bool remembers = !rows.forgets(r);
     if constexpr (C::kReadsPreviousHidden)
-      at.h_prev = remembers ? widen(h_prev.base[r * h_prev.row + j]) : S{0};
-    if constexpr (C::kStates > 1) at.c_prev = remembers ? c[r * H + j] : S{0};
+      at.h_prev = reads(r) ? widen(h_prev.base[r * h_prev.row + j]) : S{0};
+    if constexpr (C::kStates > 1) at.c_prev = c_prev && !rows.forgets(r) ? c_prev[r * H + j] : S{0};
     const T new_h = narrow<T>(apply_forward(at));
     if constexpr (C::kStates > 1) {
       c[r * H + j] = at.c;
@@ -81,7 +94,10 @@ struct ForwardStep {
   }
 
   FASTRNN_DEVICE void keep(int64_t r, int64_t j) const {
-    if (h) h[r * size.units + j] = h_prev.base[r * h_prev.row + j];
+    if (h) h[r * size.units + j] = h_prev.base ? h_prev.base[r * h_prev.row + j] : T{};
+    if constexpr (C::kStates > 1) {
+      if (c != c_prev) c[r * size.units + j] = c_prev ? c_prev[r * size.units + j] : S{0};
+    }
     if (!padded) return;
     if (y) y.at(r, j) = T{};
     if (raw) raw.at(r, j) = T{};
@@ -103,8 +119,8 @@ struct Project {
   bool padded = false;
   Matrix<T> raw;
   Matrix<T> w_hr;
-  const T* h_prev = nullptr;  // [B, P], as h
-  T* h = nullptr;
+  const T* h_prev = nullptr;  // [B, P]; null: zeros
+  T* h = nullptr;             // [B, P] or null
   Rows<T> y;
 
   template <class Block>
@@ -115,8 +131,9 @@ struct Project {
     each_element<kGroups>(block, size, [&](int64_t r, int64_t p, auto product_of) {
       const bool active = rows.active(r);
       const int64_t at = r * size.units + p;
-      h[at] = active ? narrow<T>(product_of(0)) : h_prev[at];
-      if (active || padded) y.at(r, p) = active ? h[at] : T{};
+      const T new_h = active ? narrow<T>(product_of(0)) : h_prev ? h_prev[at] : T{};
+      if (h) h[at] = new_h;
+      if (active || padded) y.at(r, p) = active ? new_h : T{};
     });
   }
 };

@@ -31,22 +31,27 @@ struct Forward {
   const void* b_ih = nullptr;  // T [G * H], as b_hh; both or none
   const void* b_hh = nullptr;
   const void* w_hr = nullptr;  // T [P, H]
-  void* h = nullptr;           // T [2, B, K]: in [0] the initial state, in [T % 2] the final one
-  void* c = nullptr;           // S [B, H]: the initial state, then the final one
-  Strided<void> gates;         // S [G * H]: in x * w_ih^T, out what backward needs (if save)
-  Strided<void> extra;         // S [H]: out, of a cell that has more slots than gates (if save)
-  Strided<void> cell;          // S [H]: out, the cell states; or null
-  Strided<void> raw;           // T [H]: h before the projection
-  Strided<void> y;             // T [K]: out
+  const void* h0 = nullptr;    // T [B, K]; null: zeros
+  void* h = nullptr;         // T [2, B, K]: what lies between the steps; none if there is one step
+  void* h_n = nullptr;       // T [B, K]: out, not where h0 is; or null
+  const void* c0 = nullptr;  // S [B, H]; null: zeros
+  void* c = nullptr;         // S [B, H]: out, the final state, and what lies between the steps
+  Strided<void> gates;       // S [G * H]: in x * w_ih^T, out what backward needs (if save)
+  Strided<void> extra;       // S [H]: out, of a cell that has more slots than gates (if save)
+  Strided<void> cell;        // S [H]: out, the cell states; or null
+  Strided<void> raw;         // T [H]: h before the projection
+  Strided<void> y;           // T [K]: out
 };
 
 struct Backward {
-  const void* w_hh = nullptr;  // T [K, G * H]: transposed, gates in the order of the slots
-  const void* w_hr = nullptr;  // T [H, P]: transposed
-  const void* h0 = nullptr;    // T [B, K]
-  const void* c0 = nullptr;    // S [B, H]
-  void* d_h = nullptr;         // S [B, K]: in the final state's gradient, out the initial one's
-  void* d_c = nullptr;         // S [B, H]: likewise
+  const void* w_hh = nullptr;   // T [K, G * H]: transposed, gates in the order of the slots
+  const void* w_hr = nullptr;   // T [H, P]: transposed
+  const void* h0 = nullptr;     // T [B, K]
+  const void* c0 = nullptr;     // S [B, H]
+  const void* d_h_n = nullptr;  // S [B, K]: the final state's gradient; null: zeros
+  void* d_h = nullptr;          // S [B, K]: out, the initial state's; may be where d_h_n is
+  const void* d_c_n = nullptr;  // S [B, H]: likewise
+  void* d_c = nullptr;
   Strided<void> gates, extra, cell;  // as forward left them
   Strided<void> y;                   // T [K]: as forward left it
   Strided<void> d_y;                 // T [K], or null

@@ -32,17 +32,24 @@ class ForwardLoop {
   ForwardLoop(const Sequence& sequence, const ForwardLayer& layer)
       : sequence_(sequence), layer_(layer), H_(layer.shape.H), K_(layer.shape.out()) {}
 
-  void operator()(Stream stream) const {
+  void operator()(Launches& launch) const {
     for (int64_t s = 0; s < sequence_.T(); ++s) {
-      launch(stream, layer_.directions, [&](int d) { return step(d, s); });
+      launch(layer_.directions, [&](int d) { return step(d, s); });
       if constexpr (C::kStates > 1) {
-        if (layer_.shape.P) launch(stream, layer_.directions, [&](int d) { return project(d, s); });
+        if (layer_.shape.P) launch(layer_.directions, [&](int d) { return project(d, s); });
       }
     }
   }
 
  private:
-  T* state(const Forward& of, int64_t s) const {
+  // Where the hidden state lies that step s begins with, and where the one that it leaves goes.
+  const T* state_before(const Forward& of, int64_t s) const {
+    return s == 0 ? static_cast<const T*>(of.h0) : between(of, s);
+  }
+  T* state_after(const Forward& of, int64_t s) const {
+    return s + 1 == sequence_.T() ? static_cast<T*>(of.h_n) : between(of, s + 1);
+  }
+  T* between(const Forward& of, int64_t s) const {
     return static_cast<T*>(of.h) + s % 2 * sequence_.B() * K_;
   }
   template <class U>
@@ -57,7 +64,7 @@ class ForwardLoop {
     step.rows = sequence_.rows(layer_.shape.reversed(d), s);
     step.size = {sequence_.B(), H_, K_};
     step.padded = sequence_.padded();
-    step.h_prev = {state(of, s), K_};
+    step.h_prev = {state_before(of, s), K_};
     step.w_hh = {static_cast<const T*>(of.w_hh), K_};
     step.b_ih = static_cast<const T*>(of.b_ih);
     step.b_hh = static_cast<const T*>(of.b_hh);
@@ -65,10 +72,11 @@ class ForwardLoop {
     step.slots = {rows_of<S>(of.gates, t), rows_of<S>(of.extra, t)};
     step.save = layer_.save;
     step.c = static_cast<S*>(of.c);
+    step.c_prev = s == 0 ? static_cast<const S*>(of.c0) : step.c;
     step.cell = rows_of<S>(of.cell, t);
     step.raw = rows_of<T>(of.raw, t);
     if (projects) return step;
-    step.h = state(of, s + 1);
+    step.h = state_after(of, s);
     step.y = rows_of<T>(of.y, t);
     return step;
   }
@@ -81,8 +89,8 @@ class ForwardLoop {
     step.padded = sequence_.padded();
     step.raw = matrix(rows_of<const T>(of.raw, step.rows.t));
     step.w_hr = {static_cast<const T*>(of.w_hr), H_};
-    step.h_prev = state(of, s);
-    step.h = state(of, s + 1);
+    step.h_prev = state_before(of, s);
+    step.h = state_after(of, s);
     step.y = rows_of<T>(of.y, step.rows.t);
     return step;
   }
@@ -102,16 +110,16 @@ class BackwardLoop {
       : sequence_(sequence), layer_(layer), H_(layer.shape.H), K_(layer.shape.out()) {}
 
   // Step -1 is where the initial states are.
-  void operator()(Stream stream) const {
+  void operator()(Launches& launch) const {
     const int64_t last = layer_.initial ? -1 : 0;
     for (int64_t s = sequence_.T() - 1; s >= last; --s) {
       if (layer_.shape.P == 0) {
-        launch(stream, layer_.directions, [&](int d) { return step(d, s); });
+        launch(layer_.directions, [&](int d) { return step(d, s); });
         continue;
       }
       if constexpr (C::kStates > 1) {
-        launch(stream, layer_.directions, [&](int d) { return to_projected(d, s); });
-        launch(stream, layer_.directions, [&](int d) { return from_projected(d, s); });
+        launch(layer_.directions, [&](int d) { return to_projected(d, s); });
+        launch(layer_.directions, [&](int d) { return from_projected(d, s); });
       }
     }
   }
@@ -122,6 +130,8 @@ class BackwardLoop {
     return sequence_.at(as<U>(tensor, offset), t);
   }
 
+  bool is_last(int64_t s) const { return s + 1 == sequence_.T(); }
+
   Collect<T> collect(int d, int64_t s) const {
     const Backward& of = layer_.of[d];
     Collect<T> from;
@@ -130,6 +140,7 @@ class BackwardLoop {
     from.padded = sequence_.padded();
     from.K = K_;
     from.d_h = static_cast<S*>(of.d_h);
+    from.d_h_after = is_last(s) ? static_cast<const S*>(of.d_h_n) : from.d_h;
     from.d_y = rows_of<const T>(of.d_y, from.rows.t);
     from.h_prev = rows_of<T>(of.h_prev, from.rows.t);
     from.y_before = rows_of<const T>(of.y, from.rows.before);
@@ -145,6 +156,7 @@ class BackwardLoop {
     cell.slots = {rows_of<const S>(of.gates, rows.t), rows_of<const S>(of.extra, rows.t)};
     cell.d_h = layer_.shape.P ? nullptr : static_cast<S*>(of.d_h);
     cell.d_c = static_cast<S*>(of.d_c);
+    cell.d_c_after = is_last(s) ? static_cast<const S*>(of.d_c_n) : cell.d_c;
     cell.d_cell = rows_of<const T>(of.d_cell, rows.t);
     cell.cell = rows_of<const S>(of.cell, rows.t);
     cell.cell_before = rows_of<const S>(of.cell, rows.before);
@@ -198,16 +210,16 @@ class BackwardLoop {
 template <class P, template <class, class> class Loop, class Layer>
 void run_loop(const Sequence& sequence, const Layer& layer, Stream stream) {
   if (sequence.B() == 0) return;
-  const OnDevice here(stream.device);
+  Launches launches(stream);
   switch (layer.shape.cell) {
     case Cell::kLstm:
-      return Loop<Lstm, P>(sequence, layer)(stream);
+      return Loop<Lstm, P>(sequence, layer)(launches);
     case Cell::kGru:
-      return Loop<Gru, P>(sequence, layer)(stream);
+      return Loop<Gru, P>(sequence, layer)(launches);
     case Cell::kRnnTanh:
-      return Loop<Rnn<Tanh>, P>(sequence, layer)(stream);
+      return Loop<Rnn<Tanh>, P>(sequence, layer)(launches);
     case Cell::kRnnRelu:
-      return Loop<Rnn<Relu>, P>(sequence, layer)(stream);
+      return Loop<Rnn<Relu>, P>(sequence, layer)(launches);
     default:
       throw std::invalid_argument("this cell has no CUDA kernels");
   }

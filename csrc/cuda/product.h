@@ -29,12 +29,11 @@ struct Vector<Half> : Pairs<Half> {};
 template <>
 struct Vector<BFloat16> : Pairs<BFloat16> {};
 
-// Elements k .. k + kSize of a row of K; zeros beyond its end, and where there is no row.
-// `aligned`: rows begin at multiples of 16 bytes.
+// Elements k .. k + kSize of a row of K, one by one; zeros beyond its end, and where there is no
+// row.
 template <class T>
-FASTRNN_DEVICE Vector<T> load(const T* row, int64_t k, int64_t K, bool aligned) {
+FASTRNN_DEVICE Vector<T> load(const T* row, int64_t k, int64_t K) {
   constexpr int size = Vector<T>::kSize;
-  if (row && aligned && k + size <= K) return *reinterpret_cast<const Vector<T>*>(row + k);
   Vector<T> loaded = {};
   if (!row) return loaded;
   FASTRNN_UNROLL
@@ -45,7 +44,8 @@ FASTRNN_DEVICE Vector<T> load(const T* row, int64_t k, int64_t K, bool aligned) 
 }
 
 // The same where vectors are whole or not there at all: without a branch, so that loads do not wait
-// for one another. `aligned` rows of a K that is a multiple of kSize.
+// for one another. Of rows that begin at multiples of 16 bytes, and a K that is a multiple of
+// kSize.
 template <class T>
 FASTRNN_DEVICE Vector<T> load_whole(const T* row, int64_t k, int64_t K) {
   Vector<T> loaded = {};
@@ -177,25 +177,34 @@ struct TileProduct {
   }
 
   template <bool kWhole>
-  FASTRNN_DEVICE Vector<T> loaded(const T* row, int64_t k, bool aligned) const {
+  FASTRNN_DEVICE Vector<T> loaded(const T* row, int64_t k) const {
     if constexpr (kWhole) return load_whole(row, k, size.K);
-    return load(row, k, size.K, aligned);
+    return load(row, k, size.K);
+  }
+
+  FASTRNN_DEVICE static int64_t first_of(int thread, int64_t round) {
+    return P::ChunkOf::first(round + warp_of(thread), lane_of(thread));
   }
 
   template <bool kWhole>
-  FASTRNN_DEVICE void load_chunk(int thread, int64_t round, const Mine& mine,
-                                 Loaded<P, kGroups>& in) const {
-    const int lane = lane_of(thread);
-    const int64_t k = P::ChunkOf::first(round + warp_of(thread), lane);
+  FASTRNN_DEVICE void load_rows(int thread, int64_t round, const Mine& mine,
+                                Loaded<P, kGroups>& in) const {
+    const int64_t k = first_of(thread, round);
     FASTRNN_UNROLL
-    for (int i = 0; i < kLaneRows; ++i) in.a[i] = loaded<kWhole>(mine.row[i], k, a_aligned);
+    for (int i = 0; i < kLaneRows; ++i) in.a[i] = loaded<kWhole>(mine.row[i], k);
+  }
+
+  template <bool kWhole>
+  FASTRNN_DEVICE void load_weights(int thread, int64_t round, Loaded<P, kGroups>& in) const {
+    const int lane = lane_of(thread);
+    const int64_t k = first_of(thread, round);
     FASTRNN_UNROLL
     for (int i = 0; i < P::kLoadedUnits; ++i) {
       const int64_t unit = unit_loaded(lane, i);
       FASTRNN_UNROLL
       for (int g = 0; g < kGroups; ++g) {
         const T* from = w.base + (g * size.units + unit) * w.row;
-        in.w[g][i] = loaded<kWhole>(from, k, w.aligned);
+        in.w[g][i] = loaded<kWhole>(from, k);
       }
     }
   }
@@ -223,11 +232,21 @@ FASTRNN_DEVICE void multiply_chunks(Block& block, const Product& product) {
   constexpr int kAhead = kWhole ? kStages<P, kGroups> : 1;
   const int64_t chunks = P::ChunkOf::count(product.size.K);
   for (int64_t round = 0; round < chunks; round += kAhead * kWarps) {
+    const auto load_rows = [&](int thread, auto& mine) {
+      FASTRNN_UNROLL
+      for (int s = 0; s < kAhead; ++s)
+        product.template load_rows<kWhole>(thread, round + s * kWarps, mine, mine.in[s]);
+    };
+    // Rows come after the wait. Where there is none, before: float32 for sm_80 would be left one
+    // register short otherwise, and wait for its loads twice.
+    if (!Block::kOverlaps) block.each_thread(load_rows);
     block.each_thread([&](int thread, auto& mine) {
       FASTRNN_UNROLL
       for (int s = 0; s < kAhead; ++s)
-        product.template load_chunk<kWhole>(thread, round + s * kWarps, mine, mine.in[s]);
+        product.template load_weights<kWhole>(thread, round + s * kWarps, mine.in[s]);
     });
+    block.await_launch_before();
+    if (Block::kOverlaps) block.each_thread(load_rows);
     block.have_loaded();
     FASTRNN_UNROLL
     for (int s = 0; s < kAhead; ++s) block.multiply(s);
@@ -246,6 +265,8 @@ FASTRNN_DEVICE void multiply_tile(Block& block, const ProductSize& size, RowOf r
   } else {
     multiply_chunks<P, kGroups, false>(block, product);
   }
+  block
+      .await_launch_before();  // what comes may read and write, where there was nothing to multiply
   block.each_thread(
       [&](int thread, Mine& mine) { product.leave_sums(thread, mine, block.partials()); });
   block.meet();
@@ -261,7 +282,8 @@ FASTRNN_DEVICE S total(const S* partials, int row, int group, int unit) {
   return sum;
 }
 
-// visit(row, unit, product) for each element of the block's tile; product(g) is that of group g.
+// visit(row, unit, product) for each element of the block's tile. product(g) is that of group g,
+// once there is one.
 template <int kGroups, class Block, class Visit>
 FASTRNN_DEVICE void each_element(Block& block, const ProductSize& size, Visit visit) {
   const Tile tile = tile_of(block.index(), size.units);

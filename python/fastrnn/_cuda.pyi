@@ -54,38 +54,49 @@ class Sequence:
     ) -> None: ...
 
 class Forward:
-    """The tensors of one direction of a layer; each attribute as layer.h describes it."""
+    """The tensors of one direction of a layer; each as layer.h describes it."""
 
-    w_hh: int
-    b_ih: int
-    b_hh: int
-    w_hr: int
-    h: int
-    c: int
-    gates: Addresses
-    extra: Addresses
-    cell: Addresses
-    raw: Addresses
-    y: Addresses
+    def __init__(
+        self,
+        w_hh: int,
+        b_ih: int,
+        b_hh: int,
+        w_hr: int,
+        h0: int,
+        h: int,
+        h_n: int,
+        c0: int,
+        c: int,
+        gates: Addresses,
+        extra: Addresses,
+        cell: Addresses,
+        raw: Addresses,
+        y: Addresses,
+    ) -> None: ...
 
 class Backward:
     """The same for the gradients."""
 
-    w_hh: int
-    w_hr: int
-    h0: int
-    c0: int
-    d_h: int
-    d_c: int
-    gates: Addresses
-    extra: Addresses
-    cell: Addresses
-    y: Addresses
-    d_y: Addresses
-    d_cell: Addresses
-    d_pre: Addresses
-    d_projected: Addresses
-    h_prev: Addresses
+    def __init__(
+        self,
+        w_hh: int,
+        w_hr: int,
+        h0: int,
+        c0: int,
+        d_h_n: int,
+        d_h: int,
+        d_c_n: int,
+        d_c: int,
+        gates: Addresses,
+        extra: Addresses,
+        cell: Addresses,
+        y: Addresses,
+        d_y: Addresses,
+        d_cell: Addresses,
+        d_pre: Addresses,
+        d_projected: Addresses,
+        h_prev: Addresses,
+    ) -> None: ...
 
 def versions() -> tuple[int, int]:
     """The newest version of CUDA that the driver knows, and that of the kernels; 13000 is 13.0."""

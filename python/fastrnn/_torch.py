@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -40,6 +41,7 @@ __all__ = [
     "is_transformed",
     "packs_saved_tensors",
     "past_functionalize",
+    "rnn_fp32_precision",
     "torch_function_of",
     "unwrapped",
     "with_functional_vmap",
@@ -280,6 +282,18 @@ empty_strided_on_cpu: Callable[..., Tensor] = getattr(
     _C._dynamo.guards, "_empty_strided_cpu", _empty_strided
 )
 """Makes a tensor of these sizes, strides and dtype, as torch's compiler does: at half the price."""
+
+
+def _rnn_fp32_precision() -> str:
+    return "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
+
+
+rnn_fp32_precision: Callable[[], str] = (
+    partial(_C._get_fp32_precision_getter, "cuda", "rnn")
+    if hasattr(_C, "_get_fp32_precision_getter")  # torch 2.9 or later
+    else _rnn_fp32_precision
+)
+"""``torch.backends.cudnn.rnn.fp32_precision``, in a tenth of the time, or what it was before."""
 
 
 def constant_to_compilers(function: _Function) -> _Function:

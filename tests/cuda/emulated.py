@@ -1,7 +1,8 @@
 """The CUDA extension compiled for the CPU: its own sources, with the launches of `emulation/`.
 
 What differs from the extension is how a block runs, and the arithmetic of the tensor cores, which
-follows the PTX manual. pybind11 is needed, as for the extension itself.
+follows the PTX manual. Or with those of `silent/`, which run nothing, to see what else a call
+takes. pybind11 is needed, as for the extension itself.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from compiled import CSRC, compiler, extension
 CUDA = CSRC / "cuda"
 EMULATION = Path(__file__).parent / "emulation"
 NAME = "_cuda_emulated"
+SILENT = EMULATION.with_name("silent")
 FLAGS = (
-    "-O1",
-    "-fsanitize=alignment,bounds,shift,signed-integer-overflow",
-    "-fno-sanitize-recover=all",
     f"-DFASTRNN_CUDA_MODULE={NAME}",
     '-DFASTRNN_CUDA_ARCHITECTURES="none"',
     '-DFASTRNN_CUDA_COMPILER="none"',
+)
+CHECKED = (
+    "-O1",
+    "-fsanitize=alignment,bounds,shift,signed-integer-overflow",
+    "-fno-sanitize-recover=all",
 )
 
 
@@ -39,6 +43,15 @@ def missing() -> str | None:
 
 def load() -> ModuleType:
     """The module, built if it is not there yet."""
+    return _built((*CHECKED, *FLAGS), EMULATION)
+
+
+def load_silent() -> ModuleType:
+    """The same with kernels that do nothing, as fast as the host's part is in the extension."""
+    return _built(("-O2", *FLAGS), SILENT)
+
+
+def _built(flags: tuple[str, ...], launches: Path) -> ModuleType:
     folders = (CUDA / "precisions", CUDA, EMULATION)
     sources = [source for folder in folders for source in sorted(folder.glob("*.c[up]*"))]
-    return extension(NAME, sources, FLAGS, (EMULATION,))
+    return extension(NAME, sources, flags, (launches,))

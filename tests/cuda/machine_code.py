@@ -1,4 +1,4 @@
-"""What the order of machine instructions says of time: how often a step waits for memory."""
+"""What the order of machine instructions says: how often a step waits for memory or launches."""
 
 from __future__ import annotations
 
@@ -21,9 +21,33 @@ def waits(listing: str) -> dict[str, int]:
     }
 
 
+def bytes_of_code(listing: str) -> dict[str, int]:
+    """Of each kernel."""
+    kernels = listing.split("Function : ")[1:]
+    return {text.split(maxsplit=1)[0]: 16 * len(_code(text)) for text in kernels}
+
+
+def _code(text: str) -> list[tuple[str, str]]:
+    """Addresses and instructions."""
+    return re.findall(r"/\*([0-9a-f]{4,5})\*/\s+(.*?)\s*;", text)
+
+
+def overlaps(listing: str) -> dict[str, bool]:
+    """Whether each kernel lets the next launch begin, and waits for the one before it writes."""
+    kernels = listing.split("Function : ")[1:]
+    return {text.split(maxsplit=1)[0]: _overlaps(text) for text in kernels}
+
+
+def _overlaps(text: str) -> bool:
+    code = [line for _, line in _code(text)]
+    waits = [place for place, line in enumerate(code) if line.startswith("ACQBULK")]
+    writes = [place for place, line in enumerate(code) if re.search(r"\bSTG?\b", line)]
+    return bool(waits and writes and waits[-1] < writes[0]) and any("PREEXIT" in c for c in code)
+
+
 def _loops(text: str) -> Iterator[list[str]]:
     """The stretches without a branch that load and multiply."""
-    code = re.findall(r"/\*([0-9a-f]{4,5})\*/\s+(.*?)\s*;", text)
+    code = _code(text)
     targets = {int(t, 16) for _, line in code for t in re.findall(r"BRA\b.*0x([0-9a-f]+)", line)}
     block: list[str] = []
     for address, line in code:

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# What a GPU has to say about the CUDA path, in less than four minutes, the most telling first: whether the kernels are
+# What a GPU has to say about the CUDA path, in less than three minutes, the most telling first: whether the kernels are
 # right, how fast they are, the tests, compute-sanitizer, a profile. Every line is printed and saved at once, in at most
 # eight files, so a run that is cut off has told what it knew. The exit status is 1 if anything was wrong.
 #
 #   tests/cuda/run_all.sh [--dry-run] [FOLDER]      default: cuda-results
 #
 # For a machine with an NVIDIA GPU and a Python (PYTHON=..., default python3) that has torch with CUDA. Where fastrnn with
-# its CUDA module cannot be imported (SITE=<folder> says where it lies), it is built, by nvcc, for the GPU at hand; what
-# that needs is installed if it cannot be imported. --dry-run: on a machine without a GPU, on the CPU, without building.
+# its CUDA module cannot be imported (SITE=<folder> says where it lies), it is built, by nvcc, for the GPU at hand, which
+# takes two minutes more; what that needs is installed if it cannot be imported. --dry-run: on a machine without a GPU, on the CPU, without building.
 set -uo pipefail
 dry=
 if [[ ${1:-} == --dry-run ]]; then dry=1 && shift; fi
 python=${PYTHON:-python3}
-device=cuda smoke_seconds=35 machine_seconds=10
+device=cuda smoke_seconds=25 machine_seconds=10 end=175
 [[ $dry ]] && device=cpu smoke_seconds=5 machine_seconds=60 # whoever tries it may have a busy machine
 root=$(cd "$(dirname "$0")/../.." && pwd)
 mkdir -p "${1:-cuda-results}"
@@ -25,7 +25,7 @@ export PYTHONUNBUFFERED=1 PYTHONPATH="${SITE:-$scratch/site}${PYTHONPATH:+:$PYTH
 cuda="import torch; from fastrnn._engine.cuda import device; assert device.why_not(torch.device('cuda:0')) is None"
 
 part() { # name, seconds that it may take, command ...: shows what it says and saves it in FOLDER/name.txt
-  local name=$1 limit=$2 left=$((235 - SECONDS))
+  local name=$1 limit=$2 left=$((end - SECONDS))
   shift 2
   limit=$((limit < left ? limit : left))
   if ((limit < 1)); then failed+=("$name: no time is left") && return; fi
@@ -34,9 +34,9 @@ part() { # name, seconds that it may take, command ...: shows what it says and s
 }
 
 sanitized() { # tool: torch's pool of memory would hide where ours ends
-  PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout 90 compute-sanitizer --tool "$1" --kernel-name kns=run_step \
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout 65 compute-sanitizer --tool "$1" --kernel-name kns=run_step \
     --target-processes application-only --error-exitcode 3 \
-    "$python" tests/cuda/first_light.py smoke --seconds 75 >"$out/6-$1.txt" 2>&1
+    "$python" tests/cuda/first_light.py smoke --seconds 50 >"$out/6-$1.txt" 2>&1
 }
 
 machine() {
@@ -71,15 +71,19 @@ tests() {
 
 part 0-machine "$machine_seconds" bash -c "$(declare -f machine); python='$python' machine"
 if [[ ! $dry ]] && ! "$python" -c "$cuda" 2>/dev/null; then
+  end=$((end + 150))
   part 1-build 150 bash -c "$(declare -f install build); python='$python' scratch='$scratch' cuda=\"$cuda\" build"
+  end=$((SECONDS + 165))
 fi
-part 2-smoke 40 "$python" tests/cuda/first_light.py smoke --seconds "$smoke_seconds" --device "$device"
+part 2-smoke 30 "$python" tests/cuda/first_light.py smoke --seconds "$smoke_seconds" --device "$device"
 wrong=$(grep -cE ' (WRONG$|FAILED )' "$out/2-smoke.txt")
 ((wrong)) && failed+=("2-smoke: $wrong cases")
 if [[ $dry ]]; then
   echo "== no GPU: the rest is speed, tests, sanitizers, profile"
 else
-  part 3-speed 60 "$python" tests/cuda/first_light.py speed --seconds 50
+  part 3-speed 50 bash -c "'$python' tests/cuda/first_light.py speed --seconds 34
+    echo 'launches that do not overlap:'
+    FASTRNN_CUDA_OVERLAP=0 '$python' tests/cuda/first_light.py speed --seconds 10"
   sanitizers=()
   if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
@@ -87,13 +91,13 @@ else
       sanitizers+=("$!:$tool")
     done
   fi
-  part 5-tests 90 bash -c "$(declare -f install tests); python='$python' scratch='$scratch' tests"
+  part 5-tests 65 bash -c "$(declare -f install tests); python='$python' scratch='$scratch' tests"
   for one in "${sanitizers[@]}"; do
     wait "${one%%:*}" || failed+=("6-${one#*:}")
     tail -n 4 "$out/6-${one#*:}.txt"
   done
   if command -v ncu >/dev/null; then
-    part 7-profile 30 ncu --clock-control none -k regex:run_step -s 40 -c 4 --metrics \
+    part 7-profile 20 ncu --clock-control none -k regex:run_step -s 40 -c 4 --metrics \
       gpu__time_duration.sum,smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio,lts__t_bytes.sum \
       "$python" tests/cuda/first_light.py speed --seconds 6
   fi

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from fastrnn import functional
+from fastrnn import _torch, functional
 from fastrnn._call.spec import PLAIN, Spec, Variant
 from fastrnn._engine import backends, cuda, fallback
 from fastrnn._engine.cuda import device
@@ -40,7 +40,10 @@ def test_float32_is_rounded_to_tf32_only_where_torchs_layers_would(precision):
 @pytest.mark.parametrize("allowed", [False, True])
 def test_an_older_torch_has_one_flag_for_all_of_cudnn(allowed):
     older = mock.Mock(spec=["allow_tf32"], allow_tf32=allowed)
-    with mock.patch.object(torch.backends, "cudnn", older):
+    with (
+        mock.patch.object(torch.backends, "cudnn", older),
+        mock.patch.object(_torch, "rnn_fp32_precision", _torch._rnn_fp32_precision),
+    ):
         assert uses_tf32() == allowed
 
 

@@ -92,7 +92,7 @@ static_assert(chunks_cover_all<Chunk<8, true>, true>(), "float64");
 // Tiles cover rows x units, each place once, and begin inside.
 constexpr bool tiles_cover(int64_t rows, int64_t units) {
   int seen[8][8] = {};
-  for (int64_t block = 0; block < tiles_of(rows, units); ++block) {
+  for (uint32_t block = 0; block < tiles_of(rows, units); ++block) {
     const Tile tile = tile_of(block, units);
     if (tile.row % kTileRows || tile.unit % kTileUnits) return false;
     if (tile.row >= rows || tile.unit >= units) return false;
@@ -108,5 +108,6 @@ constexpr bool tiles_cover(int64_t rows, int64_t units) {
 static_assert(tiles_cover(1, 1) && tiles_cover(16, 8) && tiles_cover(17, 9) && tiles_cover(100, 3));
 static_assert(tiles_cover(3, 64) && tiles_cover(128, 64) && tiles_cover(0, 5) && tiles_cover(5, 0));
 
-// Sizes beyond 32 bits
-static_assert(tile_of(tiles_of(int64_t{1} << 40, 8) - 1, 8).row == (int64_t{1} << 40) - kTileRows);
+// Rows beyond 32 bits, as many as there are blocks for
+constexpr int64_t kManyRows = (int64_t{1} << 31) * kTileRows;
+static_assert(tile_of(tiles_of(kManyRows, 8) - 1, 8).row == kManyRows - kTileRows);

@@ -2,6 +2,10 @@
 
 #include <fastrnn_device/launch.h>
 
+#include <cstdlib>
+#include <map>
+#include <mutex>
+
 namespace fastrnn::cuda {
 
 // Compiled for the same architectures as all kernels, so it says of all whether there is one.
@@ -14,15 +18,32 @@ Versions versions() {
   return found;
 }
 
+static cudaFuncAttributes attributes_on(int device) {
+  const OnDevice here(device);
+  cudaFuncAttributes attributes;
+  expect(cudaFuncGetAttributes(&attributes, nothing));
+  return attributes;
+}
+
 std::string load_error(int device) {
   try {
-    const OnDevice here(device);
-    cudaFuncAttributes attributes;
-    expect(cudaFuncGetAttributes(&attributes, nothing));
+    attributes_on(device);
   } catch (const std::runtime_error& error) {
     return error.what();
   }
   return "";
+}
+
+bool can_overlap(int device) {
+  static std::mutex guard;
+  static std::map<int, bool> known;
+  const std::lock_guard<std::mutex> lock(guard);
+  const auto found = known.find(device);
+  if (found != known.end()) return found->second;
+  const char* said = std::getenv("FASTRNN_CUDA_OVERLAP");
+  // Not the device's capability: a driver may have made this code from PTX for an older GPU.
+  return known[device] = !(said && std::string(said) == "0") && versions().driver >= 12030 &&
+                         attributes_on(device).ptxVersion >= 90;
 }
 
 }  // namespace fastrnn::cuda

@@ -141,7 +141,9 @@ class Batch:
     def output_shapes(self) -> Outputs:
         """None for an output that there is not, or that is y."""
         h, c = self.state_shapes
-        h_all, c_all = ((*final[:1], self.T, *final[1:]) for final in (h, c))
+        h_all = c_all = None
+        if self.states:
+            h_all, c_all = ((*final[:1], self.T, *final[1:]) for final in (h, c))
         y = (*self.data_shape[:-1], self.out)
         return present(self.spec, self.states, self.single_step, (y, h, c, h_all, c_all))
 

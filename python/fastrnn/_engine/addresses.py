@@ -141,12 +141,7 @@ def block_of(name: str, tensor: Tensor, size: int, memory: Memory) -> Place:
 
 def check(name: str, tensor: Tensor, shape: Sequence[int], memory: Memory) -> None:
     """RuntimeError if it is another tensor than the call was laid out for."""
-    if (
-        tensor.shape == shape
-        and tensor.dtype is memory.dtype
-        and tensor.device == memory.device
-        and is_plain(tensor)
-    ):
+    if _suits(tensor, shape, memory):
         return
     raise RuntimeError(
         f"{name}: expected a strided Tensor of shape {tuple(shape)}, {memory.dtype}, on "
@@ -155,11 +150,21 @@ def check(name: str, tensor: Tensor, shape: Sequence[int], memory: Memory) -> No
     )
 
 
+def _suits(tensor: Tensor, shape: Sequence[int], memory: Memory) -> bool:
+    return (
+        tensor.shape == shape
+        and tensor.dtype is memory.dtype
+        and tensor.device == memory.device
+        and is_plain(tensor)
+    )
+
+
 def check_inputs(batch: Batch, tensors: Sequence[Tensor | None]) -> None:
     """RuntimeError if data, hx, cx or a weight is another tensor than it has to be."""
+    memory = batch.memory
     for number, (tensor, shape) in enumerate(zip(tensors, batch.input_shapes, strict=True)):
-        if tensor is not None:
-            check(_name(number), tensor, shape, batch.memory)
+        if tensor is not None and not _suits(tensor, shape, memory):
+            check(_name(number), tensor, shape, memory)
 
 
 def place_inputs(

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/device.h"
 #include "cuda/layer.h"
 #include "cuda/product.h"
 
@@ -48,9 +49,15 @@ class Block {
   using S = Sum<typename P::T>;
 
  public:
+  // Can the launch before be still at work?
+#if __CUDA_ARCH__ >= 900
+  static constexpr bool kOverlaps = true;
+#else
+  static constexpr bool kOverlaps = false;
+#endif
   explicit FASTRNN_DEVICE Block(S* partials) : partials_(partials) {}
 
-  FASTRNN_DEVICE int64_t index() const { return blockIdx.x; }
+  FASTRNN_DEVICE uint32_t index() const { return blockIdx.x; }
   FASTRNN_DEVICE S* partials() const { return partials_; }
 
   // work(thread, registers) by every thread, with no order among them
@@ -67,6 +74,20 @@ class Block {
   FASTRNN_DEVICE void have_loaded() {
     __threadfence_block();
     __syncwarp();
+  }
+
+  // Before this a thread may read what was there before the loop over time, and write nothing: the
+  // launch before may still be at work. It costs nothing where that has ended. (The driver starts
+  // a launch early only if it is told to, below, and code for GPUs before 9.0 has no such wait.)
+  FASTRNN_DEVICE void await_launch_before() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+  }
+
+  // Have an address brought from memory to the second-level cache: no register waits for it.
+  FASTRNN_DEVICE void prefetch(const void* address) const {
+    asm volatile("prefetch.global.L2 [%0];" : : "l"(address));
   }
 
   // Each warp multiplies what its lanes have loaded of a chunk.
@@ -98,6 +119,10 @@ template <class Step>
 __global__ void __launch_bounds__(kThreads)
     run_step(const __grid_constant__ OfDirections<Step> steps) {
   using P = typename Step::Policy;
+#if __CUDA_ARCH__ >= 900
+  // The next launch's blocks may take their places while these work.
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
   __shared__ Sum<typename P::T> partials[kPartials<Step::kGroups>];
   Block<P, Step::kGroups> block(partials);
   steps.of[blockIdx.y](block);
@@ -107,17 +132,6 @@ inline void expect(cudaError_t error, const char* what = "") {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // else the next launch, a good one, would be blamed for it
   throw std::runtime_error(std::string(what) + cudaGetErrorString(error));
-}
-
-// Enqueue the steps of all directions, which make_step(direction) describes, as one launch.
-template <class MakeStep>
-void launch(Stream stream, int directions, MakeStep make_step) {
-  using Step = decltype(make_step(0));
-  OfDirections<Step> steps;
-  for (int d = 0; d < directions; ++d) steps.of[d] = make_step(d);
-  const dim3 grid(static_cast<unsigned>(steps.of[0].size.tiles()), directions);
-  run_step<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream.handle)>>>(steps);
-  expect(cudaGetLastError(), "a CUDA launch failed: ");
 }
 
 // The calling thread's device for as long as this lives
@@ -133,6 +147,42 @@ class OnDevice {
 
  private:
   int before_ = 0;
+};
+
+// The launches of a loop over time, one after another on a stream. The first one begins when all is
+// done that was enqueued before; each of the others, where the device can, as soon as all blocks of
+// the one before have begun.
+class Launches {
+ public:
+  explicit Launches(Stream stream)
+      : here_(stream.device),
+        stream_(static_cast<cudaStream_t>(stream.handle)),
+        can_overlap_(can_overlap(stream.device)) {}
+
+  // Enqueue the steps of all directions, which make_step(direction) describes, as one launch.
+  template <class MakeStep>
+  void operator()(int directions, MakeStep make_step) {
+    using Step = decltype(make_step(0));
+    OfDirections<Step> steps;
+    for (int d = 0; d < directions; ++d) steps.of[d] = make_step(d);
+    cudaLaunchAttribute overlap;
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t how{};
+    how.gridDim = dim3(static_cast<unsigned>(steps.of[0].size.tiles()), directions);
+    how.blockDim = kThreads;
+    how.stream = stream_;
+    how.attrs = &overlap;
+    how.numAttrs = overlaps_ ? 1 : 0;
+    expect(cudaLaunchKernelEx(&how, run_step<Step>, steps), "a CUDA launch failed: ");
+    overlaps_ = can_overlap_;
+  }
+
+ private:
+  OnDevice here_;
+  cudaStream_t stream_;
+  bool can_overlap_;
+  bool overlaps_ = false;
 };
 
 }  // namespace fastrnn::cuda

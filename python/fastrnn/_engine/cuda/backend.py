@@ -14,7 +14,7 @@ from .. import cuda, native
 from ..addresses import check_inputs
 from .backward import BackwardPass
 from .forward import ForwardPass
-from .passes import Pieces
+from .passes import facts_of
 from .placement import Placement
 
 __all__ = ["BACKEND"]
@@ -40,8 +40,7 @@ class Cuda:
         return None
 
     def kept_bytes(self, spec: Spec, dtype: torch.dtype, rows: int, dropout: bool) -> int:
-        sixteen = Pieces(spec, dtype, Pieces.ROWS).bytes
-        return (rows + Pieces.ROWS - 1) // Pieces.ROWS * sixteen
+        return facts_of(spec, dtype).pieces.bytes(rows)
 
     def unread(self, batch: Batch, needed: tuple[bool, ...]) -> Sequence[int]:
         return ()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,27 +13,18 @@ from ..._call.spec import Outputs
 from ..._call.weights import each_direction
 from ..addresses import rows_contiguous
 from .engine import runs_of
-from .passes import Pass
+from .passes import Block, Pass, address
 from .placement import Placement
 
 __all__ = ["BackwardPass"]
 
 
-@dataclass
-class Side:
-    """One direction of a layer in backward, and the tensors that its addresses point to."""
+class Side(NamedTuple):
+    """What one direction of a layer leaves for torch's products: rows of all steps."""
 
-    of: Any
-    w_hh: Any = None
-    w_hr: Any = None
-    c0: Any = None
-    d_y: Any = None
-    d_cell: Any = None
-    d_h: Any = None
-    d_c: Any = None
-    d_pre: Any = None
-    d_projected: Any = None
-    h_prev: Any = None
+    d_pre: Tensor
+    h_prev: Tensor | None
+    d_projected: Tensor | None
 
 
 class BackwardPass(Pass):
@@ -49,17 +39,15 @@ class BackwardPass(Pass):
         gradients: Sequence[Tensor | None],
     ) -> None:
         super().__init__(placement, arguments)
-        self.h0, self.c0 = self.by_row(arguments.hx), self.by_row(arguments.cx)
-        self.pieces = self.kept.in_block(kept)
+        dtype, H = self.data.dtype, self.spec.hidden_size
+        self.h0, self.c0 = self.ordered(arguments.hx, dtype), self.ordered(arguments.cx, self.sums)
+        self.kept = Block(self.pieces, kept, self.rows)
         self.d_y, d_h_n, d_c_n, self.d_h_all, self.d_c_all = d_outputs
-        self.d_h_n, self.d_c_n = self.by_row(d_h_n), self.by_row(d_c_n)
+        self.d_h_n, self.d_c_n = self.ordered(d_h_n, self.sums), self.ordered(d_c_n, self.sums)
         self.d_data, self.d_hx, self.d_cx, *d_weights = gradients
         self.d_weights = each_direction(self.spec, d_weights)
-
-    def by_row(self, state: Tensor | None) -> Tensor | None:
-        """A state in the order of the rows, one direction after another without gaps."""
-        ordered = self.placement.by_row(state)
-        return None if ordered is None else ordered.resolve_neg().contiguous()
+        self.d_h = self.running(self.d_hx, self.out, self.sums)
+        self.d_c = self.running(self.d_cx, H, self.sums) if placement.has_cell_state else None
 
     def lowest_layer(self) -> int:
         if any(d is not None for d in (self.d_data, self.d_hx, self.d_cx)):
@@ -70,73 +58,91 @@ class BackwardPass(Pass):
     def run(self) -> None:
         placement, lowest = self.placement, self.lowest_layer()
         above = None if self.d_y is None else rows_contiguous(self.d_y)
+        initial = self.d_hx is not None or self.d_cx is not None
         for layer in range(self.spec.num_layers - 1, lowest - 1, -1):
-            sides = [self.side(layer, d, above) for d in range(placement.directions)]
-            initial = self.d_hx is not None or self.d_cx is not None
-            self.engine.backward(
-                self.precision,
-                self.sequence,
-                self.shape,
-                initial,
-                [side.of for side in sides],
-                self.stream,
-            )
+            sides = self.run_layer(layer, above, initial)
             d_x = self.input_gradient(layer, sides, wanted=layer > lowest)
             for d, side in enumerate(sides):
                 self.weight_gradients(layer, d, side)
             if layer > lowest and d_x is not None:
                 dropped = placement.masked(layer - 1, d_x, self.masks)
                 above = placement.like_data(dropped, self.data)
+        self.deliver(self.d_h, self.d_hx)
+        self.deliver(self.d_c, self.d_cx)
 
-    def side(self, layer: int, d: int, above: Tensor | None) -> Side:
-        placement, spec, data = self.placement, self.spec, self.data
+    def run_layer(self, layer: int, above: Tensor | None, initial: bool) -> list[Side]:
+        """The recurrence; ``above`` is the gradient of what the layer puts out."""
+        sides, addresses, held = [], [], []
+        for d in range(self.placement.directions):
+            index = layer * self.placement.directions + d
+            own = self.weights_of_step(index)
+            of_y = self.output_gradient(index, d, above)
+            of_cell = self.cell_gradient(index)
+            side = self.side(index)
+            sides.append(side)
+            addresses.append(self.addresses(layer, d, side, own, (of_y, of_cell)))
+            held += [*own, of_y, of_cell]  # until their addresses are with the device
+        self.engine.backward(
+            self.precision, self.sequence, self.shape, initial, addresses, self.stream
+        )
+        return sides
+
+    def weights_of_step(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """W_hh, its gates in the order of the slots, and W_hr; transposed."""
+        w, H = self.weights[index], self.spec.hidden_size
+        runs = runs_of(self.layout, self.layout.hidden_slot)
+        w_hh = w.w_hh
+        if len(runs) > 1:
+            w_hh = torch.cat([w_hh[g * H : (g + n) * H] for _, g, n in runs])
+        return w_hh.t().contiguous(), None if w.w_hr is None else w.w_hr.t().contiguous()
+
+    def side(self, index: int) -> Side:
+        """Room for what the recurrence leaves."""
+        make, rows, K = self.data.new_empty, self.rows, self.out
+        return Side(
+            make((rows, self.layout.slots * self.spec.hidden_size)),
+            None if self.d_weights[index].w_hh is None else make((rows, K)),
+            make((rows, K)) if self.spec.proj_size else None,
+        )
+
+    def addresses(
+        self,
+        layer: int,
+        d: int,
+        side: Side,
+        weights: tuple[Tensor, Tensor | None],
+        of_outputs: tuple[Tensor | None, Tensor | None],
+    ) -> Any:
+        placement, kept, at = self.placement, self.kept, self.placement.at
         index = layer * placement.directions + d
-        side = Side(self.engine.Backward())
-        of, w, K = side.of, self.weights[index], self.out
-        rows, H = self.kept.rows, spec.hidden_size
+        H, K = self.spec.hidden_size, self.out
+        w_hh, w_hr = weights
+        d_y, d_cell = of_outputs
+        return self.engine.Backward(
+            w_hh.data_ptr(),
+            address(w_hr),
+            address(self.h0, index),
+            address(self.c0, index),
+            address(self.d_h_n, index),
+            address(self.d_h, d if self.d_hx is None else index),
+            address(self.d_c_n, index),
+            address(self.d_c, d if self.d_cx is None else index),
+            at(kept.address_of("gates", index), self.layout.gates * H),
+            at(kept.address_of("extra", index), H),
+            at(kept.address_of("cell", index), H),
+            at(kept.address_of("outputs", layer) + d * K * self.item, placement.out),
+            placement.at_own(d_y),
+            placement.at_own(d_cell),
+            at(side.d_pre.data_ptr(), self.layout.slots * H),
+            at(address(side.d_projected), K),
+            at(address(side.h_prev), K),
+        )
 
-        runs = [w.w_hh[g * H : (g + n) * H] for _, g, n in self.hidden_runs()]
-        side.w_hh = (runs[0] if len(runs) == 1 else torch.cat(runs)).t().contiguous()
-        of.w_hh = side.w_hh.data_ptr()
-        side.d_pre = data.new_empty((rows, self.layout.slots * H))
-        of.d_pre = placement.at(side.d_pre, data)
-        side.d_h = self.running(self.d_h_n, index, K)
-        of.d_h = side.d_h.data_ptr()
-        if self.h0 is not None:
-            of.h0 = self.h0[index].data_ptr()
-        of.gates = placement.at(self.pieces["gates", index], data)
-        of.extra = placement.at(self.pieces.get(("extra", index)), data)
-        of.y = placement.at(self.pieces["outputs", layer], data, d * K)
-        side.d_y = self.output_gradient(index, d, above)
-        of.d_y = placement.at(side.d_y, data)
-        if self.d_weights[index].w_hh is not None:
-            side.h_prev = data.new_empty((rows, K))
-            of.h_prev = placement.at(side.h_prev, data)
-        if placement.has_cell_state:
-            self.add_cell_state(side, index)
-        if spec.proj_size:
-            side.w_hr = w.w_hr.t().contiguous()
-            side.d_projected = data.new_empty((rows, K))
-            of.w_hr = side.w_hr.data_ptr()
-            of.d_projected = placement.at(side.d_projected, data)
-        return side
-
-    def add_cell_state(self, side: Side, index: int) -> None:
-        placement, data, of = self.placement, self.data, side.of
-        side.d_c = self.running(self.d_c_n, index, self.spec.hidden_size)
-        of.d_c = side.d_c.data_ptr()
-        of.cell = placement.at(self.pieces["cell", index], data)
-        if self.c0 is not None:
-            side.c0 = self.c0[index].to(self.sums)
-            of.c0 = side.c0.data_ptr()
-        if self.d_c_all is not None:
-            side.d_cell = rows_contiguous(placement.gathered_states(self.d_c_all[index], data))
-            of.d_cell = placement.at(side.d_cell, data)
-
-    def running(self, final: Tensor | None, index: int, width: int) -> Tensor:
-        """A running gradient, which starts as that of the final state."""
-        running = self.data.new_zeros((self.placement.B, width), dtype=self.sums)
-        return running if final is None else running.copy_(final[index])
+    def cell_gradient(self, index: int) -> Tensor | None:
+        """Of the cell states after every step."""
+        if self.d_c_all is None:
+            return None
+        return rows_contiguous(self.placement.gathered_states(self.d_c_all[index], self.data))
 
     def output_gradient(self, index: int, d: int, above: Tensor | None) -> Tensor | None:
         """Of what one direction puts out: from above, and from the states after every step."""
@@ -146,20 +152,17 @@ class BackwardPass(Pass):
         states = self.placement.gathered_states(self.d_h_all[index], self.data)
         return rows_contiguous(states if own is None else own + states)
 
-    def hidden_runs(self) -> tuple[tuple[int, int, int], ...]:
-        return runs_of(self.layout, self.layout.hidden_slot)
-
     def input_gradient(self, layer: int, sides: Sequence[Side], wanted: bool) -> Tensor | None:
         """Rows of the gradient of a layer's input, if anyone asks for it."""
         if wanted:
-            d_x = self.data.new_empty((self.kept.rows, self.placement.out))
+            d_x = self.data.new_empty((self.rows, self.placement.out))
         elif layer == 0 and self.d_data is not None:
             d_x = self.d_data.view(-1, self.spec.input_size)
         else:
             return None
-        H, first = self.spec.hidden_size, self.layout.input_slot
+        first, gates = self.layout.input_slot, self.layout.gates
         for d, side in enumerate(sides):
-            d_gates = side.d_pre[:, first * H : (first + self.layout.gates) * H]
+            d_gates = self.columns(side.d_pre, first, gates)
             w_ih = self.weights[layer * self.placement.directions + d].w_ih
             if d == 0:
                 torch.mm(d_gates, w_ih, out=d_x)
@@ -167,30 +170,42 @@ class BackwardPass(Pass):
                 d_x.addmm_(d_gates, w_ih)
         return d_x
 
+    def columns(self, d_pre: Tensor, slot: int, count: int) -> Tensor:
+        """Those of some slots."""
+        if count == self.layout.slots:
+            return d_pre
+        H = self.spec.hidden_size
+        return d_pre[:, slot * H : (slot + count) * H]
+
     def layer_input(self, layer: int) -> Tensor:
         if layer == 0:
             return self.input_rows()
-        below = self.pieces["outputs", layer - 1]
+        below = self.kept.piece("outputs", layer - 1)
         return self.placement.masked(layer - 1, below, self.masks)
 
     def weight_gradients(self, layer: int, d: int, side: Side) -> None:
         index = layer * self.placement.directions + d
         own, H = self.d_weights[index], self.spec.hidden_size
         x: Any = None if own.w_ih is None else self.layer_input(layer)
+        h_prev: Any = side.h_prev
+        summed: dict[tuple[int, int, int], Tensor] = {}
         for first, operand, d_w, d_b in (
             (self.layout.input_slot, x, own.w_ih, own.b_ih),
-            (self.layout.hidden_slot, side.h_prev, own.w_hh, own.b_hh),
+            (self.layout.hidden_slot, h_prev, own.w_hh, own.b_hh),
         ):
-            for slot, gate, count in runs_of(self.layout, first):
-                d_gates = side.d_pre[:, slot * H : (slot + count) * H]
+            for run in runs_of(self.layout, first):
+                slot, gate, count = run
+                d_gates = self.columns(side.d_pre, slot, count)
+                whole = count == self.layout.gates
                 places = slice(gate * H, (gate + count) * H)
                 if d_w is not None:
-                    torch.mm(d_gates.t(), operand, out=d_w[places])
+                    torch.mm(d_gates.t(), operand, out=d_w if whole else d_w[places])
                 if d_b is not None:
-                    torch.sum(d_gates, 0, out=d_b[places])
+                    into = d_b if whole else d_b[places]
+                    if run in summed:  # both biases of a gate have the same
+                        into.copy_(summed[run])
+                    else:
+                        summed[run] = torch.sum(d_gates, 0, out=into)
         if own.w_hr is not None:
-            torch.mm(side.d_projected.t(), self.pieces["raw", index], out=own.w_hr)
-        for d_state, running in ((self.d_hx, side.d_h), (self.d_cx, side.d_c)):
-            if d_state is not None and running is not None:
-                into = d_state if self.placement.single_step else d_state[index : index + 1]
-                self.placement.by_entry(running[None], into)
+            d_projected: Any = side.d_projected
+            torch.mm(d_projected.t(), self.kept.piece("raw", index), out=own.w_hr)

@@ -8,17 +8,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ... import _torch
 from ..._call.spec import Spec
 from .. import cuda, native
 
 __all__ = [
     "ABSENT",
     "CellLayout",
-    "cell_of",
     "layout_of",
     "multiply",
     "precision_of",
     "runs_of",
+    "shape_of",
     "stream_of",
     "sum_dtype",
     "uses_tf32",
@@ -30,10 +31,7 @@ ABSENT = (0, 0, 0)
 
 def uses_tf32() -> bool:
     """Whether torch lets its own recurrent layers round float32 to TF32 in products."""
-    rnn = getattr(torch.backends.cudnn, "rnn", None)
-    if rnn is not None and hasattr(rnn, "fp32_precision"):
-        return bool(rnn.fp32_precision == "tf32")
-    return bool(torch.backends.cudnn.allow_tf32)
+    return _torch.rnn_fp32_precision() == "tf32"
 
 
 def precision_of(dtype: torch.dtype) -> Any:
@@ -52,11 +50,17 @@ def stream_of(data: Tensor) -> Any:
     return cuda.extension().Stream(data.get_device(), stream.cuda_stream)
 
 
-def cell_of(spec: Spec) -> Any:
+def _cell_of(extension: Any, spec: Spec) -> Any:
     """The extension's cell, of a spec that has kernels."""
     name = native.cell_name(spec)
     assert name is not None
-    return getattr(cuda.extension().Cell, name)
+    return getattr(extension.Cell, name)
+
+
+def shape_of(extension: Any, spec: Spec) -> Any:
+    """The extension's shape of a layer."""
+    cell = _cell_of(extension, spec)
+    return extension.LayerShape(cell, spec.hidden_size, spec.proj_size, spec.variant.reverse)
 
 
 class CellLayout(NamedTuple):
@@ -69,13 +73,8 @@ class CellLayout(NamedTuple):
     gate_of_slot: tuple[int, ...]
 
 
-def layout_of(spec: Spec) -> CellLayout:
-    return _layout(cuda.extension(), cell_of(spec))
-
-
-@lru_cache(maxsize=16)
-def _layout(extension: Any, cell: Any) -> CellLayout:
-    found = extension.cell_layout(cell)
+def layout_of(extension: Any, spec: Spec) -> CellLayout:
+    found = extension.cell_layout(_cell_of(extension, spec))
     slots = found.gates, found.slots, found.input_slot, found.hidden_slot
     return CellLayout(*slots, tuple(found.gate_of_slot))
 

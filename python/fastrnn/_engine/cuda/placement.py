@@ -11,7 +11,7 @@ from torch import Tensor
 from ..._call.batch import Batch
 from .. import cuda
 from ..addresses import Place
-from .engine import ABSENT, cell_of
+from .engine import ABSENT
 
 __all__ = ["Placement"]
 
@@ -29,6 +29,8 @@ class Placement:
         self.directions, self.out = batch.directions, batch.out
         self.single_step, self.has_cell_state = batch.single_step, batch.has_cell_state
         self.states = batch.states
+        self.in_order = batch.row_index is None
+        """Whether rows are in the order of the batch."""
 
     def prepared(self, data: Tensor) -> Tensor:
         """The input with zeros where nothing may be read."""
@@ -63,29 +65,25 @@ class Placement:
     def is_reversed(self, direction: int) -> bool:
         return direction == 1 or self.spec.variant.reverse
 
-    def layer_shape(self) -> Any:
-        spec = self.spec
-        return cuda.extension().LayerShape(
-            cell_of(spec), spec.hidden_size, spec.proj_size, spec.variant.reverse
-        )
-
     def like_data(self, rows: Tensor, data: Tensor) -> Tensor:
         return rows.view(*data.shape[:-1], rows.shape[-1])
 
-    def at(self, rows: Tensor | None, data: Tensor, offset: int = 0) -> tuple[int, int, int]:
-        """Where columns from ``offset`` on of a tensor of all steps lie.
+    def at(self, address: int, width: int, steps: int | None = None) -> tuple[int, int, int]:
+        """Where columns lie of rows of ``width`` one after the other, laid out as the input is.
 
-        ``rows``: laid out as ``data`` is, or its rows one after the other without gaps.
+        ``steps``: how many the tensor has, if not all.
         """
-        if rows is None:
-            return ABSENT
-        address = rows.data_ptr() + offset * rows.element_size()
-        if rows.dim() == data.dim():
-            return Place(rows, address).strides(self.batch.batch_first)
-        width = rows.stride(0)
+        if self.batch.packed or self.single_step:
+            return address, 0, width
         if self.batch.batch_first:
-            return address, width, self.T * width
+            return address, width, (self.T if steps is None else steps) * width
         return address, self.B * width, width
+
+    def at_own(self, steps: Tensor | None) -> tuple[int, int, int]:
+        """Where a tensor of all steps lies that has strides of its own."""
+        if steps is None:
+            return ABSENT
+        return Place(steps, steps.data_ptr()).strides(self.batch.batch_first)
 
     def by_row(self, states: Tensor | None) -> Tensor | None:
         """States [L*D, B, ...] in the order of the rows."""
@@ -100,13 +98,6 @@ class Placement:
             into.copy_(states)
         else:
             into.index_copy_(1, self._order, states.to(into.dtype))
-
-    def stacked(self, states: Sequence[Tensor], into: Tensor) -> None:
-        """States of all layers and directions, in the order of the rows, to the caller's."""
-        if self.batch.row_index is None and not self.single_step and states[0].dtype == into.dtype:
-            torch.stack(tuple(states), out=into)
-        else:
-            self.by_entry(torch.stack(tuple(states)), into)
 
     @property
     def _order(self) -> Tensor:

@@ -1,8 +1,10 @@
 // The block that the steps of csrc/cuda are written for, on a CPU: its threads are turns of a loop,
 // a step's blocks run one after another, and tensor cores follow the layouts of the PTX ISA. It is
-// to prove results, and no more than that: nothing runs at once here, so it cannot find a race.
+// to prove results, and that a step needs nothing of the launch before until it waits for it; no
+// more than that: nothing runs at once here, so it cannot find a race.
 #pragma once
 
+#include <functional>
 #include <limits>
 #include <memory>
 #include <type_traits>
@@ -61,10 +63,14 @@ class Block {
   using S = Sum<typename P::T>;
 
  public:
-  Block(int64_t index, S* partials)
-      : index_(index), partials_(partials), threads_(new Registers<P, kGroups>[kThreads]) {}
+  static constexpr bool kOverlaps = true;
+  Block(uint32_t index, S* partials, std::function<void()> await)
+      : index_(index),
+        partials_(partials),
+        await_(std::move(await)),
+        threads_(new Registers<P, kGroups>[kThreads]) {}
 
-  int64_t index() const { return index_; }
+  uint32_t index() const { return index_; }
   S* partials() const { return partials_; }
 
   // Backwards, since no order may matter
@@ -74,6 +80,8 @@ class Block {
   }
   void meet() {}
   void have_loaded() {}
+  void await_launch_before() { await_(); }
+  void prefetch(const void*) const {}
 
   void multiply(int stage) {
     for (int first = 0; first < kThreads; first += kLanes) {
@@ -95,29 +103,60 @@ class Block {
     }
   }
 
-  int64_t index_;
+  uint32_t index_;
   S* partials_;
+  std::function<void()> await_;
   std::unique_ptr<Registers<P, kGroups>[]> threads_;
 };
 
-// Shared memory begins as NaN, as no kernel may read what no thread of its block has written.
-template <class MakeStep>
-void launch(Stream, int directions, MakeStep make_step) {
-  using Step = decltype(make_step(0));
-  using P = typename Step::Policy;
-  using S = Sum<typename P::T>;
-  for (int d = directions - 1; d >= 0; --d) {
-    const Step step = make_step(d);
-    for (int64_t index = step.size.tiles() - 1; index >= 0; --index) {
+// Each launch begins before the one before it, which runs when somebody waits for it. Shared memory
+// begins as NaN, as no kernel may read what no thread of its block has written.
+class Launches {
+ public:
+  explicit Launches(Stream) {}
+  ~Launches() { finish(); }
+  Launches(const Launches&) = delete;
+  Launches& operator=(const Launches&) = delete;
+
+  template <class MakeStep>
+  void operator()(int directions, MakeStep make_step) {
+    using Step = decltype(make_step(0));
+    std::vector<Step> steps;
+    for (int d = 0; d < directions; ++d) steps.push_back(make_step(d));
+    // What begins early is the block that comes first: of either direction in turn.
+    if (pending_.size() % 2) std::swap(steps.front(), steps.back());
+    pending_.push_back([this, steps] {
+      for (const Step& step : steps) run(step);
+    });
+    if (pending_.size() == kMostPending) finish();
+  }
+
+ private:
+  static constexpr size_t kMostPending = 8;  // each on the stack of the one behind it
+
+  template <class Step>
+  void run(const Step& step) {
+    using P = typename Step::Policy;
+    using S = Sum<typename P::T>;
+    for (int64_t left = step.size.tiles(); left > 0; --left) {
       std::vector<S> partials(kPartials<Step::kGroups>, std::numeric_limits<S>::quiet_NaN());
-      Block<P, Step::kGroups> block(index, partials.data());
+      Block<P, Step::kGroups> block(static_cast<uint32_t>(left - 1), partials.data(),
+                                    [this] { run_last(); });
       step(block);
     }
   }
-}
 
-struct OnDevice {
-  explicit OnDevice(int) {}
+  void run_last() {
+    if (pending_.empty()) return;
+    const std::function<void()> last = std::move(pending_.back());
+    pending_.pop_back();
+    last();
+  }
+  void finish() {
+    while (!pending_.empty()) run_last();
+  }
+
+  std::vector<std::function<void()>> pending_;
 };
 
 }  // namespace fastrnn::cuda
