@@ -16,6 +16,7 @@ from benchmarks.situations import Situation, cores
 
 # Variables that change which kernels run or on how many threads.
 _VARIABLES = (
+    "FASTRNN_EXTENSIONS",
     "FASTRNN_ISA",
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",

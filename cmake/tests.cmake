@@ -12,9 +12,23 @@ endfunction()
 fastrnn_add_test(engine_units csrc/testing/units/call.cpp csrc/testing/units/pool.cpp csrc/testing/units/team.cpp)
 fastrnn_add_test(
   engine_kernels
+  csrc/testing/kernels/extensions.cpp
   csrc/testing/kernels/formats.cpp
   csrc/testing/kernels/layers.cpp
   csrc/testing/kernels/operations.cpp
   csrc/testing/kernels/plain.cpp
   csrc/testing/kernels/products.cpp
   csrc/testing/probe.cpp)
+
+# Extensions with their instructions in plain C++, for every instruction set
+foreach(isa IN LISTS FASTRNN_ISAS)
+  foreach(format Int8Dots Bfloat16Dots)
+    set(name ${isa}_plain_${format})
+    fastrnn_add_kernels(${name} csrc/engine/kernels/isa/extension.cpp ${FASTRNN_ISA_${isa}})
+    target_compile_definitions(fastrnn_isa_${name} PRIVATE FASTRNN_FORMAT=${format})
+    target_link_libraries(engine_kernels PRIVATE fastrnn_isa_${name})
+  endforeach()
+endforeach()
+list(TRANSFORM FASTRNN_ISAS REPLACE "(.+)" "OF(\\1)" OUTPUT_VARIABLE all)
+list(JOIN all " " all)
+target_compile_definitions(engine_kernels PRIVATE "FASTRNN_EACH_ISA=${all}")

@@ -41,6 +41,7 @@ def test_json_says_everything_that_a_report_needs(capsys):
         "error": None,
     }
     assert set(info["formats"]) == {"float32", "bfloat16", "int8"}
+    assert info["extensions"] == [own._asdict() for own in fastrnn.isa.extensions()]
     assert info["cuda"]["built"] or info["cuda"]["reason"]
 
 
@@ -56,6 +57,8 @@ def test_text_says_the_same(capsys):
     assert told["isa active"] == isa.active()
     assert told["isa available"].split() == isa.available()
     assert told["formats"].startswith("float32 (")
+    for own in fastrnn.isa.extensions():
+        assert own.name in told["extensions"]
     assert told["cuda"].startswith(("built for ", "not built: "))
 
 

@@ -26,3 +26,22 @@ def test_sums_of_pairs_are_those_of_plain_integers(name: str) -> None:
     built = program(f"pairs_{name}", [CSRC / "testing" / "instructions" / "pairs.cpp"], own)
     done = subprocess.run([built], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout
+
+
+EXTENSIONS = {
+    "avx2_vnni": "-mavxvnni",
+    "avx512_vnni": "-mavx512vnni",
+    "avx512_bf16": "-mavx512bf16",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", fastrnn.isa.available())
+def test_dot_products_in_each_lane_are_those_of_plain_numbers(name: str) -> None:
+    width, flags = FLAGS[name]
+    here = [own.name for own in fastrnn.isa.extensions() if own.isa == name and own.available]
+    more = [EXTENSIONS[own] for own in here]
+    own = ("-O2", "-Wno-psabi", f"-DFASTRNN_VECTOR_BYTES={width}", *flags, *more)
+    built = program(f"dots_{name}", [CSRC / "testing" / "instructions" / "dots.cpp"], own)
+    done = subprocess.run([built], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout

@@ -11,6 +11,7 @@
 
 #include "engine/forward/freeze.h"
 #include "engine/kernels/dispatch.h"
+#include "engine/kernels/extensions.h"
 #include "engine/schedule/schedule.h"
 #include "engine/team/crowd.h"
 #include "engine/team/openmp.h"
@@ -56,6 +57,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .value("rnn_tanh", Cell::kRnnTanh)
       .value("rnn_relu", Cell::kRnnRelu)
       .value("program", Cell::kProgram);
+  py::enum_<Format>(m, "Format")
+      .value("float32", Format::kPlain)
+      .value("bfloat16", Format::kBfloat16)
+      .value("int8", Format::kInt8)
+      .value("bfloat16_products", Format::kBfloat16Dots);
   py::enum_<DType>(m, "DType").value("float32", DType::kFloat32).value("float64", DType::kFloat64);
 
   search_openmp_by(torchs_openmp);
@@ -86,6 +92,13 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       }))
       .def("call", &Direct::call);
 
+  py::class_<Extension>(m, "Extension")
+      .def_readonly("name", &Extension::name)
+      .def_readonly("isa", &Extension::isa)
+      .def_readonly("format", &Extension::format)
+      .def_readonly("available", &Extension::available)
+      .def_readonly("on", &Extension::on);
+  m.def("extensions", &extensions);
   m.def("isa_built", &built_isas);
   m.def("isa_available", &available_isas);
   m.def("isa_active", &active_isa);

@@ -54,10 +54,6 @@ Plan plan_of(const std::shared_ptr<Packed>& packed, int64_t T, int64_t B, bool s
 }  // namespace
 
 void bind_packed(py::module_ m) {
-  py::enum_<Format>(m, "Format")
-      .value("float32", Format::kPlain)
-      .value("bfloat16", Format::kBfloat16)
-      .value("int8", Format::kInt8);
   py::class_<Packed, std::shared_ptr<Packed>>(m, "Packed")
       .def(py::init(&make_packed), py::kw_only(), "cell"_a, "dtype"_a, "I"_a, "H"_a, "P"_a,
            "layers"_a, "directions"_a, "bias"_a, "reverse"_a, "program"_a, "format"_a, "weights"_a,

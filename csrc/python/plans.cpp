@@ -100,10 +100,12 @@ namespace {
 Plan make_plan(Cell cell, DType dtype, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P,
                int64_t layers, int64_t directions, bool bias, bool reverse, bool save, bool dropout,
                bool states, int threads, bool packed, Address batch_sizes, Address row_index,
-               Address resets, const std::string& isa, const std::shared_ptr<Program>& program) {
+               Address resets, const std::string& isa, const std::shared_ptr<Program>& program,
+               Format format) {
   Shape shape = {cell, dtype, T, B, I, H, P, layers, directions, bias, reverse};
   add_program(shape, program.get());
   PlanOptions options;
+  options.format = format;
   options.save = save;
   options.dropout = dropout;
   options.states = states;
@@ -233,7 +235,7 @@ void bind_plan(py::module_ m) {
            "P"_a = 0, "layers"_a = 1, "directions"_a = 1, "bias"_a = true, "reverse"_a = false,
            "save"_a = false, "dropout"_a = false, "states"_a = false, "threads"_a,
            "packed"_a = false, "batch_sizes"_a = 0, "row_index"_a = 0, "resets"_a = 0, "isa"_a,
-           "program"_a = nullptr)
+           "program"_a = nullptr, "format"_a = Format::kPlain)
       .def_property_readonly("dtype", [](const Plan& plan) { return plan.shape.dtype; })
       .def_readonly("saved_bytes", &Plan::saved_bytes)
       .def("explain", &explain)

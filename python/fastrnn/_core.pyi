@@ -90,6 +90,7 @@ class Plan:
         resets: int = 0,
         isa: str,
         program: Program | None = None,
+        format: Format = ...,
     ) -> None:
         """``isa``: one of `isa_built`; it computes only where that is among `isa_available`.
 
@@ -102,6 +103,8 @@ class Plan:
         ``reverse``: a single direction runs backwards.
         ``resets``: [T, B] bool by batch entry, where no state passes from the step before; 0 for
         none. Not copied: it has to live as long as the plan.
+        ``format``: of the panels that forward packs its weights into. ValueError if the
+        instruction set has none of that name in the dtype.
         ``states``: `forward` writes those after every step too.
         ``program``: the cell, in the place of ``cell``. Its states after the first
         lie side by side in c0, c_n, c_all and their gradients, and its per-step inputs behind the
@@ -219,6 +222,16 @@ class Format(Enum):
     float32 = ...
     bfloat16 = ...
     int8 = ...
+    bfloat16_products = ...
+
+class Extension:
+    """csrc/engine/kernels/extensions.h."""
+
+    name: str
+    isa: str
+    format: Format
+    available: bool
+    on: bool
 
 class Packed:
     """The weights of all layers, packed once for one instruction set; csrc/engine/forward/freeze.h.
@@ -297,6 +310,7 @@ class Direct:
     ) -> Any:
         """Return what the layer or cell returns, or None if this call is too unusual."""
 
+def extensions() -> list[Extension]: ...
 def isa_built() -> list[str]: ...
 def isa_available() -> list[str]: ...
 def isa_active() -> str: ...

@@ -14,7 +14,7 @@ _FORMATS = {
     "bfloat16": "float32 arithmetic",
     "int8": "products of 16-bit integers",
 }
-"""The same with every instruction set: none has dot products of 8 bits or of bfloat16 yet."""
+"""What computes with frozen weights unless an extension does."""
 
 
 def collect() -> dict[str, Any]:
@@ -28,11 +28,12 @@ def collect() -> dict[str, Any]:
         ``platform``, ``isa`` (built, available, active, error), ``threads``, ``processors``
         (allowed: those that the process may run on; quota: what its control group grants of their
         time, None for all of it; usable: as many as a call will use threads at the most),
-        ``formats`` (of frozen weights: what each is computed with), ``torch`` (its version, None if
-        not installed) and ``cuda`` (built, architectures, compiler, reason).
+        ``formats`` (of frozen weights: what each is computed with), ``extensions`` (those of
+        `fastrnn.isa.extensions`, each a dict), ``torch`` (its version, None if not installed) and
+        ``cuda`` (built, architectures, compiler, reason).
     """
     torch_version, threads = offered_threads()
-    from . import _core  # after torch, whose thread pool it then shares
+    from . import _core, isa  # after torch, whose thread pool they then share
 
     build = _core.build_info()
     return {
@@ -44,7 +45,8 @@ def collect() -> dict[str, Any]:
         "isa": _isa(),
         "threads": threads,
         "processors": _processors(),
-        "formats": _FORMATS,
+        "formats": _formats(),
+        "extensions": [own._asdict() for own in isa.extensions()],
         "torch": torch_version,
         "cuda": _cuda(),
     }
@@ -66,6 +68,7 @@ def as_text(info: dict[str, Any]) -> str:
         "isa available": " ".join(isa["available"]),
         "isa active": isa["active"] or f"none: {isa['error']}",
         "formats": ", ".join(f"{name} ({how})" for name, how in info["formats"].items()),
+        "extensions": ", ".join(map(_of_extension, info["extensions"])) or "none",
         "cuda": f"built for {cuda['architectures']}, {cuda['compiler']}"
         if cuda["built"]
         else f"not built: {cuda['reason']}",
@@ -81,6 +84,21 @@ def offered_threads() -> tuple[str | None, int]:
     import torch
 
     return torch.__version__, torch.get_num_threads()
+
+
+def _of_extension(own: dict[str, Any]) -> str:
+    state = "on" if own["on"] else "off" if own["available"] else "not in this processor"
+    return f"{own['name']} ({own['number_format'].replace('_', ' ')}: {state})"
+
+
+def _formats() -> dict[str, str]:
+    from . import isa
+
+    formats, active = dict(_FORMATS), _isa()["active"]
+    for own in isa.extensions():
+        if own.on and own.isa == active and own.number_format == "int8":
+            formats["int8"] = f"products of 8-bit integers ({own.name})"
+    return formats
 
 
 def _processors() -> dict[str, Any]:

@@ -3,15 +3,35 @@
 The extension carries its kernels once for each instruction set and takes the best that the
 processor has. The environment variable ``FASTRNN_ISA``, read when the extension is loaded, and
 `force` choose another. The choice is the process's: it holds for every thread.
+
+Some processors with an instruction set have instructions beyond it, its `extensions`, which compute
+with one format of numbers. No machine has measured them yet, so they are off unless the environment
+variable ``FASTRNN_EXTENSIONS``, read by the first call, names them, separated by commas,
+or says ``all``, which is those that the processor has.
 """
 
 from __future__ import annotations
 
 from types import TracebackType
+from typing import NamedTuple
 
 from . import _core
 
-__all__ = ["active", "available", "built", "force"]
+__all__ = ["Extension", "active", "available", "built", "extensions", "force"]
+
+
+class Extension(NamedTuple):
+    """Instructions that some processors with an instruction set have."""
+
+    name: str
+    isa: str
+    """The instruction set, one of `built`."""
+    number_format: str
+    """What it multiplies: "int8" of frozen layers, or "bfloat16_products" of calls in bfloat16."""
+    available: bool
+    """Whether this processor has it."""
+    on: bool
+    """Whether calls use it where its instruction set is active."""
 
 
 def built() -> list[str]:
@@ -30,9 +50,22 @@ def active() -> str:
     Raises
     ------
     RuntimeError
-        ``FASTRNN_ISA`` names one that does not exist here; the message lists those that do.
+        ``FASTRNN_ISA`` or ``FASTRNN_EXTENSIONS`` names one that does not exist here; the message
+        lists those that do.
     """
     return _core.isa_active()
+
+
+def extensions() -> list[Extension]:
+    """Those that this build has kernels for.
+
+    Which of them are on, ``FASTRNN_EXTENSIONS`` says. If it names one that does not exist here, the
+    next call raises a RuntimeError that lists those that do.
+    """
+    return [
+        Extension(own.name, own.isa, own.format.name, own.available, own.on)
+        for own in _core.extensions()
+    ]
 
 
 class force:

@@ -24,9 +24,10 @@ constexpr int kMostProducts = 5;
 enum class DType { kFloat32, kFloat64 };
 
 // How the numbers of packed weights lie in memory (WeightFormat in kernels.h): as those of the
-// call, or in fewer bytes.
-enum class Format { kPlain, kBfloat16, kInt8 };
-constexpr int kFormats = 3;
+// call, or in fewer bytes. Of bfloat16 there are two: as weights that become float32, and as
+// operands of products like the rows that they meet, which an extension has.
+enum class Format { kPlain, kBfloat16, kInt8, kBfloat16Dots };
+constexpr int kFormats = 4;
 
 // The sizes of a call. Letters are torch's: T steps, B rows at the widest step, I input features, H
 // hidden units.

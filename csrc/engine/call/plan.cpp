@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <stdexcept>
 #include <utility>
 
 #include "engine/backward/backward.h"
@@ -25,6 +26,7 @@ void measure(Plan& plan) {
 
 Plan::Plan(const Shape& shape, Batch batch, const PlanOptions& options, const KernelTable& kernels)
     : shape(shape),
+      format(options.format),
       batch(std::move(batch)),
       save(options.save),
       dropout(options.dropout),
@@ -34,6 +36,11 @@ Plan::Plan(const Shape& shape, Batch batch, const PlanOptions& options, const Ke
     packed = options.packed;
     format = packed->format;
   }
+  with_dtype(shape.dtype, [&](auto zero) {
+    const auto& formats = kernels_in<decltype(zero)>(*this->kernels).formats;
+    if (!formats[static_cast<int>(format)].bytes)
+      throw std::invalid_argument("format: expected one that the instruction set has");
+  });
   decide_layout(*this, options.threads);
   with_dtype(shape.dtype, [&](auto zero) { measure<decltype(zero)>(*this); });
 }

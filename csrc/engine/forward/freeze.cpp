@@ -19,57 +19,6 @@ std::vector<PackedDirection<Real>> lay_out(const Shape& shape, const Panels<Real
   return all;
 }
 
-// Brings the weights of a direction into a format, a panel at a time by way of plain numbers.
-template <class Real>
-class Freezing {
- public:
-  Freezing(const Shape& shape, const Panels<Real>& panels) : shape_(shape), panels_(panels) {
-    int64_t most = panels.column * shape.H;
-    most = std::max(most, panels.gate_width * shape.widest_in());
-    for (int i = 0; i < panels.cell.products; ++i)
-      most = std::max(most, panels.product_width(i) * panels.panel_length(shape, i));
-    plain_.resize(most);
-  }
-
-  void freeze(const Weights<const Real>& weights, int64_t in, const PackedDirection<Real>& to) {
-    const DirectionPacking<Real> packing(shape_, panels_, weights, in);
-    const CellKernels<Real>& cell = panels_.cell;
-    for (int64_t panel = 0; panel < panels_.gates; ++panel) {
-      const Range one = {panel, panel + 1};
-      packing.pack_w_ih(one, plain_.data(), in * panels_.unit);
-      convert(in, cell.input, to.w_ih + panel * panels_.input_panel(in),
-              panels_.gates * panels_.input_panel(in));
-      for (int i = 0; i < cell.products; ++i) {
-        const int64_t K = panels_.panel_length(shape_, i), bytes = panels_.product_panel(shape_, i);
-        if (cell.product[i].count > 0) packing.pack_w_hh(i, one, plain_.data(), K * panels_.unit);
-        convert(K, cell.product[i], to.w_hh[i] + panel * bytes, panels_.gates * bytes);
-      }
-    }
-    for (int64_t panel = 0; shape_.P && panel < panels_.columns(shape_.P); ++panel) {
-      packing.pack_w_hr({panel, panel + 1}, plain_.data());
-      panels_.format.pack(plain_.data(), shape_.H, panels_.column,
-                          to.w_hr + panel * panels_.projection_panel(shape_));
-    }
-    packing.pack_bias({0, panels_.gates}, to.bias);
-    if (shape_.program) std::copy_n(weights.w_ch, shape_.program->vectors * shape_.H, to.vectors);
-  }
-
- private:
-  // A panel with some slots, or by slot one for each of them
-  void convert(int64_t K, const Slots& slots, char* to, int64_t slot_bytes) {
-    if (!panels_.cell.by_slot)
-      return panels_.format.pack(plain_.data(), K, slots.count * panels_.unit, to);
-    for (int s = 0; s < slots.count; ++s) {
-      panels_.format.pack(plain_.data() + s * K * panels_.unit, K, panels_.unit,
-                          to + s * slot_bytes);
-    }
-  }
-
-  const Shape& shape_;
-  const Panels<Real>& panels_;
-  std::vector<Real> plain_;
-};
-
 }  // namespace
 
 template <class Real>
@@ -85,10 +34,15 @@ Packed::Packed(const Shape& shape, std::shared_ptr<const Program> program, Forma
   block_.reset(new char[bytes]);
   Arena arena(block_.get());
   std::vector<PackedDirection<Real>> laid_out = lay_out(shape, panels, arena);
-  Freezing<Real> freezing(shape, panels);
+  std::vector<Real> plain(FormatPacking<Real>::room(shape, panels));
   for (size_t i = 0; i < laid_out.size(); ++i) {
     const int64_t in = shape.in(static_cast<int64_t>(i) / shape.directions);
-    freezing.freeze(weights[i], in, laid_out[i]);
+    const PackedDirection<Real>& own = laid_out[i];
+    const FormatPacking<Real> packing(shape, panels, weights[i], in, own);
+    packing.pack_gates({0, panels.gates}, plain.data());
+    if (shape.P) packing.pack_projection({0, panels.columns(shape.P)}, plain.data());
+    DirectionPacking<Real>(shape, panels, weights[i], in).pack_bias({0, panels.gates}, own.bias);
+    if (shape.program) std::copy_n(weights[i].w_ch, shape.program->vectors * shape.H, own.vectors);
   }
   if constexpr (std::is_same_v<Real, float>) {
     f32 = std::move(laid_out);

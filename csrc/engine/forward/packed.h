@@ -124,4 +124,63 @@ class DirectionPacking {
   int64_t in_features_;
 };
 
+// Brings the weights of a direction into a format, a panel at a time by way of plain numbers.
+template <class Real>
+class FormatPacking {
+ public:
+  FormatPacking(const Shape& shape, const Panels<Real>& panels, const Weights<const Real>& weights,
+                int64_t in_features, const PackedDirection<Real>& to)
+      : shape_(shape),
+        panels_(panels),
+        packing_(shape, panels, weights, in_features),
+        in_(in_features),
+        to_(to) {}
+
+  // Elements of a plain panel at the most, of any direction
+  static int64_t room(const Shape& shape, const Panels<Real>& panels) {
+    int64_t most = std::max(panels.column * shape.H, panels.gate_width * shape.widest_in());
+    for (int i = 0; i < panels.cell.products; ++i)
+      most = std::max(most, panels.product_width(i) * panels.panel_length(shape, i));
+    return most;
+  }
+
+  // plain: [room], the thread's own
+  void pack_gates(Range panels, Real* plain) const {
+    const CellKernels<Real>& cell = panels_.cell;
+    for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+      const Range one = {panel, panel + 1};
+      packing_.pack_w_ih(one, plain, in_ * panels_.unit);
+      convert(plain, in_, cell.input, to_.w_ih + panel * panels_.input_panel(in_),
+              panels_.gates * panels_.input_panel(in_));
+      for (int i = 0; i < cell.products; ++i) {
+        const int64_t K = panels_.panel_length(shape_, i), bytes = panels_.product_panel(shape_, i);
+        if (cell.product[i].count > 0) packing_.pack_w_hh(i, one, plain, K * panels_.unit);
+        convert(plain, K, cell.product[i], to_.w_hh[i] + panel * bytes, panels_.gates * bytes);
+      }
+    }
+  }
+  void pack_projection(Range panels, Real* plain) const {
+    for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+      packing_.pack_w_hr({panel, panel + 1}, plain);
+      panels_.format.pack(plain, shape_.H, panels_.column,
+                          to_.w_hr + panel * panels_.projection_panel(shape_));
+    }
+  }
+
+ private:
+  // A panel with some slots, or by slot one for each of them
+  void convert(const Real* plain, int64_t K, const Slots& slots, char* to,
+               int64_t slot_bytes) const {
+    if (!panels_.cell.by_slot) return panels_.format.pack(plain, K, slots.count * panels_.unit, to);
+    for (int s = 0; s < slots.count; ++s)
+      panels_.format.pack(plain + s * K * panels_.unit, K, panels_.unit, to + s * slot_bytes);
+  }
+
+  const Shape& shape_;
+  const Panels<Real>& panels_;
+  const DirectionPacking<Real> packing_;
+  int64_t in_;
+  const PackedDirection<Real>& to_;
+};
+
 }  // namespace fastrnn

@@ -19,6 +19,7 @@ class ForwardPacking {
   // into the thread's own room.
   void pack_weights(const Job& job) const {
     const Range mine = share(panels_.gates, job.crew.id, job.crew.size);
+    if (!is_plain()) return into_format(job).pack_gates(mine, job.scratch.w_ih);
     const DirectionPacking<Real> own = of(job);
     own.pack_w_ih(mine, plain(pass_.w_ih_panel(job, mine.begin)), elements(pass_.w_ih_slot(job)));
     for (int i = 0; i < panels_.cell.products; ++i)
@@ -38,6 +39,7 @@ class ForwardPacking {
     own.pack_bias(share(panels_.gates, job.crew.id, job.crew.size), job.packed.bias);
     if (!shape_.P) return;
     const Range mine = share(panels_.columns(shape_.P), job.crew.id, job.crew.size);
+    if (!is_plain()) return into_format(job).pack_projection(mine, job.scratch.w_ih);
     own.pack_w_hr(mine, plain(pass_.w_hr_panel(job, mine.begin)));
   }
 
@@ -56,6 +58,10 @@ class ForwardPacking {
  private:
   DirectionPacking<Real> of(const Job& job) const {
     return {shape_, panels_, *job.weights, job.in_features};
+  }
+  bool is_plain() const { return pass_.plan.format == Format::kPlain; }
+  FormatPacking<Real> into_format(const Job& job) const {
+    return {shape_, panels_, *job.weights, job.in_features, job.packed};
   }
   static Real* plain(char* panels) { return reinterpret_cast<Real*>(panels); }
   static int64_t elements(int64_t bytes) { return bytes / static_cast<int64_t>(sizeof(Real)); }

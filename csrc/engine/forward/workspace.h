@@ -28,7 +28,7 @@ struct ForwardWorkspace {
     Real* sums;  // [B][sums][gate panels]
   };
   struct Thread {
-    Real* w_ih;  // one gate panel, for a single step
+    Real* w_ih;  // one gate panel, for a single step or on its way into a format
     Real* w_hh;
     const Real** a;
     Real** c;
@@ -43,6 +43,7 @@ struct ForwardWorkspace {
     const int64_t in = shape.widest_in(), hidden = std::max(shape.out(), shape.H);
     const int64_t B = plan.batch.B();
     const bool once = plan.weights_once;
+    const bool convert = !plan.packed && plan.format != Format::kPlain;
     const int products = panels.cell.products;
     const Program* program = shape.program;
     for (int64_t d = 0; d < shape.directions; ++d) {
@@ -70,7 +71,9 @@ struct ForwardWorkspace {
     for (int i = 0; i < plan.threads; ++i) {
       const int64_t pointers = std::max(plan.block_rows, B);
       Thread thread;
-      thread.w_ih = arena.take<Real>(once ? in * panels.gate_width : 0);
+      thread.w_ih = arena.take<Real>(once      ? in * panels.gate_width
+                                     : convert ? FormatPacking<Real>::room(shape, panels)
+                                               : 0);
       thread.w_hh = arena.take<Real>(once ? shape.out() * panels.product_width(0) : 0);
       thread.a = arena.take<const Real*>(pointers);
       thread.c = arena.take<Real*>(pointers);

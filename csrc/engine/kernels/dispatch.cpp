@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "extensions.h"
+
 namespace fastrnn {
 
 #ifdef FASTRNN_HAVE_X86
@@ -35,6 +37,10 @@ struct Isa {
   bool available;
 };
 
+Isa isa_of(const char* name, const KernelTable& kernels, bool available) {
+  return {name, &extended(name, kernels), available};
+}
+
 // In rising order of preference.
 const std::vector<Isa>& isas() {
 #ifdef FASTRNN_HAVE_X86
@@ -44,14 +50,14 @@ const std::vector<Isa>& isas() {
     const bool all512 = fma256 && __builtin_cpu_supports("avx512f") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl");
-    return std::vector<Isa>{{"sse2", &sse2::kKernels, true},
-                            {"avx2", &avx2::kKernels, fma256},
-                            {"avx512", &avx512::kKernels, all512}};
+    return std::vector<Isa>{isa_of("sse2", sse2::kKernels, true),
+                            isa_of("avx2", avx2::kKernels, fma256),
+                            isa_of("avx512", avx512::kKernels, all512)};
   }();
 #elif defined(FASTRNN_HAVE_NEON)
-  static const std::vector<Isa> all = {{"neon", &neon::kKernels, true}};
+  static const std::vector<Isa> all = {isa_of("neon", neon::kKernels, true)};
 #else
-  static const std::vector<Isa> all = {{"generic", &generic::kKernels, true}};
+  static const std::vector<Isa> all = {isa_of("generic", generic::kKernels, true)};
 #endif
   return all;
 }
@@ -87,6 +93,8 @@ const Isa& automatic() {
 std::atomic<const Isa*> forced{nullptr};
 
 const Isa& active() {
+  static const bool known_extensions = (check_extensions(), true);
+  static_cast<void>(known_extensions);
   if (const Isa* isa = forced.load(std::memory_order_acquire)) return *isa;
   static const char* wanted = std::getenv("FASTRNN_ISA");
   if (!wanted || !*wanted) return automatic();

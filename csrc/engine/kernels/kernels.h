@@ -51,11 +51,11 @@ struct Runs {
   int64_t tail = 0;
 };
 
-// A row whose elements were rounded to 16 bits: its scale, then those and kRowPadding zeros, in
-// whole cache lines
+// A row whose elements were rounded to one or two bytes: its scale, then those and kRowPadding
+// zeros, in whole cache lines
 constexpr int64_t kRowScaleBytes = 4, kRowPadding = 4;
-constexpr int64_t rounded_row_bytes(int64_t K) {
-  return (kRowScaleBytes + 2 * (K + kRowPadding) + 63) / 64 * 64;
+constexpr int64_t rounded_row_bytes(int64_t K, int64_t element) {
+  return (kRowScaleBytes + element * (K + kRowPadding) + 63) / 64 * 64;
 }
 
 // c[row][panel] = init[panel] + sum over k of a[row][k] * panels[panel][k]. The sum begins at zero
@@ -237,7 +237,7 @@ struct WeightFormat {
   int64_t bytes;  // of a weight; 0: there is no such format in this precision
   int64_t k_group;
   int64_t scale_bytes;
-  bool rounds_rows;  // what is multiplied with the weights is rounded as well, to 16 bits
+  int64_t row_bytes;  // of an element of a row that is rounded to be multiplied; 0: rows are not
   void (*pack)(const Real* panel, int64_t K, int64_t columns, char* to);  // panel: [K][columns]
   void (*product)(const Product<Real>&);                                  // column panels
   void (*program_forward)(const ForwardStep<Real>&);
@@ -252,7 +252,9 @@ struct WeightFormat {
     return (grouped(K) * bytes + scale_bytes) * columns;
   }
   // Of a row that has been rounded: its scale and its elements
-  int64_t operand_bytes(int64_t K) const { return rounds_rows ? rounded_row_bytes(grouped(K)) : 0; }
+  int64_t operand_bytes(int64_t K) const {
+    return row_bytes ? rounded_row_bytes(grouped(K), row_bytes) : 0;
+  }
 };
 
 template <class Real>

@@ -47,9 +47,9 @@ template <class Real>
 class Call {
  public:
   Call(const Shape& shape, const Arguments& arguments, const KernelTable& kernels, bool save,
-       std::shared_ptr<const Packed> packed = nullptr)
+       std::shared_ptr<const Packed> packed = nullptr, Format format = Format::kPlain)
       : given_(arguments),
-        plan_(shape, Batch(shape.T, shape.B, {}, {}, false, nullptr), options(save, packed),
+        plan_(shape, Batch(shape.T, shape.B, {}, {}, false, nullptr), options(save, packed, format),
               kernels),
         saved_(plan_.saved_bytes) {}
 
@@ -100,8 +100,9 @@ class Call {
   }
 
  private:
-  static PlanOptions options(bool save, std::shared_ptr<const Packed> packed) {
+  static PlanOptions options(bool save, std::shared_ptr<const Packed> packed, Format format) {
     PlanOptions all;
+    all.format = format;
     all.save = save;
     all.packed = std::move(packed);
     return all;

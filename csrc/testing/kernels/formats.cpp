@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "calls.h"
+#include "rounded.h"
 #include "testing/units/units.h"
 
 namespace fastrnn {
@@ -15,13 +16,6 @@ using plain::Sizes;
 constexpr Sizes kSizes[] = {{1, 1, 7, 5}, {1, 5, 33, 20}, {1, 30, 130, 37}};
 constexpr Cell kCompiled[] = {Cell::kLstm, Cell::kGru, Cell::kRnnTanh, Cell::kRnnRelu};
 constexpr double kNear = 2e-5;
-
-// 8 bits of mantissa, the nearest, half to even
-double bfloat16(double x) {
-  int exponent;
-  const double mantissa = std::frexp(x, &exponent);
-  return std::ldexp(std::nearbyint(std::ldexp(mantissa, 8)), exponent - 8);
-}
 
 // Each row as integers up to 127 times a scale
 void round_rows(Doubles& numbers, int64_t width) {
@@ -36,8 +30,7 @@ void round_rows(Doubles& numbers, int64_t width) {
 
 Arguments rounded(Arguments given, Format format, const Sizes& n) {
   if (format == Format::kBfloat16) {
-    for (plain::Argument of : {plain::kWIh, plain::kWHh})
-      std::transform(given[of].begin(), given[of].end(), given[of].begin(), bfloat16);
+    for (plain::Argument of : {plain::kWIh, plain::kWHh}) plain::round_to_bfloat16(given[of]);
   } else {
     round_rows(given[plain::kX], n.I);
     round_rows(given[plain::kWIh], n.I);
@@ -63,12 +56,7 @@ double most_apart(Cell cell, const Sizes& n, Format format, const KernelTable& t
   const auto packed = std::make_shared<Packed>(shape, nullptr, format, table, &weights);
   const Doubles found = plain::Call<float>(shape, given, table, false, packed).forward().y;
   const Doubles expected = plain::run(cell, n, rounded(given, format, n)).y;
-  double most = 0;
-  for (size_t i = 0; i < found.size(); ++i) {
-    const double apart = std::fabs(found[i] - expected[i]);
-    if (!(apart <= most)) most = apart;  // NaN, too
-  }
-  return most;
+  return plain::distance(found, expected);
 }
 
 UNIT(weights_of_fewer_bytes_are_those_of_plain_loops) {

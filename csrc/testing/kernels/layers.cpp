@@ -5,12 +5,14 @@
 
 #include "calls.h"
 #include "programs.h"
+#include "rounded.h"
 #include "testing/units/units.h"
 
 namespace fastrnn {
 namespace {
 
 using plain::Arguments;
+using plain::distance;
 using plain::Doubles;
 using plain::Results;
 using plain::Sizes;
@@ -23,15 +25,6 @@ constexpr Cell kAll[] = {Cell::kLstm, Cell::kGru, Cell::kRnnTanh, Cell::kRnnRelu
 
 template <class Real>
 constexpr double kNear = std::is_same_v<Real, float> ? 2e-5 : 1e-12;
-
-double distance(const Doubles& a, const Doubles& b) {
-  double most = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double own = std::fabs(a[i] - b[i]);
-    if (!(own <= most)) most = own;  // NaN, too
-  }
-  return most;
-}
 
 // The derivative of the results in the direction of a change of one argument, by a difference
 double slope(Cell cell, const Sizes& n, const Arguments& given, plain::Argument of,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +29,7 @@ __all__ = [
     "Dtypes",
     "as_autocast_casts",
     "full_precision",
+    "low_dtype",
     "lowered",
     "raised",
     "run",
@@ -120,6 +122,11 @@ def _recast(value: Any, dtypes: Sequence[torch.dtype], dtype: torch.dtype) -> An
     return value
 
 
+def low_dtype(data: Tensor) -> torch.dtype:
+    """What a call of half precision is asked for: its input's dtype, or else that of autocast."""
+    return data.dtype if data.dtype in REDUCED else torch.get_autocast_dtype(data.device.type)
+
+
 def lowered(value: Any, dtype: torch.dtype) -> Any:
     """The outputs of a layer or cell, in torch's form, rounded to ``dtype``."""
     if isinstance(value, Tensor):
@@ -132,13 +139,19 @@ def lowered(value: Any, dtype: torch.dtype) -> Any:
 def run(
     run_raised: Callable[..., Outputs],
     dtypes: Dtypes,
+    products: str,
     spec: Spec,
     arguments: Arguments,
     **options: Any,
 ) -> Outputs:
-    """``run_raised``, which runs checked arguments, for tensors of half precision."""
+    """``run_raised``, which runs checked arguments, for tensors of half precision.
+
+    ``products``: as in a `Spec`.
+    """
     y, h_n, c_n, h_all, c_all = run_raised(
-        spec, arguments.with_inputs(raised(arguments.inputs)), **options
+        spec if products == spec.products else replace(spec, products=products),
+        arguments.with_inputs(raised(arguments.inputs)),
+        **options,
     )
     return Outputs(
         y.to(dtypes.h),

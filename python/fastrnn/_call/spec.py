@@ -136,6 +136,8 @@ class Spec:
 
     All states of a program but the first stand side by side in c, and its per-step inputs behind
     the features of the input.
+
+    ``products`` is "bfloat16" where the factors of products may be rounded to that.
     """
 
     cell: str
@@ -147,6 +149,7 @@ class Spec:
     bias: bool
     dropout: float
     variant: Variant
+    products: str = "float32"
 
     @property
     def directions(self) -> int:

@@ -42,6 +42,10 @@ class Backend(Forward, Protocol):
     Else for its rows in order of time, [N, D*K]. So a mask's dimensions say which it is.
     """
 
+    @property
+    def multiplies_bfloat16(self) -> bool:
+        """Whether it takes the factors of products in bfloat16 (`Spec.products`)."""
+
     def refuses(self, spec: Spec) -> str | None:
         """Why it cannot compute such a layer, as the end of a sentence; None if it can."""
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .. import _core
+from .. import _core, _torch
 from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch, Memory
 from .._call.spec import Outputs, Spec, cell_of
@@ -36,6 +36,10 @@ class Cpu:
     computes_half = False
     is_differentiable = False
     masks_by_entry = False
+
+    @property
+    def multiplies_bfloat16(self) -> bool:
+        return _now_multiplies_bfloat16()
 
     def refuses(self, spec: Spec) -> str | None:
         return None
@@ -144,6 +148,8 @@ def make_plan(batch: Batch, save: bool, dropout: bool, isa: str | None = None) -
     spec = batch.spec
     cell, program = native.cell_and_program(spec)
     sizes, order, resets = place_rows(batch)
+    isa = _core.isa_active() if isa is None else isa
+    in_bfloat16 = spec.products == "bfloat16" and _multiplies_bfloat16(isa)
     return _core.Plan(
         cell=cell,
         dtype=native.DTYPES[batch.memory.dtype],
@@ -164,9 +170,22 @@ def make_plan(batch: Batch, save: bool, dropout: bool, isa: str | None = None) -
         batch_sizes=sizes.address,
         row_index=order.address,
         resets=resets.address,
-        isa=_core.isa_active() if isa is None else isa,
+        isa=isa,
         program=program,
+        format=_core.Format.bfloat16_products if in_bfloat16 else _core.Format.float32,
     )
+
+
+@_torch.constant_to_compilers
+def _now_multiplies_bfloat16() -> bool:
+    return _multiplies_bfloat16(_core.isa_active())
+
+
+@lru_cache(maxsize=16)
+def _multiplies_bfloat16(isa: str) -> bool:
+    """Whether an extension of the instruction set has products of bfloat16, and is on."""
+    own = (one for one in _core.extensions() if one.isa == isa and one.on)
+    return any(one.format == _core.Format.bfloat16_products for one in own)
 
 
 @lru_cache(maxsize=256)

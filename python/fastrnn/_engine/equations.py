@@ -28,6 +28,7 @@ class Equations:
     """`Backend`; what a graph of torch's keeps of them is only a mark."""
 
     computes_half = False
+    multiplies_bfloat16 = False
     is_differentiable = True
     masks_by_entry = False
 

@@ -143,7 +143,11 @@ def _runner(
         run = operators.run if operators.is_watched() else eager.run
     if data.dtype in precision.REDUCED and not backends.backend_of(data, spec).computes_half:
         dtypes = precision.Dtypes(data.dtype, data.dtype)
-    return run if dtypes is None else partial(precision.run, run, dtypes)
+    if dtypes is None:
+        return run
+    low = precision.low_dtype(data) is torch.bfloat16
+    in_bfloat16 = low and backends.backend_of(data, spec).multiplies_bfloat16
+    return partial(precision.run, run, dtypes, "bfloat16" if in_bfloat16 else "float32")
 
 
 def _run_padded(

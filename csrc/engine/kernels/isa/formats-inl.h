@@ -1,5 +1,6 @@
 // Formats of packed weights (WeightFormat in ../kernels.h): what a product reads of a panel, and of
-// a row. `F` is a number that calls compute with, whose panels are plain, or one of the two here.
+// a row. `F` is a number that calls compute with, whose panels are plain, or one of the two here,
+// or in an extension one of dot-formats-inl.h.
 
 // The upper halves of float32. Products are those of float32 in the same order.
 struct Bfloat16 {};
@@ -25,15 +26,19 @@ struct FormatOf<Int8> {
   typedef float Real;
   typedef int16_t Left;
   static constexpr int64_t kBytes = 1, kGroup = 4, kScaleBytes = sizeof(float);
+  static constexpr int kZero = 0;  // bytes of a row's zeros
 };
 template <class F>
 using NumberOf = typename FormatOf<F>::Real;
 template <class F>
 using LeftOf = typename FormatOf<F>::Left;
+// Are rows rounded to be multiplied? Do they and the columns have scales?
 template <class F>
-constexpr bool kRoundsRows = FormatOf<F>::kScaleBytes > 0;
+constexpr bool kRoundsRows = sizeof(LeftOf<F>) < sizeof(NumberOf<F>);
 template <class F>
-constexpr bool kWidens = FormatOf<F>::kBytes == 2;
+constexpr bool kScales = FormatOf<F>::kScaleBytes > 0;
+template <class F>
+constexpr bool kWidens = FormatOf<F>::kBytes == 2 && !kRoundsRows<F>;
 
 template <class F>
 FASTRNN_INLINE int64_t panel_bytes(int64_t K, int64_t columns) {
@@ -86,7 +91,7 @@ FASTRNN_INLINE uint16_t upper_half(float number) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-void pack_bfloat16(const float* panel, int64_t K, int64_t columns, char* to) {
+inline void pack_bfloat16(const float* panel, int64_t K, int64_t columns, char* to) {
   for (int64_t k = 0; k < K; k += 2) {
     for (int64_t j = 0; j < columns; ++j, to += 4) {
       const bool both = k + 1 < K;
@@ -97,22 +102,34 @@ void pack_bfloat16(const float* panel, int64_t K, int64_t columns, char* to) {
   }
 }
 
-void pack_int8(const float* panel, int64_t K, int64_t columns, char* to) {
+// The scale of column j of a panel, into its place among all of them
+FASTRNN_INLINE float pack_scale(const float* panel, int64_t K, int64_t columns, int64_t j,
+                                char* to) {
+  float largest = 0;
+  for (int64_t k = 0; k < K; ++k) {
+    const float own = __builtin_fabsf(panel[k * columns + j]);
+    largest = own > largest ? own : largest;
+  }
+  const float scale = scale_of(largest);
+  __builtin_memcpy(to + j * sizeof scale, &scale, sizeof scale);
+  return scale;
+}
+
+// A weight as an integer in the scale of its column; zero beyond the last k
+FASTRNN_INLINE int8_t integer_of(const float* panel, int64_t k, int64_t K, int64_t columns,
+                                 int64_t j, float scale) {
+  const bool zero = k >= K || !(scale > 0);
+  return static_cast<int8_t>(zero ? 0 : __builtin_nearbyintf(panel[k * columns + j] / scale));
+}
+
+inline void pack_int8(const float* panel, int64_t K, int64_t columns, char* to) {
   constexpr int64_t group = FormatOf<Int8>::kGroup;
   int8_t* weights = reinterpret_cast<int8_t*>(to + columns * sizeof(float));
   for (int64_t j = 0; j < columns; ++j) {
-    float largest = 0;
-    for (int64_t k = 0; k < K; ++k) {
-      const float own = __builtin_fabsf(panel[k * columns + j]);
-      largest = own > largest ? own : largest;
-    }
-    const float scale = scale_of(largest);
-    __builtin_memcpy(to + j * sizeof scale, &scale, sizeof scale);
+    const float scale = pack_scale(panel, K, columns, j, to);
     for (int64_t k = 0; k < round_up(K, group); ++k) {
-      const bool zero = k >= K || !(scale > 0);
-      const float own = zero ? 0 : __builtin_nearbyintf(panel[k * columns + j] / scale);
       const int64_t at = k % 2 * 2 + k % group / 2;  // see widen_bytes
-      weights[(k / group * columns + j) * group + at] = static_cast<int8_t>(own);
+      weights[(k / group * columns + j) * group + at] = integer_of(panel, k, K, columns, j, scale);
     }
   }
 }
@@ -278,17 +295,22 @@ FASTRNN_INLINE void multiply_pairs(Int8, const int16_t* const* a, int64_t length
   }
 }
 
+// What a sum of integers has too much: nothing
+FASTRNN_INLINE Ints without_offset(Int8, Ints sum, const char*) { return sum; }
+
 // Sums of integers become numbers: in the scales of their row and of their column.
+template <class F>
 FASTRNN_NOINLINE void scale_sums(const float* row_scales, int64_t rows, const char* panel,
-                                 int64_t columns, float* sums, int64_t stride) {
+                                 int64_t width, int64_t columns, float* sums, int64_t stride) {
   constexpr int lanes = kLanes<float>;
   for (int64_t r = 0; r < rows; ++r) {
     const Vec<float> own = broadcast(row_scales[r]);
-    for (int64_t j = 0; j < columns; j += lanes) {
+    for (int64_t j = 0; j < width && j < columns; j += lanes) {
       Vec<float> scale;
       Ints sum;
       __builtin_memcpy(&scale, panel + j * sizeof(float), sizeof scale);
       __builtin_memcpy(&sum, sums + r * stride + j, sizeof sum);
+      sum = without_offset(F{}, sum, panel + width * sizeof(float) + j * sizeof(int32_t));
       store(sums + r * stride + j, __builtin_convertvector(sum, Vec<float>) * (scale * own));
     }
   }

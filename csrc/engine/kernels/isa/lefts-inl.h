@@ -1,12 +1,13 @@
 // Rows as a format of the weights (formats-inl.h) meets them: where they lie, or rounded.
 
 // Of a row that has been rounded
+template <class F>
 FASTRNN_INLINE int64_t bytes_of_row(int64_t K) {
-  return rounded_row_bytes(round_up(K, FormatOf<Int8>::kGroup));
+  return rounded_row_bytes(round_up(K, FormatOf<F>::kGroup), sizeof(LeftOf<F>));
 }
 
-// A row as int8 meets it (rounded_row_bytes): elements beyond K are not read
-FASTRNN_NOINLINE void round_row(const float* row, int64_t K, char* to) {
+// The scale of a row of K elements
+FASTRNN_INLINE float scale_of_row(const float* row, int64_t K) {
   constexpr int lanes = kLanes<float>;
   const Ints magnitude = Ints{} + 0x7fffffff;
   Ints most = {};
@@ -18,18 +19,30 @@ FASTRNN_NOINLINE void round_row(const float* row, int64_t K, char* to) {
   for (int i = 0; i < lanes; ++i) largest = most[i] > largest ? most[i] : largest;
   float number;
   __builtin_memcpy(&number, &largest, sizeof number);
-  const float scale = scale_of(number);
+  return scale_of(number);
+}
+
+FASTRNN_INLINE Ints rounded_for(Int8, Vec<float> row, float scale) {
+  return rounded_quotient(row, scale);
+}
+
+// A row as a format meets it (rounded_row_bytes): elements beyond K are not read
+template <class F>
+FASTRNN_NOINLINE void round_row(const float* row, int64_t K, char* to) {
+  constexpr int lanes = kLanes<float>;
+  constexpr int64_t bytes = sizeof(LeftOf<F>);
+  const float scale = kScales<F> ? scale_of_row(row, K) : 1;
   __builtin_memcpy(to, &scale, sizeof scale);
   to += kRowScaleBytes;
   const int64_t whole = scale > 0 ? K / lanes * lanes : 0;
-  __builtin_memset(to + 2 * whole, 0,
-                   2 * (round_up(K, FormatOf<Int8>::kGroup) + kRowPadding - whole));
+  __builtin_memset(to + bytes * whole, FormatOf<F>::kZero,
+                   bytes * (round_up(K, FormatOf<F>::kGroup) + kRowPadding - whole));
   if (!(scale > 0)) return;
   for (int64_t k = 0; k < K; k += lanes) {
-    const Ints own = rounded_quotient(load_first(row + k, K - k), scale);
-    int16_t elements[lanes];
-    for (int i = 0; i < lanes; ++i) elements[i] = static_cast<int16_t>(own[i]);
-    __builtin_memcpy(to + 2 * k, elements, 2 * (K - k < lanes ? K - k : lanes));
+    const Ints own = rounded_for(F{}, load_first(row + k, K - k), scale);
+    LeftOf<F> elements[lanes];
+    for (int i = 0; i < lanes; ++i) elements[i] = static_cast<LeftOf<F>>(own[i]);
+    __builtin_memcpy(to + bytes * k, elements, bytes * (K - k < lanes ? K - k : lanes));
   }
 }
 
@@ -38,7 +51,7 @@ template <class F>
 class Lefts {
  public:
   typedef NumberOf<F> Real;
-  Lefts(const char* prepared, int64_t K) : prepared_(prepared), bytes_(bytes_of_row(K)) {}
+  Lefts(const char* prepared, int64_t K) : prepared_(prepared), bytes_(bytes_of_row<F>(K)) {}
 
   // Lists `count` rows from the first-th on, each from its k-th element on, and their scales if
   // they have any. row(r) is the r-th.
@@ -48,7 +61,7 @@ class Lefts {
     for (int64_t r = 0; r < count; ++r) {
       if constexpr (kRoundsRows<F>) {
         const char* own = prepared_ + (first + r) * bytes_;
-        a[r] = reinterpret_cast<const int16_t*>(own + kRowScaleBytes) + k;
+        a[r] = reinterpret_cast<const LeftOf<F>*>(own + kRowScaleBytes) + k;
         __builtin_memcpy(scales + r, own, sizeof *scales);
       } else {
         a[r] = row(first + r) + k;
@@ -65,7 +78,7 @@ class Lefts {
 template <class F, class Row>
 FASTRNN_INLINE void prepare_rows(int64_t count, int64_t K, char* prepared, Row row) {
   if constexpr (kRoundsRows<F>) {
-    for (int64_t r = 0; r < count; ++r) round_row(row(r), K, prepared + r * bytes_of_row(K));
+    for (int64_t r = 0; r < count; ++r) round_row<F>(row(r), K, prepared + r * bytes_of_row<F>(K));
   }
 }
 
@@ -78,7 +91,7 @@ class StepLefts {
   StepLefts(const ForwardStep<Real>& p, int product)
       : p_(p),
         product_(product),
-        states_at_(p.operands + (kRoundsRows<F> && p.I > 0 ? p.count * bytes_of_row(p.I) : 0)),
+        states_at_(p.operands + (kRoundsRows<F> && p.I > 0 ? p.count * bytes_of_row<F>(p.I) : 0)),
         inputs_(p.operands, p.I),
         states_(states_at_, p.K) {
     if (p.I > 0) prepare_rows<F>(p.count, p.I, p.operands, Input{p.rows});

@@ -223,10 +223,9 @@ FASTRNN_INLINE void multiply_block(int64_t columns, const Tiling& tiling, int64_
     multiply_piece<F, W>(columns, tiling, begin, end, a, piece.a * stride, steps, w, i > 0, sums,
                          sums_stride);
   }
-  if constexpr (kRoundsRows<F>) {
-    constexpr int64_t width = W * kLanes<float>;
-    scale_sums(scales, rows, static_cast<const char*>(panel), columns < width ? columns : width,
-               sums, sums_stride);
+  if constexpr (kScales<F>) {
+    scale_sums<F>(scales, rows, static_cast<const char*>(panel), W * kLanes<float>, columns, sums,
+                  sums_stride);
   }
 }
 
@@ -243,10 +242,11 @@ FASTRNN_INLINE void multiply_panels(const LeftOf<F>* a, int64_t K, const void* p
     multiply<F, 1, N, N, P>(at, {piece.k, 1}, piece_of<F, N>(panels, piece), panel_stride, i > 0,
                             tile, tile_stride);
   }
-  if constexpr (kRoundsRows<F>) {
+  if constexpr (kScales<F>) {
+    constexpr int64_t width = N * kLanes<float>;
     for (int p = 0; p < P; ++p) {
-      scale_sums(&scale, 1, at_byte(panels, p * panel_stride), N * kLanes<float>,
-                 tile + p * tile_stride, tile_stride);
+      scale_sums<F>(&scale, 1, at_byte(panels, p * panel_stride), width, width,
+                    tile + p * tile_stride, tile_stride);
     }
   }
 }

@@ -24,6 +24,7 @@ class Cuda:
     """`Backend` that hands addresses to `fastrnn._cuda`."""
 
     computes_half = True
+    multiplies_bfloat16 = False
     is_differentiable = False
     masks_by_entry = True
 
