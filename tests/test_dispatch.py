@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
+from new_process import run_python
 
 import fastrnn
 
 RUN = "import torch, fastrnn; fastrnn.LSTM(3, 5)(torch.ones(2, 1, 3)); print(fastrnn.isa.active())"
-
-
-def run_with(isa: str, code: str = RUN) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "FASTRNN_ISA": isa},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def fingerprint() -> torch.Tensor:
@@ -34,13 +21,13 @@ def fingerprint() -> torch.Tensor:
 
 @pytest.mark.parametrize("isa", fastrnn.isa.available())
 def test_environment_variable_picks_the_isa_that_runs(isa: str) -> None:
-    done = run_with(isa)
+    done = run_python("-c", RUN, FASTRNN_ISA=isa)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == isa
 
 
 def test_unknown_isa_in_the_environment_says_what_exists() -> None:
-    done = run_with("nonsense")
+    done = run_python("-c", RUN, FASTRNN_ISA="nonsense")
     assert done.returncode != 0
     for name in ("FASTRNN_ISA", "nonsense", *fastrnn.isa.available()):
         assert name in done.stderr

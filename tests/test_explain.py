@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from new_process import run_python
 
 import fastrnn
 from fastrnn import __main__, _core, _explain, isa
@@ -259,13 +258,11 @@ def test_it_works_without_torch() -> None:
         "import sys; sys.modules['torch'] = None\n"
         "from fastrnn.__main__ import main; main(['explain', 'GRU', 'T=5', 'B=2', 'I=3', 'H=4'])"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
-    )
+    done = run_python("-W", "error", "-c", code)
     assert done.returncode == 0, done.stderr
     assert "GRU T=5 B=2 I=3 H=4" in done.stdout
     code = code.replace("'GRU'", "'fastrnn.cells:MGU'")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_python("-c", code)
     assert done.returncode == 2
     assert done.stderr.startswith("python -m fastrnn explain: cell: fastrnn.cells:MGU: ")
     assert "torch" in done.stderr

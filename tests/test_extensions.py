@@ -6,28 +6,14 @@ which need no processor that has them.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
+from new_process import run_python
 
 import fastrnn
 from fastrnn._engine import cpu
-
-
-def in_another_process(code: str, extensions: str) -> subprocess.CompletedProcess[str]:
-    """Runs code with the environment variable set."""
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "FASTRNN_EXTENSIONS": extensions},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 def test_each_extension_belongs_to_an_instruction_set_that_was_built() -> None:
@@ -42,14 +28,15 @@ def test_an_extension_is_on_if_it_was_asked_for_and_the_processor_has_it(
     wanted: str, on: bool
 ) -> None:
     code = "import fastrnn; print([(own.on, own.available) for own in fastrnn.isa.extensions()])"
-    done = in_another_process(code, wanted)
+    done = run_python("-c", code, FASTRNN_EXTENSIONS=wanted)
     assert done.returncode == 0, done.stderr
     expected = [(own.available and on, own.available) for own in fastrnn.isa.extensions()]
     assert done.stdout.strip() == str(expected)
 
 
 def test_an_extension_that_does_not_exist_here_is_an_error_that_lists_those_that_do() -> None:
-    done = in_another_process("import fastrnn; fastrnn.isa.active()", "all,avx512_telepathy")
+    code = "import fastrnn; fastrnn.isa.active()"
+    done = run_python("-c", code, FASTRNN_EXTENSIONS="all,avx512_telepathy")
     assert done.returncode != 0
     assert "RuntimeError: FASTRNN_EXTENSIONS: expected 'all' or" in done.stderr
     assert "got 'avx512_telepathy'" in done.stderr

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
+from new_process import run_python
 
 import fastrnn
 
@@ -15,9 +14,7 @@ BLOCK_TORCH = "import sys; sys.modules['torch'] = None\n"
 
 def run(code):
     """The output of ``code`` in a new interpreter."""
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
-    )
+    result = run_python("-W", "error", "-c", code)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 

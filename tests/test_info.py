@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
+from new_process import run_python
 
 import fastrnn
 from fastrnn import __main__, isa
-
-
-def info_in_new_process(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "fastrnn", *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_json_says_everything_that_a_report_needs(capsys):
@@ -63,13 +51,13 @@ def test_text_says_the_same(capsys):
 
 
 def test_the_module_runs_as_a_command():
-    result = info_in_new_process("info", "--json")
+    result = run_python("-m", "fastrnn", "info", "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["isa"]["built"] == isa.built()
 
 
 def test_nonsense_in_the_environment_is_reported_and_not_raised():
-    result = info_in_new_process("info", FASTRNN_ISA="nonsense")
+    result = run_python("-m", "fastrnn", "info", FASTRNN_ISA="nonsense")
     assert result.returncode == 0, result.stderr
     assert "nonsense" in result.stdout
     assert all(name in result.stdout for name in isa.available())
