@@ -8,14 +8,16 @@
 namespace fastrnn {
 namespace {
 
-// Until the weights of a panel have come, on average, if each thread reads `panels` of them to and
-// fro and so finds the last few in its second-level cache still. Groups of rows read the same ones
-// and get in one another's way beyond: the third level keeps what leaves a second level, once for
-// each.
+// From the second-level cache and from beyond it, in cycles
 struct Arrival {
   double near, far;
   double all() const { return near + far; }
 };
+
+// Until the weights of a panel have come, on average, if each thread reads `panels` of them to and
+// fro and so finds the last few in its second-level cache still. Groups of rows read the same ones
+// and get in one another's way beyond: the third level keeps what leaves a second level, once for
+// each.
 Arrival arrival_cycles(const StepWork& work, int64_t panels, Split split) {
   const int64_t each = work.panel_bytes * panels;
   if (each == 0) return {};
