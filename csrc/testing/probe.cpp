@@ -58,8 +58,10 @@ template <class Real>
 void outer(const Kernels<Real>& kernels, const Real* a, const Real* b, Real* c, Real* sums,
            int64_t rows, int64_t K, int64_t columns) {
   const std::vector<Real> packed = pack_columns(kernels, b, K, columns);
+  std::vector<Real*> to(rows);
+  for (int64_t i = 0; i < rows; ++i) to[i] = c + i * columns;
   kernels.outer({a, rows, rows, K, packed.data(), K * kernels.column_width, 0,
-                 panel_count(kernels, columns), c, columns, columns, true});
+                 panel_count(kernels, columns), to.data(), columns, true});
   kernels.sum_rows({a, rows, rows, K, sums, true});
 }
 

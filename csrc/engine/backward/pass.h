@@ -162,7 +162,7 @@ struct BackwardPass {
   Real* d_pre(const Job& job, const Block& block, int64_t t, int64_t r) const {
     return job.dir.d_pre + (batch.start(t) - block.start + r) * panels.d_width;
   }
-  int64_t d_pre_panel() const { return workspace.block_rows * panels.d_width; }
+  int64_t d_pre_panel() const { return workspace.panel_rows * panels.d_width; }
 
   // Which slots of d_pre meet which weights, and where a product over them finds them
   Range input_slots() const { return range_of(panels.cell.input); }

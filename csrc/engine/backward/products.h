@@ -60,16 +60,22 @@ class BackwardProducts {
     const Weights<Real>& d = job.d_weights;
     const auto weight = [&](Real* d_w, const Real* operand, int64_t n, Range slots) {
       if (!d_w) return;
-      each_gate(job, slots, [&](const Real* from, int64_t rows, int64_t at) {
-        panels_.kernels.outer({from, panels_.d_width, rows, block.rows, operand,
-                               block.rows * panels_.column, 0, panels_.columns(n), d_w + at * n, n,
-                               n, !block.first});
+      each_panel(job, slots, [&](const Real* from, Range own, int64_t unit, int64_t units) {
+        int64_t rows = 0;
+        for (int64_t s = own.begin; s < own.end; ++s) {
+          for (int64_t u = unit; u < unit + units; ++u)
+            job.scratch.c[rows++] = d_w + (first_row(s) + u) * n;
+        }
+        add_outer(job, block, {from, panels_.d_width, rows}, operand, n, {0, panels_.columns(n)});
       });
     };
     const auto bias = [&](Real* d_b, Range slots) {
       if (!d_b) return;
-      each_gate(job, slots, [&](const Real* from, int64_t rows, int64_t at) {
-        panels_.kernels.sum_rows({from, panels_.d_width, rows, block.rows, d_b + at, !block.first});
+      each_panel(job, slots, [&](const Real* from, Range own, int64_t unit, int64_t units) {
+        for (int64_t s = own.begin; s < own.end; ++s, from += units) {
+          panels_.kernels.sum_rows(
+              {from, panels_.d_width, units, block.rows, d_b + first_row(s) + unit, !block.first});
+        }
       });
     };
     if (shape_.program && block.first && job.crew.id == 0) clear_unmet(job);
@@ -85,15 +91,28 @@ class BackwardProducts {
     }
     if (d.w_ch) accumulate_vectors(job, block);
     if (d.w_hr) {
-      const Range mine = share(panels_.columns(shape_.H), job.crew.id, job.crew.size);
-      panels_.kernels.outer({job.dir.d_y, panels_.padded(shape_.P), shape_.P, block.rows,
-                             job.dir.raw + mine.begin * block.rows * panels_.column,
-                             block.rows * panels_.column, mine.begin, mine.end, d.w_hr, shape_.H,
-                             shape_.H, !block.first});
+      for (int64_t p = 0; p < shape_.P; ++p) job.scratch.c[p] = d.w_hr + p * shape_.H;
+      add_outer(job, block, {job.dir.d_y, panels_.padded(shape_.P), shape_.P}, job.dir.raw,
+                shape_.H, share(panels_.columns(shape_.H), job.crew.id, job.crew.size));
     }
   }
 
  private:
+  // Gradients of a block's rows, one below the other: those of `rows` rows of weights
+  struct Gradients {
+    const Real* first;
+    int64_t stride;
+    int64_t rows;
+  };
+
+  // Adds what they give with some column panels of an operand of n columns to the listed rows.
+  void add_outer(const Job& job, const Block& block, const Gradients& d, const Real* operand,
+                 int64_t n, Range columns) const {
+    const int64_t panel = block.rows * panels_.column;
+    panels_.kernels.outer({d.first, d.stride, d.rows, block.rows, operand + columns.begin * panel,
+                           panel, columns.begin, columns.end, job.scratch.c, n, !block.first});
+  }
+
   // A block's rows of [rows][H]
   void list_saved(const Job& job, const Block& block, const Real* saved) const {
     for (int64_t i = 0; i < block.rows; ++i)
@@ -143,8 +162,8 @@ class BackwardProducts {
     for (int64_t v = 0; v < shape_.program->vectors; ++v) {
       each_panel(
           job, {slots + v, slots + v + 1},
-          [&](const Real* from, int64_t, int64_t unit, int64_t count) {
-            panels_.kernels.sum_rows({from, panels_.d_width, count, block.rows,
+          [&](const Real* from, Range, int64_t unit, int64_t units) {
+            panels_.kernels.sum_rows({from, panels_.d_width, units, block.rows,
                                       job.d_weights.w_ch + v * shape_.H + unit, !block.first});
           });
     }
@@ -154,20 +173,25 @@ class BackwardProducts {
   // alone.
   void accumulate_heads(const Job& job, const Block& block, int product) const {
     const int64_t of_head = shape_.of_head(), padded = panels_.padded(of_head);
+    const int64_t gates = panels_.cell.gates;
+    const auto add_units = [&](const Real* from, int64_t gate, int64_t unit, int64_t end) {
+      while (unit < end) {
+        const int64_t head = unit / of_head, own = std::min(end, (head + 1) * of_head) - unit;
+        for (int64_t i = 0; i < own; ++i) {
+          const int64_t row = (head * gates + gate) * of_head + unit % of_head + i;
+          job.scratch.c[i] = job.d_weights.w_hh + row * of_head;
+        }
+        add_outer(job, block, {from, panels_.d_width, own},
+                  job.dir.operands[product] + head * padded * block.rows, of_head,
+                  {0, panels_.columns(of_head)});
+        from += own;
+        unit += own;
+      }
+    };
     each_panel(job, pass_.product_slots(product),
-               [&](const Real* from, int64_t slot, int64_t unit, int64_t count) {
-                 const int64_t gate = panels_.cell.gate_of_slot[slot];
-                 for (int64_t u = unit; u < unit + count;) {
-                   const int64_t head = u / of_head;
-                   const int64_t own = std::min(unit + count, (head + 1) * of_head) - u;
-                   const int64_t row = (head * panels_.cell.gates + gate) * of_head + u % of_head;
-                   panels_.kernels.outer({from + u - unit, panels_.d_width, own, block.rows,
-                                          job.dir.operands[product] + head * padded * block.rows,
-                                          block.rows * panels_.column, 0, panels_.columns(of_head),
-                                          job.d_weights.w_hh + row * of_head, of_head, of_head,
-                                          !block.first});
-                   u += own;
-                 }
+               [&](const Real* from, Range own, int64_t unit, int64_t units) {
+                 for (int64_t s = own.begin; s < own.end; ++s, from += units)
+                   add_units(from, panels_.cell.gate_of_slot[s], unit, unit + units);
                });
   }
 
@@ -179,23 +203,21 @@ class BackwardProducts {
     }
   }
 
-  // Calls visit(d_pre, rows, at) for this thread's share of the slots' units: a panel's gradients,
-  // how many units it has, and where their rows stand in a weight matrix.
-  template <class Visit>
-  void each_gate(const Job& job, Range slots, Visit visit) const {
-    each_panel(job, slots, [&](const Real* from, int64_t slot, int64_t unit, int64_t count) {
-      visit(from, count, panels_.cell.gate_of_slot[slot] * shape_.H + unit);
-    });
-  }
-  // The same with visit(d_pre, slot, unit, units), the first of a panel's units.
+  // Where the rows of a slot's gate begin in a weight matrix
+  int64_t first_row(int64_t slot) const { return panels_.cell.gate_of_slot[slot] * shape_.H; }
+
+  // Calls visit(d_pre, slots, unit, units) for this thread's share of the slots' panels: gradients
+  // [slots][units] of some slots of a panel, and its first unit.
   template <class Visit>
   void each_panel(const Job& job, Range slots, Visit visit) const {
     const int64_t count = slots.end - slots.begin;
     const Range mine = share(panels_.gates * count, job.crew.id, job.crew.size);
-    for (int64_t i = mine.begin; i < mine.end; ++i) {
-      const int64_t panel = i / count, s = slots.begin + i % count;
-      visit(job.dir.d_pre + panel * pass_.d_pre_panel() + pass_.slot_at(panel, s), s,
+    for (int64_t i = mine.begin; i < mine.end;) {
+      const int64_t panel = i / count, first = slots.begin + i % count;
+      const Range own = {first, std::min(slots.end, first + mine.end - i)};
+      visit(job.dir.d_pre + panel * pass_.d_pre_panel() + pass_.slot_at(panel, first), own,
             panel * panels_.unit, panels_.units_of(panel));
+      i += own.end - own.begin;
     }
   }
 

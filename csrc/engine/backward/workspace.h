@@ -17,7 +17,7 @@ struct BackwardWorkspace {
     Real* w_ih;                      // column panels over I, unless read in place,
     Real* w_hh[kMostProducts] = {};  // over what each product multiplies, likewise,
     Real* w_hr;                      // and over H
-    Real* d_pre;                     // [gate panels][rows of a block][slots][units of the panel]
+    Real* d_pre;                     // [gate panels][panel_rows][slots][units of the panel]
     Real* d_y;                       // [rows of a block][H_out padded] of a projection's output
     Real* d_raw;                     // [B][H padded] of the hidden state before it
     // [B][H_out padded] of the hidden state, [B][units] of the others
@@ -57,6 +57,7 @@ struct BackwardWorkspace {
     if (program && program->adds_extra_gradients)
       extras_width = static_cast<int64_t>(program->extras.size()) * panels.units;
     block_rows = std::min(plan.batch.rows(), std::max(kBackwardBlockRows, B));
+    panel_rows = block_rows | 1;
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
       dir.w_ih = arena.take<Real>(in_place ? 0 : gate_rows * in_padded);
@@ -64,7 +65,7 @@ struct BackwardWorkspace {
         const int64_t rows = panels.product_rows(shape, i);
         dir.w_hh[i] = arena.take<Real>(in_place ? 0 : rows * panels.padded(shape.operand_width(i)));
       }
-      dir.d_pre = arena.take<Real>(block_rows * panels.gates * panels.d_width);
+      dir.d_pre = arena.take<Real>(panel_rows * panels.gates * panels.d_width);
       for (int s = 0; s < cell.states; ++s)
         dir.d_states[s] = arena.take<Real>(B * panels.gradient_width(shape, s));
       dir.x = arena.take<Real>(block_rows * in_padded);
@@ -90,7 +91,7 @@ struct BackwardWorkspace {
     }
     numbers = ProgramNumbers<Real>(plan, panels, arena);
     for (int i = 0; i < plan.threads; ++i) {
-      const int64_t pointers = std::max({block_rows, B, gate_rows, P});
+      const int64_t pointers = std::max({block_rows, B, gate_rows, cell.slots * shape.H, P});
       threads.push_back({arena.take<const Real*>(pointers),
                          arena.take<const Real*>(in_place ? pointers : 0),
                          arena.take<Real*>(pointers),
@@ -102,6 +103,9 @@ struct BackwardWorkspace {
 
   std::vector<int64_t> blocks;
   int64_t block_rows;
+  // From one panel of d_pre to the next: an odd number, so that a row's parts in all panels do not
+  // fall on the same lines of a cache
+  int64_t panel_rows;
   int64_t extras_width = 0;  // of a row of `d_extras`; 0: code gives no gradient to any
   Direction directions[2];
   Real* d_outputs[2] = {};  // gradients of this layer's output and of the one's below, by turns

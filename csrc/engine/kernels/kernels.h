@@ -101,8 +101,7 @@ struct Outer {
   const Real* panels;  // column panels
   int64_t panel_stride;
   int64_t panel_begin, panel_end;
-  Real* c;  // [rows][c_stride]
-  int64_t c_stride;
+  Real* const* c;  // [rows][columns]
   int64_t columns;
   bool accumulate;
 };

@@ -18,7 +18,7 @@ void product(const Product<NumberOf<F>>& p) {
   const Pieces pieces(p.k);
   const int64_t length = p.k.run * p.k.runs + p.k.tail;
   const Tiling tiling = tile_rows(p.rows, max_rows(N));
-  alignas(64) Real sums[kRowsAtOnce<N> * width];
+  alignas(64) Real sums[kRowsOfProduct * width];
   const auto row = [&](int64_t r) { return p.a[r]; };
   prepare_rows<F>(p.rows, length, p.operands, row);
   const Lefts<F> lefts(p.operands, length);
@@ -27,12 +27,12 @@ void product(const Product<NumberOf<F>>& p) {
     const void* w = at_byte(p.panels, (panel - p.panel_begin) * panel_bytes<F>(length, width));
     const int64_t columns = p.columns - panel * width;
     const Real* init = p.init ? p.init + panel * p.init_panel : nullptr;
-    for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
-      const int64_t end = end_of_block(tiling, t);
+    for (int64_t t = 0; t < tiling.tiles; t += kTilesOfProduct<N>) {
+      const int64_t end = end_of_block(tiling, t, kTilesOfProduct<N>);
       const int64_t first = tiling.begin(t), rows = tiling.begin(end) - first;
       if constexpr (kRoundsRows<F>) {
-        const LeftOf<F>* a[kRowsAtOnce<N>];
-        float scales[kRowsAtOnce<N>];
+        const LeftOf<F>* a[kRowsOfProduct];
+        float scales[kRowsOfProduct];
         lefts.list(first, rows, 0, row, a, scales);
         multiply_block<F, N>(columns, tiling, t, end, a, pieces, 1, w, sums, width, scales);
       } else {
@@ -142,7 +142,7 @@ void outer_thin(const Outer<Real>& p) {
     for (int k = 0; k < K; ++k) a[k] = broadcast(p.a[k * p.a_stride + m]);
     for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
       const Real* b = p.panels + (panel - p.panel_begin) * p.panel_stride;
-      Real* c = p.c + m * p.c_stride + panel * width;
+      Real* c = p.c[m] + panel * width;
       Vec<Real> sum[N] = {};
 #pragma GCC unroll 16
       for (int k = 0; k < K; ++k) {
@@ -175,24 +175,24 @@ void outer(const Outer<Real>& p) {
   constexpr int64_t width = N * kLanes<Real>;
   const Tiling tiling = tile_rows(p.rows, max_rows(N));
   const Pieces pieces(Runs{p.K});
-  alignas(64) Real sums[kRowsAtOnce<N> * width];
+  alignas(64) Real sums[kRowsOfProduct * width];
 
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
     const int64_t columns = p.columns - panel * width;
     const Real* w = p.panels + (panel - p.panel_begin) * p.panel_stride;
-    for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
-      const int64_t end = end_of_block(tiling, t);
+    for (int64_t t = 0; t < tiling.tiles; t += kTilesOfProduct<N>) {
+      const int64_t end = end_of_block(tiling, t, kTilesOfProduct<N>);
       const int64_t first = tiling.begin(t), rows = tiling.begin(end) - first;
-      const Real* a[kRowsAtOnce<N>];
+      const Real* a[kRowsOfProduct];
       for (int64_t i = 0; i < rows; ++i) {
         a[i] = p.a + first + i;
-        const Real* c = p.c + (first + i) * p.c_stride + panel * width;
+        const Real* c = p.c[first + i] + panel * width;
         for (int64_t j = 0; j < width && j < columns; j += kLine<Real>)
           __builtin_prefetch(c + j, 1);
       }
       multiply_block<Real, N>(columns, tiling, t, end, a, pieces, p.a_stride, w, sums, width);
       for (int64_t i = 0; i < rows; ++i) {
-        Real* c = p.c + (first + i) * p.c_stride + panel * width;
+        Real* c = p.c[first + i] + panel * width;
         store_sums<Real>(c, columns, sums + i * width, width, p.accumulate ? c : nullptr);
       }
     }

@@ -180,7 +180,7 @@ void forward_step(const ForwardStep<NumberOf<F>>& p) {
       step_pair<C, F>(p, lefts, panel);
     } else {
       for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
-        const int64_t end = end_of_block(tiling, t);
+        const int64_t end = end_of_block(tiling, t, kTilesAtOnce);
         step_block<C, F>(p, lefts, tiling, t, end, panel);
       }
     }

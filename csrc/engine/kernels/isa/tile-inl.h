@@ -158,16 +158,22 @@ FASTRNN_INLINE void multiply_columns(int64_t columns, int64_t rows, const LeftOf
 }
 
 // Tiles of rows that pass over a piece of a panel before the next one comes; their sums wait in
-// memory.
+// memory. Those of a step have the equations behind them, whose numbers have to be near.
 constexpr int kTilesAtOnce = 8;
-
-// Where the tiles end that do so together with the one that begins at `tile`
-FASTRNN_INLINE int64_t end_of_block(const Tiling& tiling, int64_t tile) {
-  return tile + kTilesAtOnce < tiling.tiles ? tile + kTilesAtOnce : tiling.tiles;
-}
 
 template <int kVectors>
 constexpr int kRowsAtOnce = kTilesAtOnce * max_rows(kVectors);
+
+// A product alone takes more: a panel comes from afar once for all of them.
+constexpr int kRowsOfProduct = 72;
+
+template <int kVectors>
+constexpr int kTilesOfProduct = kRowsOfProduct / max_rows(kVectors);
+
+// Where the tiles end that do so together, `most` of them, with the one that begins at `tile`
+FASTRNN_INLINE int64_t end_of_block(const Tiling& tiling, int64_t tile, int64_t most) {
+  return tile + most < tiling.tiles ? tile + most : tiling.tiles;
+}
 
 // Where the weights of a piece begin in a panel of W vectors
 template <class F, int W>
