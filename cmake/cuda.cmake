@@ -39,13 +39,21 @@ enable_language(CUDA)
 pybind11_add_module(
   _cuda
   csrc/cuda/bindings.cpp
+  csrc/cuda/cell_layout.cpp
   csrc/cuda/layer.cpp
   csrc/cuda/nvidia/device.cu
   csrc/cuda/precisions/bfloat16.cu
   csrc/cuda/precisions/float16.cu
   csrc/cuda/precisions/float32.cu
   csrc/cuda/precisions/float64.cu
-  csrc/cuda/precisions/tf32.cu)
+  csrc/cuda/precisions/tf32.cu
+  csrc/cuda/torch/bindings.cpp
+  csrc/cuda/torch/direct.cpp
+  csrc/cuda/torch/operations.cpp
+  csrc/cuda/torch/recorded.cpp
+  csrc/python/torch/plain_call.cpp
+  csrc/python/torch/saved_call.cpp
+  csrc/python/torch/tensors.cpp)
 target_include_directories(_cuda PRIVATE csrc csrc/cuda/nvidia)
 target_compile_features(_cuda PRIVATE cxx_std_17 cuda_std_17)
 target_compile_options(_cuda PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${FASTRNN_WARNINGS}>)

@@ -7,9 +7,10 @@
 #include <tuple>
 #include <vector>
 
-#include "cells.h"
+#include "cell_layout.h"
 #include "device.h"
 #include "layer.h"
+#include "torch/bindings.h"
 
 namespace py = pybind11;
 
@@ -77,35 +78,6 @@ void bind_directions(py::module_& m) {
       }));
 }
 
-// What the tensors of a cell look like
-struct CellLayout {
-  int gates;
-  int slots;
-  int input_slot;
-  int hidden_slot;
-  std::vector<int> gate_of_slot;
-};
-
-template <class C>
-CellLayout layout_of() {
-  return {C::kGates, C::kSlots, C::kInputSlot, C::kHiddenSlot,
-          std::vector<int>(C::kGateOfSlot, C::kGateOfSlot + C::kSlots)};
-}
-
-CellLayout cell_layout(Cell cell) {
-  switch (cell) {
-    case Cell::kLstm:
-      return layout_of<Lstm>();
-    case Cell::kGru:
-      return layout_of<Gru>();
-    case Cell::kRnnTanh:
-    case Cell::kRnnRelu:
-      return layout_of<Rnn<Tanh>>();
-    default:
-      throw py::value_error("this cell has no CUDA kernels");
-  }
-}
-
 // A layer of as many directions as are given
 template <class Layer, class Direction>
 Layer layer_of(const LayerShape& shape, const std::vector<Direction>& directions) {
@@ -155,6 +127,7 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m) {
       .def_readonly("hidden_slot", &CellLayout::hidden_slot)
       .def_readonly("gate_of_slot", &CellLayout::gate_of_slot);
   bind_directions(m);
+  bind_direct(m);
 
   m.def("cell_layout", &cell_layout);
   m.def("versions", [] {
@@ -176,6 +149,7 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m) {
     py::gil_scoped_release release;
     run(precision, sequence, layer, stream);
   });
+  m.attr("device_type") = kDeviceType;
   m.attr("architectures") = FASTRNN_CUDA_ARCHITECTURES;
   m.attr("compiler") = FASTRNN_CUDA_COMPILER;
 }

@@ -74,8 +74,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def_readonly("plan", &Recorded::plan)
       .def_property_readonly("batch_first",
                              [](const Recorded& recorded) { return recorded.form.batch_first; })
-      .def_property_readonly("steps",
-                             [](const Recorded& recorded) { return recorded.plan.shape.T; })
+      .def_property_readonly("steps", [](const Recorded& recorded) { return recorded.shape.T; })
       .def_property_readonly("sizes", &Recorded::sizes)
       .def_property_readonly("origins", &Recorded::origins)
       .def("forget_origins", &Recorded::forget_origins)

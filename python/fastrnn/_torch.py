@@ -27,6 +27,7 @@ __all__ = [
     "constant_to_compilers",
     "dlpack_exchange_api",
     "empty_strided_on_cpu",
+    "empty_strided_on_cuda",
     "has_forward_mode",
     "has_function_mode",
     "has_storage",
@@ -41,7 +42,9 @@ __all__ = [
     "is_transformed",
     "packs_saved_tensors",
     "past_functionalize",
+    "raw_stream",
     "rnn_fp32_precision",
+    "set_grad_enabled",
     "torch_function_of",
     "unwrapped",
     "with_functional_vmap",
@@ -282,6 +285,30 @@ empty_strided_on_cpu: Callable[..., Tensor] = getattr(
     _C._dynamo.guards, "_empty_strided_cpu", _empty_strided
 )
 """Makes a tensor of these sizes, strides and dtype, as torch's compiler does: at half the price."""
+
+
+def _empty_strided_on_cuda(
+    sizes: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype
+) -> Tensor:
+    return torch.empty_strided(sizes, strides, dtype=dtype, device="cuda")
+
+
+empty_strided_on_cuda: Callable[..., Tensor] = getattr(
+    _C._dynamo.guards, "_empty_strided_cuda", _empty_strided_on_cuda
+)
+"""The same on the current GPU."""
+
+
+def _raw_stream(device: int) -> int:
+    handle: int = torch.cuda.current_stream(device).cuda_stream
+    return handle
+
+
+raw_stream: Callable[[int], int] = getattr(_C, "_cuda_getCurrentRawStream", _raw_stream)
+"""The handle of the current stream on a GPU, by its number, as torch's compiler asks for it."""
+
+set_grad_enabled: Callable[[bool], None] = _C._set_grad_enabled
+"""``torch.set_grad_enabled`` without a context."""
 
 
 def _rnn_fp32_precision() -> str:

@@ -14,7 +14,7 @@ from devices import products, why_no_gpu
 from pretended import Pretended, pretended
 
 from fastrnn._engine import backends, cuda
-from fastrnn._engine.cuda import passes, policy
+from fastrnn._engine.cuda import engine, policy
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def emulation() -> Iterator[str]:
     module = _emulation()
     with (
         mock.patch.object(cuda, "extension", return_value=module),
-        mock.patch.object(passes, "stream_of", return_value=module.Stream(0, 0)),
+        mock.patch.object(engine, "handle_of_stream", return_value=0),
         backends.using("cuda"),
     ):
         yield "cpu"

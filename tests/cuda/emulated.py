@@ -23,6 +23,8 @@ FLAGS = (
     '-DFASTRNN_CUDA_ARCHITECTURES="none"',
     '-DFASTRNN_CUDA_COMPILER="none"',
 )
+SHARED = ("plain_call", "saved_call", "tensors")
+"""What the short ways on the CPU and on a GPU have in common."""
 CHECKED = (
     "-O1",
     "-fsanitize=alignment,bounds,shift,signed-integer-overflow",
@@ -52,6 +54,7 @@ def load_silent() -> ModuleType:
 
 
 def _built(flags: tuple[str, ...], launches: Path) -> ModuleType:
-    folders = (CUDA / "precisions", CUDA, EMULATION)
+    folders = (CUDA / "precisions", CUDA, CUDA / "torch", EMULATION)
     sources = [source for folder in folders for source in sorted(folder.glob("*.c[up]*"))]
+    sources += [CSRC / "python" / "torch" / f"{name}.cpp" for name in SHARED]
     return extension(NAME, sources, flags, (launches,))

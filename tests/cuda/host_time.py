@@ -25,7 +25,7 @@ import emulated
 
 import fastrnn
 from fastrnn._engine import backends, cuda
-from fastrnn._engine.cuda import passes
+from fastrnn._engine.cuda import engine
 
 SIZES = {"T": 4, "B": 2, "I": 8, "H": 8}
 
@@ -40,7 +40,7 @@ def silent() -> Iterator[None]:
     module = emulated.load_silent()
     with (
         mock.patch.object(cuda, "extension", new=partial(_same, module)),
-        mock.patch.object(passes, "stream_of", new=partial(_same, module.Stream(0, 0))),
+        mock.patch.object(engine, "handle_of_stream", new=partial(_same, 0)),
         backends.using("cuda"),
     ):
         yield

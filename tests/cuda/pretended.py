@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from fastrnn._autograd import operators
 from fastrnn._call.arguments import Arguments
 from fastrnn._engine import backend, backends, cuda
-from fastrnn._engine.cuda import device, passes
+from fastrnn._engine.cuda import device, engine, passes
 from fastrnn._layers import overrides
 from fastrnn._torch import has_function_mode
 
@@ -194,7 +194,7 @@ def pretended(module: Any) -> Iterator[Pretended]:
         mock.patch.object(cuda, "extension", return_value=module),
         mock.patch.object(cuda, "is_built", return_value=True),
         mock.patch.object(device, "_capability", return_value=90),
-        mock.patch.object(passes, "stream_of", return_value=module.Stream(0, 0)),
+        mock.patch.object(engine, "handle_of_stream", return_value=0),
         mock.patch.object(operators, "_checked", seeing(operators._checked)),
         mock.patch.object(backends, "backend_of", seeing(backends.backend_of)),
         mock.patch.object(backend, "forward", seeing(backend.forward)),

@@ -8,6 +8,8 @@
 
 namespace fastrnn::cuda {
 
+extern const int32_t kDeviceType = 2;
+
 // Compiled for the same architectures as all kernels, so it says of all whether there is one.
 static __global__ void nothing() {}
 
@@ -44,6 +46,13 @@ bool can_overlap(int device) {
   // Not the device's capability: a driver may have made this code from PTX for an older GPU.
   return known[device] = !(said && std::string(said) == "0") && versions().driver >= 12030 &&
                          attributes_on(device).ptxVersion >= 90;
+}
+
+void copy_on_device(void* to, const void* from, int64_t bytes, Stream stream) {
+  const OnDevice here(stream.device);
+  expect(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
+                         static_cast<cudaStream_t>(stream.handle)),
+         "a copy on a CUDA device failed: ");
 }
 
 }  // namespace fastrnn::cuda

@@ -29,16 +29,7 @@ class Direct {
                         bool batch_first, bool grad_enabled, int threads) const;
 
  private:
-  struct Inputs;
-  struct Outputs;
-  bool read_input(Inputs& in) const;
-  bool read_states(Inputs& in) const;
-  bool read_weights(Inputs& in) const;
-  bool read(pybind11::handle tensor, Sizes sizes, Inputs& in, Address& address) const;
-  bool make_outputs(Inputs& in, Outputs& out) const;
-  pybind11::object record(const Inputs& in, Plan plan, pybind11::object kept,
-                          const pybind11::tuple& outputs) const;
-  pybind11::object as_returned(const pybind11::tuple& outputs) const;
+  bool has_weights(PlainCall& call, const pybind11::sequence& weights) const;
   CellFacts cell() const;
 
   Shape shape_;

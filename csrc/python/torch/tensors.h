@@ -28,52 +28,67 @@ class Sizes {
   int64_t sizes_[kMost] = {};
 };
 
+// The dtypes that kernels compute in; the engine on the CPU in those of DType, which come first.
+enum class Element { kFloat32, kFloat64, kFloat16, kBFloat16 };
+inline Element element_of(DType dtype) { return static_cast<Element>(dtype); }
+int64_t bytes_of(Element element);
+
+// What the tensors of a call have in common. device: the number among those of one type.
+struct Memory {
+  Element element = Element::kFloat32;
+  int32_t device = 0;
+};
+
 class Tensors {
  public:
   // plain_types: the classes whose instances hide nothing from a reader of their memory, torch's
   // Tensor first, then Parameter; subclasses do not count. make_empty(sizes, strides, dtype) makes
-  // a tensor on the CPU; dtypes: torch's for ours, in their order. ImportError if the interface is
-  // another one.
+  // a tensor on a device of the type; dtypes: torch's for elements, in their order. ImportError if
+  // the interface is another one.
   Tensors(const pybind11::capsule& exchange_api, pybind11::tuple plain_types,
-          pybind11::function make_empty, pybind11::tuple dtypes);
+          pybind11::function make_empty, pybind11::tuple dtypes,
+          int32_t device_type = dlpack::kCpu);
 
-  // False if it is no plain tensor with memory on the CPU.
+  // False if it is no plain tensor with memory on a device of the type.
   bool read(pybind11::handle object, dlpack::Tensor& tensor) const;
 
   // The address of a plain contiguous tensor of these sizes; false if it is another one.
-  bool read_contiguous(pybind11::handle object, DType dtype, Sizes sizes, Address& address) const;
+  bool read_contiguous(pybind11::handle object, Memory memory, Sizes sizes, Address& address) const;
 
   // The same with any strides but that of the last dimension. What has others, or would have to be
   // contiguous, becomes a contiguous copy of itself; false if that does not help. None is absent.
-  bool read_rows(pybind11::object& object, DType dtype, Sizes sizes, dlpack::Tensor& tensor) const;
-  bool copy_contiguous(pybind11::object& object, DType dtype, Sizes sizes, Address& address) const;
+  bool read_rows(pybind11::object& object, Memory memory, Sizes sizes,
+                 dlpack::Tensor& tensor) const;
+  bool copy_contiguous(pybind11::object& object, Memory memory, Sizes sizes,
+                       Address& address) const;
 
   // The memory of a parameter, whose module may give it other memory; null of another tensor.
   pybind11::object storage_of_parameter(pybind11::handle tensor) const;
 
-  // A contiguous tensor, or None where some mode of torch's makes other tensors
-  pybind11::object new_empty(DType dtype, Sizes sizes, Address& address) const;
+  // A contiguous tensor; without an address where torch makes it elsewhere, as a mode of its does
+  pybind11::object new_empty(Memory memory, Sizes sizes, Address& address) const;
 
  private:
   bool read_memory(pybind11::handle object, dlpack::Tensor& tensor) const;
   bool is_negative(pybind11::handle tensor) const;
   template <class Suits>
-  bool read_or_copy(pybind11::object& object, DType dtype, Sizes sizes, Suits suits,
+  bool read_or_copy(pybind11::object& object, Memory memory, Sizes sizes, Suits suits,
                     dlpack::Tensor& tensor) const;
-  pybind11::object repeated(const dlpack::Tensor& tensor, DType dtype, Sizes sizes) const;
+  bool repeats_in_rows(const dlpack::Tensor& tensor) const;
+  pybind11::object repeated(const dlpack::Tensor& tensor, Memory memory, Sizes sizes) const;
 
   const dlpack::ExchangeApi* api_;
   pybind11::tuple plain_types_;
   pybind11::object is_neg_, untyped_storage_;  // torch's methods
   pybind11::function make_empty_;
   pybind11::tuple dtypes_;
+  int32_t device_type_;
 };
 
 bool requires_grad(pybind11::handle tensor);
 
-// float32 or float64; false for any other
-bool read_dtype(const dlpack::Tensor& tensor, DType& dtype);
-
+bool read_element(const dlpack::Tensor& tensor, Element& element);  // false for any other
+bool is_contiguous(const dlpack::Tensor& tensor);
 Address address_of(const dlpack::Tensor& tensor);
 
 }  // namespace fastrnn

@@ -18,9 +18,10 @@ from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch
 from .._call.spec import Outputs, Spec
 from .._engine import cpu, native
+from .._engine.backend import Backend
 from . import saved, wrapped
 
-__all__ = ["make_direct"]
+__all__ = ["Way", "make_direct", "recorder"]
 
 _DTYPES = {native_dtype: dtype for dtype, native_dtype in native.DTYPES.items()}
 
@@ -54,15 +55,36 @@ def make_direct(
             _torch.empty_strided_on_cpu,
             (torch.float32, torch.float64),
         ),
-        partial(_torch.apply_untransformed(_Recurrence), spec),
+        recorder(Way(spec)),
         program,
         packed,
     )
     return direct.call
 
 
+class Way:
+    """What the node of a call has to know of who has computed it: the engine on the CPU."""
+
+    backend: Backend = cpu.BACKEND
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+
+    def unread(self, recorded: Any, needed: tuple[bool, ...]) -> Sequence[int]:
+        """Which of x, h_0, c_0 and the weights backward does not read for these gradients."""
+        return cpu.unread(self.spec, recorded.steps == 1, needed)
+
+    def dtype(self, recorded: Any) -> torch.dtype:
+        """Of the call."""
+        return _DTYPES[recorded.plan.dtype]
+
+    def kept(self, block: Any, recorded: Any) -> Kept:
+        """What forward has kept, for the long way."""
+        return Kept(block, recorded.plan)
+
+
 class _Recurrence(torch.autograd.Function):
-    """A node for what the engine has computed already.
+    """A node for what has been computed already.
 
     What backward reads is saved as in `fastrnn._autograd.eager`.
     """
@@ -70,16 +92,15 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        spec: Spec,
-        recorded: _core.Recorded,
+        way: Way,
+        recorded: Any,
         outputs: tuple[Tensor, ...],
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        ctx.spec, ctx.recorded = spec, recorded
+        ctx.way, ctx.recorded = way, recorded
         ctx.set_materialize_grads(False)
         *inputs, kept = tensors
-        unread = cpu.unread(spec, recorded.steps == 1, ctx.needs_input_grad[3:-1])
-        saved.save(ctx, inputs, unread, (kept,))
+        saved.save(ctx, inputs, way.unread(recorded, ctx.needs_input_grad[3:-1]), (kept,))
         if _torch.packs_saved_tensors():
             recorded.forget_origins()
         return outputs
@@ -96,6 +117,11 @@ class _Recurrence(torch.autograd.Function):
         return None, None, None, *gradients, None
 
 
+def recorder(way: Way) -> Callable[..., Any]:
+    """Makes outputs part of torch's graph, as the short ways ask for it."""
+    return partial(_torch.apply_untransformed(_Recurrence), way)
+
+
 def _the_long_way(
     ctx: Any,
     tensors: tuple[Any, ...],
@@ -103,17 +129,17 @@ def _the_long_way(
     d_outputs: tuple[Tensor | None, ...],
 ) -> list[Tensor | None]:
     """Gradients by `fastrnn._engine`, which looks into everything and explains every mistake."""
-    recorded = ctx.recorded
+    way, recorded = ctx.way, ctx.recorded
     *inputs, kept = tensors
-    dtype = _DTYPES[recorded.plan.dtype]
-    like_data = torch.empty((), dtype=dtype, device="cpu").expand(recorded.sizes)
-    batch = Batch(ctx.spec, like_data, batch_first=recorded.batch_first)
+    like_data = torch.empty((), dtype=way.dtype(recorded), device=kept.device)
+    batch = Batch(way.spec, like_data.expand(recorded.sizes), batch_first=recorded.batch_first)
     origins = [None if one is None else saved.Origin(*one) for one in recorded.origins]
     anew = _torch.any_wrapped(d_outputs)
     data, hx, cx, *weights = saved.recall(ctx, batch, inputs, origins, anew)
     arguments = Arguments(data, hx, cx, weights=weights)
     d = _named(batch, d_outputs)
-    return wrapped.gradients(cpu.BACKEND, batch, arguments, Kept(kept, recorded.plan), d, needed)
+    block = way.kept(kept, recorded)
+    return wrapped.gradients(way.backend, batch, arguments, block, d, needed)
 
 
 def _named(batch: Batch, of_outputs: Sequence[Any]) -> Outputs:

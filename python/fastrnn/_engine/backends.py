@@ -17,6 +17,7 @@ __all__ = [
     "BACKENDS",
     "backend_of",
     "chosen",
+    "is_on_gpu",
     "is_torchs",
     "may_be_torchs",
     "named",
@@ -81,6 +82,13 @@ def may_be_torchs(data: Tensor, spec: Spec) -> bool:
     from .cuda import policy
 
     return policy.chosen() != "kernels" or refusal(data, spec) is not None
+
+
+def is_on_gpu(input: Any) -> bool:
+    """Whether the CUDA kernels are to compute a call with this input, if they can."""
+    if chosen is not None:
+        return chosen is _cuda()
+    return isinstance(input, Tensor) and input.is_cuda
 
 
 def _of_device(data: Tensor) -> Backend:

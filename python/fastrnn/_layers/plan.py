@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._autograd.direct import make_direct
+from .._autograd.direct_on_gpu import DirectOnGpu
 from .._call.checks import check_sizes
 from .._call.precision import REDUCED
 from .._call.spec import PLAIN, Spec, Variant
@@ -35,10 +36,11 @@ Options = tuple[str, int, int, int, int, bool, bool, float, Variant | None]
 
 
 class Plan(NamedTuple):
-    """What a call is held to, and its short way."""
+    """What a call is held to, and its short ways."""
 
     expected: Expected
     direct: Callable[..., Any] | None
+    on_gpu: DirectOnGpu | None = None
 
 
 @lru_cache(maxsize=1024)
@@ -75,7 +77,8 @@ def layer_plan(
         dropout=float(dropout),
         variant=variant or PLAIN,
     )
-    return Plan(expected_of_layer(spec), make_direct(spec))
+    direct = make_direct(spec)
+    return Plan(expected_of_layer(spec), direct, direct and DirectOnGpu(spec))
 
 
 @lru_cache(maxsize=256)
@@ -85,7 +88,7 @@ def cell_plan(
     """The plan of a single step, of any number of features and units, as of torch's cells."""
     spec = spec_of_cell(cell, input_size, hidden_size, bias, variant or PLAIN)
     direct = make_direct(spec, one_step=True) if input_size and hidden_size else None
-    return Plan(expected_of_cell(spec), direct)
+    return Plan(expected_of_cell(spec), direct, direct and DirectOnGpu(spec, one_step=True))
 
 
 def spec_of_cell(

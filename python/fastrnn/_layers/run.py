@@ -70,6 +70,10 @@ def run_layer(
     )
     if by_torch is not None:
         return by_torch
+    if lengths is None and resets is None and not return_states:
+        done = _directly_on_gpu(plan, input, hx, weights, batch_first)
+        if done is not None:
+            return done
     dtypes, tensors = _under_autocast(expected.spec, tensors)
     if not isinstance(input, PackedSequence):
         return _run_padded(expected, tensors, batch_first, lengths, resets, return_states, dtypes)
@@ -80,15 +84,29 @@ def run_layer(
 
 def _directly(plan: Plan, input: Any, hx: Any, weights: Sequence[Any], batch_first: bool) -> Any:
     """What the layer or cell returns, by the short way; None if this call is none for it."""
-    if plan.direct is None or _torch.is_observed() or _torch.is_any_autocast_enabled():
-        return None
-    if _torch.is_profiled() or _torch.has_function_mode():  # which see no short way
-        return None
-    if backends.chosen is not None:
+    if plan.direct is None or _sees_no_short_way() or backends.chosen is not None:
         return None
     return plan.direct(
         input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads()
     )
+
+
+def _sees_no_short_way() -> bool:
+    """Whether somebody has to see more of a call than a short way shows."""
+    if _torch.is_observed() or _torch.is_any_autocast_enabled():
+        return True
+    return _torch.is_profiled() or _torch.has_function_mode()
+
+
+def _directly_on_gpu(
+    plan: Plan, input: Any, hx: Any, weights: Sequence[Any], batch_first: bool
+) -> Any:
+    """The same by the short way on a GPU."""
+    if plan.on_gpu is None or not backends.is_on_gpu(input) or _sees_no_short_way():
+        return None
+    if backends.chosen is None and backends.refusal(input, plan.expected.spec) is not None:
+        return None
+    return plan.on_gpu(input, hx, weights, batch_first)
 
 
 def _by_torch(spec: Spec, input: Any, hx: Any, module: torch.nn.Module | None, **form: bool) -> Any:
@@ -268,6 +286,9 @@ def run_cell(
     by_torch = _by_torch(plan.expected.spec, input, hx, module, one_step=True)
     if by_torch is not None:
         return by_torch
+    done = _directly_on_gpu(plan, input, hx, weights, False)
+    if done is not None:
+        return done
     if sizes is not None:
         plan = make_plan(cell, *checks.cell_sizes_of(*given[:2]), bias, variant)
     expected = plan.expected

@@ -15,6 +15,7 @@ from .. import cuda, native
 __all__ = [
     "ABSENT",
     "CellLayout",
+    "handle_of_stream",
     "layout_of",
     "multiply",
     "precision_of",
@@ -45,9 +46,14 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def handle_of_stream(device: int) -> int:
+    """Of the caller's current stream on a GPU, by its number."""
+    return _torch.raw_stream(device)
+
+
 def stream_of(data: Tensor) -> Any:
-    stream = torch.cuda.current_stream(data.device)
-    return cuda.extension().Stream(data.get_device(), stream.cuda_stream)
+    device = data.get_device()
+    return cuda.extension().Stream(device, handle_of_stream(device))
 
 
 def _cell_of(extension: Any, spec: Spec) -> Any:

@@ -1,0 +1,123 @@
+#include "plain_call.h"
+
+#include <utility>
+
+namespace py = pybind11;
+
+namespace fastrnn {
+
+Sizes Form::sequence(const Shape& shape, int64_t features) const {
+  if (one_step) return {shape.B, features};
+  if (batch_first) return {shape.B, shape.T, features};
+  return {shape.T, shape.B, features};
+}
+
+Sizes Form::state(const Shape& shape, int64_t features) const {
+  if (one_step) return {shape.B, features};
+  return {shape.layers * shape.directions, shape.B, features};
+}
+
+Strided Form::strided(const dlpack::Tensor& sequence) const {
+  const Address address = address_of(sequence);
+  if (one_step) return {address, 0, sequence.strides[0]};
+  return {address, sequence.strides[batch_first ? 1 : 0], sequence.strides[batch_first ? 0 : 1]};
+}
+
+Strided Form::contiguous(const Shape& shape, int64_t features, Address sequence) const {
+  if (one_step) return {sequence, 0, features};
+  if (batch_first) return {sequence, features, shape.T * features};
+  return {sequence, shape.B * features, features};
+}
+
+bool PlainCall::read(py::handle tensor, Sizes sizes, Address& address) {
+  differentiable = differentiable || (grad_enabled && requires_grad(tensor));
+  return tensors.read_contiguous(tensor, memory, sizes, address);
+}
+
+bool PlainCall::read_input(py::handle given) {
+  dlpack::Tensor tensor;
+  if (!tensors.read(given, tensor) || tensor.ndim != (form.one_step ? 2 : 3)) return false;
+  const int last = tensor.ndim - 1;
+  if (!read_element(tensor, memory.element) || tensor.shape[last] != shape.features() ||
+      tensor.strides[last] != 1)
+    return false;
+  memory.device = tensor.device.id;
+  const int time = form.batch_first ? 1 : 0;
+  shape.T = form.one_step ? 1 : tensor.shape[time];
+  shape.B = form.one_step ? tensor.shape[0] : tensor.shape[1 - time];
+  x = py::reinterpret_borrow<py::object>(given);
+  at.x = form.strided(tensor);
+  is_contiguous = fastrnn::is_contiguous(tensor);
+  differentiable = grad_enabled && requires_grad(given);
+  return shape.T > 0 && shape.B > 0;
+}
+
+bool PlainCall::read_states(py::handle hx) {
+  if (hx.is_none()) return true;
+  const Sizes of_h = form.state(shape, shape.out());
+  if (!cell.has_cell_state) {
+    h = py::reinterpret_borrow<py::object>(hx);
+    return read(h, of_h, at.h0);
+  }
+  if (!PyTuple_CheckExact(hx.ptr()) || PyTuple_GET_SIZE(hx.ptr()) != 2) return false;
+  h = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(hx.ptr(), 0));
+  c = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(hx.ptr(), 1));
+  return read(h, of_h, at.h0) && read(c, form.state(shape, shape.state_stride(1)), at.c0);
+}
+
+bool PlainCall::read_weights(const py::sequence& weights) {
+  const size_t count = weights.size();
+  at.weights.reserve(count);
+  const bool all = for_each_weight(shape, cell.gates, [&](Sizes sizes) {
+    if (at.weights.size() == count) return false;
+    const py::object weight = weights[at.weights.size()];
+    at.weights.push_back(0);
+    return read(weight, sizes, at.weights.back());
+  });
+  return all && at.weights.size() == count;
+}
+
+bool PlainCall::make_outputs() {
+  const int64_t width = shape.directions * shape.out();
+  Address address = 0;
+  y = tensors.new_empty(memory, form.sequence(shape, width), address);
+  at.y = form.contiguous(shape, width, address);
+  if (form.one_step) {
+    h_n = y;
+    at.h_n = address;
+  } else {
+    h_n = tensors.new_empty(memory, form.state(shape, shape.out()), at.h_n);
+  }
+  if (cell.has_cell_state)
+    c_n = tensors.new_empty(memory, form.state(shape, shape.state_stride(1)), at.c_n);
+  return address && at.h_n && (at.c_n || !cell.has_cell_state);
+}
+
+py::tuple PlainCall::outputs() const {
+  py::list made;
+  made.append(y);
+  if (!form.one_step) made.append(h_n);
+  if (c_n) made.append(c_n);
+  return py::tuple(made);
+}
+
+std::vector<Origin> PlainCall::origins(const py::sequence& weights) const {
+  std::vector<Origin> found;
+  found.reserve(3 + at.weights.size());
+  found.push_back({x.ptr(), std::get<0>(at.x), {}});
+  for (const auto& [state, address] : {std::pair(h, at.h0), std::pair(c, at.c0)})
+    found.push_back({state.is_none() ? nullptr : state.ptr(), address, {}});
+  for (size_t i = 0; i < at.weights.size(); ++i) {
+    const py::object weight = weights[i];
+    found.push_back({weight.ptr(), at.weights[i], tensors.storage_of_parameter(weight)});
+  }
+  return found;
+}
+
+py::object as_returned(const py::tuple& outputs, bool one_step, bool has_cell_state) {
+  if (one_step && !has_cell_state) return outputs[0];
+  if (one_step || !has_cell_state) return outputs;
+  return py::make_tuple(outputs[0], py::make_tuple(outputs[1], outputs[2]));
+}
+
+}  // namespace fastrnn

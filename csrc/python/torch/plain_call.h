@@ -1,0 +1,91 @@
+// A plain call as the short ways find it: dense tensors in torch's own layout, each of which is
+// looked at before its address is taken.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <vector>
+
+#include "python/calls.h"
+#include "tensors.h"
+
+namespace fastrnn {
+
+// How x, y and the states of a call are laid out.
+struct Form {
+  bool one_step = false;     // x is [B, I], and states have no dimension of layers
+  bool batch_first = false;  // x is [B, T, I]
+
+  Sizes sequence(const Shape& shape, int64_t features) const;  // of x, y and their gradients
+  Sizes state(const Shape& shape, int64_t features) const;     // of h and c
+  Strided strided(const dlpack::Tensor& sequence) const;
+  Strided contiguous(const Shape& shape, int64_t features, Address sequence) const;
+};
+
+// What a call asks of a cell, of torch's or a program; its constants are the same for every dtype.
+struct CellFacts {
+  int64_t gates;
+  bool has_cell_state;  // or others beside the hidden one, which are one tensor
+};
+
+// Calls visit(sizes) with the sizes of each weight in torch's order, as long as that returns true.
+template <class Visit>
+bool for_each_weight(const Shape& shape, int64_t gates, Visit visit) {
+  const Present has(shape);
+  const int64_t rows = gates * shape.H;
+  const int64_t vectors = shape.program ? shape.program->vectors : 0;
+  const Sizes w_hh = shape.heads > 1 ? Sizes{shape.heads, rows / shape.heads, shape.of_head()}
+                                     : Sizes{rows, shape.out()};
+  for (int64_t i = 0; i < shape.layers * shape.directions; ++i) {
+    if (!visit(Sizes{rows, shape.in(i / shape.directions)})) return false;
+    if (has.w_hh && !visit(w_hh)) return false;
+    if (has.b_ih && !visit(Sizes{rows})) return false;
+    if (has.b_hh && !visit(Sizes{rows})) return false;
+    if (has.w_hr && !visit(Sizes{shape.P, shape.H})) return false;
+    if (has.w_ch && !visit(Sizes{vectors * shape.H})) return false;
+  }
+  return true;
+}
+
+// Where forward has found a tensor, and of a parameter the memory itself: its module may exchange
+// it for other memory at any time.
+struct Origin {
+  PyObject* tensor = nullptr;  // compared, never followed
+  Address address = 0;
+  pybind11::object storage;
+};
+
+// The functions that say `bool` return false where a tensor is not as it has to be.
+struct PlainCall {
+  PlainCall(const Tensors& tensors, const Shape& shape, CellFacts cell, Form form,
+            bool grad_enabled)
+      : tensors(tensors), cell(cell), form(form), shape(shape), grad_enabled(grad_enabled) {}
+
+  bool read_input(pybind11::handle x);  // which says what memory the others have to have
+  bool read_states(pybind11::handle hx);
+  bool read_weights(const pybind11::sequence& weights);
+  bool make_outputs();
+  pybind11::tuple outputs() const;
+  std::vector<Origin> origins(const pybind11::sequence& weights) const;
+
+  const Tensors& tensors;
+  CellFacts cell;
+  Form form;
+  Shape shape;  // with T and B once x is read
+  bool grad_enabled;
+
+  Memory memory;
+  bool is_contiguous = false;   // x
+  bool differentiable = false;  // whether a tensor that has been read wants a gradient
+  pybind11::object x = pybind11::none(), h = pybind11::none(), c = pybind11::none();
+  pybind11::object y, h_n, c_n;
+  ForwardAddresses at;  // of what is read and of the outputs
+
+ private:
+  bool read(pybind11::handle tensor, Sizes sizes, Address& address);
+};
+
+// What torch.nn's layer or cell would return of these outputs
+pybind11::object as_returned(const pybind11::tuple& outputs, bool one_step, bool has_cell_state);
+
+}  // namespace fastrnn

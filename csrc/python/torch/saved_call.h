@@ -1,0 +1,57 @@
+// What backward finds of a call that has taken a short way: the tensors that torch's autograd has
+// kept and watched, each of which is looked at again.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <utility>
+#include <vector>
+
+#include "plain_call.h"
+
+namespace fastrnn {
+
+class SavedCall {
+ public:
+  // Of a call that has been made; origins: of x, h_0, c_0 and the weights
+  SavedCall(const PlainCall& call, std::vector<Origin> origins)
+      : shape(call.shape),
+        form(call.form),
+        memory(call.memory),
+        cell(call.cell),
+        tensors(call.tensors),
+        origins_(std::move(origins)) {}
+
+  pybind11::tuple sizes() const;   // of x
+  pybind11::list origins() const;  // (tensor, address, storage or None, None), None for none
+  void forget_origins() { origins_.clear(); }
+
+  Shape shape;
+  Form form;
+
+ protected:
+  struct Pullback {
+    explicit Pullback(size_t count) : gradients(count) {}
+    std::vector<pybind11::object> alive;  // x, h_0, c_0, the weights, what forward kept, gradients
+    pybind11::tuple gradients;
+    BackwardAddresses at;
+  };
+
+  // saved: x, h_0, c_0, the weights, and what forward kept, `kept` numbers of `memory_of_kept`;
+  // None for what is not read. d_outputs: of what the call returned. False if one is not plain, or
+  // not where forward has found it.
+  bool read_saved(const pybind11::tuple& saved, Memory memory_of_kept, int64_t kept,
+                  Pullback& call) const;
+  bool read_gradients(const pybind11::tuple& d_outputs, Pullback& call) const;
+
+  Memory memory;
+  CellFacts cell;
+  Tensors tensors;
+
+ private:
+  bool is_where_it_was(size_t place, pybind11::handle tensor, Address address) const;
+
+  std::vector<Origin> origins_;
+};
+
+}  // namespace fastrnn
