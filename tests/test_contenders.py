@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,8 +73,13 @@ POINTS = [
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[Executor]:
-    """A process for the peers, whose threads would make other tests' forks unsafe."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as process:
+    """A process for the peers, whose threads would make other tests' forks unsafe.
+
+    XLA compiles without optimising there, which takes it longer than to compute.
+    """
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(1, context, os.putenv, ("XLA_FLAGS", flags)) as process:
         yield process
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cases import LAYERS, Case, assert_near, assert_same, cases, flat, like, run
+from finite_differences import assert_gradients
 from hypothesis import given, settings
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
@@ -140,7 +141,7 @@ def test_they_are_trained(kind: str) -> None:
         parameters = dict(zip(names, states, strict=True))
         return tuple(flat(torch.func.functional_call(layer, parameters, (x,))))
 
-    assert torch.autograd.gradcheck(call, [getattr(layer, name) for name in names])
+    assert_gradients(call, *(getattr(layer, name) for name in names))
 
 
 @pytest.mark.parametrize("kind", LAYERS)

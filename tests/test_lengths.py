@@ -17,6 +17,7 @@ from cases import (
     like,
     run,
 )
+from finite_differences import assert_gradients, assert_second_derivatives
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -244,9 +245,8 @@ def test_gradients_match_finite_differences(kind, options):
         hx = states if kind == "LSTM" else states[0]
         return tuple(flat(layer(x, hx, lengths=[1, 3, 0])))
 
-    # Where a cell is called in another way, random directions and the equations are enough.
-    assert torch.autograd.gradcheck(function, leaves, fast_mode=bool(options))
-    assert torch.autograd.gradgradcheck(function, leaves, fast_mode=bool(options))
+    assert_gradients(function, *leaves)
+    assert_second_derivatives(function, *leaves)
     assert_derivatives_of_the_equations(layer, case, lengths=[1, 3, 0])
 
 

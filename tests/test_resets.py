@@ -17,6 +17,7 @@ from cases import (
     like,
     run,
 )
+from finite_differences import assert_gradients, assert_second_derivatives
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -262,9 +263,8 @@ def test_gradients_match_finite_differences(kind, options):
         hx = in_form(layer, states)
         return tuple(flat(layer(x, hx, resets=resets, lengths=[3, 2])))
 
-    # Where a cell is called in another way, random directions and the equations are enough.
-    assert torch.autograd.gradcheck(function, leaves, fast_mode=bool(options))
-    assert torch.autograd.gradgradcheck(function, leaves, fast_mode=bool(options))
+    assert_gradients(function, *leaves)
+    assert_second_derivatives(function, *leaves)
     assert_derivatives_of_the_equations(layer, case, resets=resets, lengths=[3, 2])
 
 
@@ -275,7 +275,7 @@ def test_weight_gradients_match_finite_differences_with_a_projection():
     def function(*weights):
         return layer(x, resets=resets)[0]
 
-    assert torch.autograd.gradcheck(function, list(layer.parameters()))
+    assert_gradients(function, *layer.parameters())
 
 
 @pytest.mark.parametrize("kind", LAYERS)

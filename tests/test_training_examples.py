@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -33,21 +35,20 @@ def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def quick(restore_threads, capsys):
+def quick(example, out, *options):
     """Runs an example with `--quick`, and returns what it prints.
 
     The models are small: threads gain little, and on a busy machine they wait for each other.
     """
-
-    def run(example, out, *options):
-        torch.set_num_threads(1)
-        example.main(["--quick", "--out", str(out), *options])
-        return capsys.readouterr().out
-
-    dtype = torch.get_default_dtype()
-    yield run
-    torch.set_default_dtype(dtype)
+    threads, dtype, said = torch.get_num_threads(), torch.get_default_dtype(), io.StringIO()
+    torch.set_num_threads(1)
+    try:
+        with redirect_stdout(said):
+            example.main(["--quick", "--out", str(out), *options])
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(dtype)
+    return said.getvalue()
 
 
 def check_last_line(said, metrics):
@@ -67,7 +68,7 @@ def check_same_curves(out):
 
 
 @pytest.mark.slow
-def test_forecasts_beat_the_season_before_with_either_cell(quick, tmp_path):
+def test_forecasts_beat_the_season_before_with_either_cell(tmp_path):
     said = quick(forecast, tmp_path, "--epochs", "16")
     metrics = metrics_of(tmp_path)
     check_last_line(said, metrics)
@@ -80,7 +81,7 @@ def test_forecasts_beat_the_season_before_with_either_cell(quick, tmp_path):
 
 
 @pytest.mark.slow
-def test_gru_d_makes_more_of_a_series_with_gaps_than_a_gru_on_filled_ones(quick, tmp_path):
+def test_gru_d_makes_more_of_a_series_with_gaps_than_a_gru_on_filled_ones(tmp_path):
     said = quick(missing_values, tmp_path)
     metrics = metrics_of(tmp_path)
     check_last_line(said, metrics)
@@ -98,7 +99,7 @@ def test_gaps_say_what_was_seen_last_and_how_long_before():
 
 
 @pytest.mark.slow
-def test_direction_finds_a_rule_where_there_is_one_and_claims_none_for_prices(quick, tmp_path):
+def test_direction_finds_a_rule_where_there_is_one_and_claims_none_for_prices(tmp_path):
     said = quick(direction, tmp_path, "--epochs", "8")
     metrics = metrics_of(tmp_path)
     check_last_line(said, metrics)
@@ -119,32 +120,37 @@ def test_direction_finds_a_rule_where_there_is_one_and_claims_none_for_prices(qu
     ],
     ids=["forecast", "direction", "missing_values", "rows_to_digit"],
 )
-def test_either_backend_learns_along_the_same_curve_with_the_same_masks(
-    quick, tmp_path, example, options
-):
+def test_either_backend_learns_along_the_same_curve_with_the_same_masks(tmp_path, example, options):
     both = ("--backend", "both", "--double", "--epochs", "2")
     said = quick(example, tmp_path, *both, *options)
     check_last_line(said, metrics_of(tmp_path / "fastrnn"))
     check_same_curves(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def language_models(tmp_path_factory):
+    """What the example prints, and where it writes: a regularised model, and the same without."""
+    folder = tmp_path_factory.mktemp("language_models")
+    rates = ("--weight-dropout", "0.3", "--zoneout", "0.05")
+    options = ("--cell", "gru", "--prompt", "import ", "--epochs", "1", "--beside", *rates)
+    return quick(language_model, folder, *options), folder
+
+
 @pytest.mark.slow
-def test_the_language_model_knows_more_than_frequencies_and_writes(quick, tmp_path):
-    said = quick(language_model, tmp_path, "--cell", "gru", "--prompt", "import ", "--epochs", "1")
-    metrics = metrics_of(tmp_path)
+def test_the_language_model_knows_more_than_frequencies_and_writes(language_models):
+    said, folder = language_models
+    metrics = metrics_of(folder)
     check_last_line(said, metrics)
     assert metrics["value"] < metrics["baseline"] / 2
     written = metrics["details"]["written"]
     assert len(written) == 400
     assert f"import {written}" in said
-    assert (tmp_path / "language_model.png").stat().st_size > 0
+    assert (folder / "language_model.png").stat().st_size > 0
 
 
 @pytest.mark.slow
-def test_a_language_model_is_drawn_beside_the_same_without_regularisation(quick, tmp_path):
-    rates = ("--weight-dropout", "0.3", "--zoneout", "0.05")
-    quick(language_model, tmp_path, "--cell", "gru", "--epochs", "1", "--beside", *rates)
-    metrics = metrics_of(tmp_path)
+def test_a_language_model_is_drawn_beside_the_same_without_regularisation(language_models):
+    metrics = metrics_of(language_models[1])
     curves, alone = metrics["curves"]["text"], metrics["curves"]["without"]
     assert curves["training"] != alone["training"]
     assert max(metrics["value"], metrics["details"]["without"]) < metrics["baseline"] / 2
@@ -158,7 +164,7 @@ def test_torchs_layers_are_not_asked_for_what_they_have_not(capsys):
 
 
 @pytest.mark.slow
-def test_digits_read_row_by_row_are_told_in_98_of_100_cases(quick, tmp_path):
+def test_digits_read_row_by_row_are_told_in_98_of_100_cases(tmp_path):
     said = quick(rows_to_digit, tmp_path, "--cell", "gru", "--hidden", "64")
     metrics = metrics_of(tmp_path)
     check_last_line(said, metrics)
@@ -166,7 +172,7 @@ def test_digits_read_row_by_row_are_told_in_98_of_100_cases(quick, tmp_path):
 
 
 @pytest.mark.slow
-def test_gated_cells_remember_what_a_plain_rnn_cannot(quick, tmp_path):
+def test_gated_cells_remember_what_a_plain_rnn_cannot(tmp_path):
     said = quick(compare, tmp_path, "--delay", "25", "--epochs", "10")
     metrics = metrics_of(tmp_path)
     check_last_line(said, metrics)
