@@ -31,6 +31,7 @@ UNARY: dict[str, Callable[..., Tensor]] = {
     **{name: getattr(torch, name) for name in ("sign", "relu", "reciprocal")},
     "softplus": lambda a: torch.logaddexp(a, torch.zeros_like(a)),
     "one_minus": lambda a: 1 - a,
+    "spread": lambda a: a,
 }
 TERNARY: dict[str, Callable[..., Tensor]] = {
     "where": lambda a, b, c: torch.where(a != 0, b, c),
@@ -99,6 +100,8 @@ class Step:
         held: list[Any] = [None] * registers
         added: dict[int, Tensor] = {}
         for name, to, a, b, c in code:
+            if name == "each_unit":
+                continue
             if name in UNARY:
                 held[to] = UNARY[name](held[a])
             elif name in BINARY:
@@ -159,12 +162,13 @@ class Step:
         held = range(count - self.own["held"], count)
         self.d_state: dict[int, Tensor] = {k: self.d_new[k] for k in held}
         self.d_extra: dict[int, Tensor] = {}
+        self.d_vector: dict[int, Tensor] = {}
         for number, stage in enumerate(self.own["backward"]):
             self._run(stage, self._backward_source, self._backward_sink, number)
             if stage[0] >= 0:
                 self._multiply_back(stage[0])
         assert sorted(self.d_state) == list(range(self.own["states"]))
-        assert sorted(self.d_pre) == list(range(self.own["slots"] + self.own["vectors"]))
+        assert sorted(self.d_pre) == list(range(self.own["slots"]))
         return self._gradients()
 
     def _multiply_back(self, product: int) -> None:
@@ -188,7 +192,12 @@ class Step:
             per_unit = self.own["extras"][to][1]
             self.d_extra[to] = value if per_unit else value.sum(1, keepdim=True)
             return True
-        places = {"set_d_pre": self.d_pre, "set_d_state": self.d_state, "set_temp": self.temps}
+        places = {
+            "set_d_pre": self.d_pre,
+            "set_d_state": self.d_state,
+            "set_temp": self.temps,
+            "add_d_vector": self.d_vector,
+        }
         if name not in places:
             return False
         places[name][to] = value
@@ -210,7 +219,8 @@ class Step:
             self.d_extra.get(e, self.x.new_zeros(self.x.shape[0], width))
             for e, width in enumerate(widths)
         ]
-        vectors = [self.d_pre[own["slots"] + v].sum(0) for v in range(own["vectors"])]
+        nothing = self.x.new_zeros(1, H)
+        vectors = [self.d_vector.get(v, nothing).sum(0) for v in range(own["vectors"])]
         return {
             "states": [self.d_state[k] for k in range(own["states"])],
             "x": torch.cat([d_gates @ self.weights.w_ih, *d_extras], 1),

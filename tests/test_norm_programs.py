@@ -57,6 +57,38 @@ def test_backward_of_a_norm_takes_two_sums_and_no_root():
     assert not [name for stage in backward for name in stage if name in ROOTS]
 
 
+def test_what_units_share_is_computed_once_a_row():
+    """The root of the variance forward, what two sums of it make backward."""
+    own = of_layer("LSTM", layer_norm="both")
+    for passed, numbers in (("forward_saving", {"div", *ROOTS, "keep"}), ("backward", {"div"})):
+        last = instructions(own, passed)[-1]
+        border = last.index("each_unit")
+        assert numbers <= set(last[:border])
+        assert not {"sum", "div", *ROOTS} & set(last[border:])
+
+
+def test_gradients_of_vectors_add_up_row_by_row():
+    """The sums do not depend on which rows and units a thread has, nor on other rows."""
+    torch.manual_seed(0)
+    layer: Any = fastrnn.LSTM(3, 40, layer_norm="recurrent")
+    x = torch.randn(150, 9, 3)
+
+    def found(rows: slice) -> torch.Tensor:
+        y = layer(x[:, rows])[0]
+        return torch.autograd.grad(y.sum(), layer.norm_hh_weight_l0)[0]
+
+    before, whole = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            whole.append(found(slice(0, 9)))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*whole)
+    apart = torch.stack([found(slice(r, r + 1)) for r in range(9)]).sum(0)
+    assert_near(whole[0], apart, 9 * 40, 150)
+
+
 def test_activations_of_normalised_gates_are_kept():
     backward = instructions(trace(Normed, []), "backward")
     again = [name for stage in backward for name in stage if name in ACTIVATIONS]

@@ -220,6 +220,7 @@ def test_code_that_reaches_beyond_what_there_is_is_refused() -> None:
         "a number": [(product, registers, [*code, ("state", 0, 1, 0, 0)])],
         "no operation": [(product, registers, [("guess", 0, 0, 0, 0)])],
         "product": [(2, registers, code)],
+        "code of rows": [(product, registers, [*code, ("each_unit", 0, 0, 0, 0), *code])],
         "stages": [],
     }
     for words, stages in wrong.items():

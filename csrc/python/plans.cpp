@@ -25,9 +25,14 @@ ProgramPass pass_of(const py::list& given) {
     const auto [product, registers, code] = stage.cast<std::tuple<int, int, py::list>>();
     pass.product.push_back(product);
     pass.stages.push_back({registers, {}});
+    ProgramStage& last = pass.stages.back();
     for (py::handle own : code) {
       const auto [op, to, a, b, c] = own.cast<std::tuple<std::string, int, int, int, int>>();
-      pass.stages.back().code.push_back(make_instruction(op, to, a, b, c));
+      if (op == "each_unit") {
+        last.of_rows.swap(last.code);
+      } else {
+        last.code.push_back(make_instruction(op, to, a, b, c));
+      }
     }
   }
   return pass;

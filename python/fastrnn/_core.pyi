@@ -55,7 +55,8 @@ class Program:
         slots a product adds to. ``extras``: where each per-step input stands behind the features of
         x, and whether every unit has one of its own. ``initial``: what each state goes back to at a
         reset. ``kept``, ``saved``, ``temps``, ``sums`` (forward, backward): numbers of what passes
-        from stage to stage, to backward, from stage to stage backward, and of sums over units.
+        from stage to stage, to backward, from stage to stage backward, and of sums over units. An
+        instruction "each_unit" ends those of a stage that compute a number for each row.
 
         Raises ValueError where a stage's code would reach beyond what there is.
         """

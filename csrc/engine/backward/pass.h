@@ -199,6 +199,9 @@ struct BackwardPass {
   Real* d_extras(const Job& job, int64_t row) const {
     return job.dir.d_extras + row * workspace.extras_width;
   }
+  Real* d_vectors(const Job& job, int64_t r) const {
+    return job.dir.d_vectors + r * panels.units * shape.program->vectors;
+  }
   Real* d_raw(const Job& job, int64_t r) const {
     return job.dir.d_raw + r * panels.padded(shape.H);
   }

@@ -156,16 +156,15 @@ class BackwardProducts {
     }
   }
 
-  // The gradients of a program's vectors stand behind those of its slots.
+  // Each row has its own sum over the steps of a block.
   void accumulate_vectors(const Job& job, const Block& block) const {
-    const int64_t slots = panels_.cell.slots;
-    for (int64_t v = 0; v < shape_.program->vectors; ++v) {
-      each_panel(
-          job, {slots + v, slots + v + 1},
-          [&](const Real* from, Range, int64_t unit, int64_t units) {
-            panels_.kernels.sum_rows({from, panels_.d_width, units, block.rows,
-                                      job.d_weights.w_ch + v * shape_.H + unit, !block.first});
-          });
+    const int64_t vectors = shape_.program->vectors, stride = panels_.units * vectors;
+    const Range mine = share(panels_.gates * vectors, job.crew.id, job.crew.size);
+    for (int64_t i = mine.begin; i < mine.end; ++i) {
+      const int64_t panel = i / vectors, v = i % vectors;
+      panels_.kernels.sum_rows(
+          {job.dir.d_vectors + i * panels_.unit, stride, panels_.units_of(panel), batch_.B(),
+           job.d_weights.w_ch + v * shape_.H + panel * panels_.unit, !block.first});
     }
   }
 

@@ -18,6 +18,7 @@ class BackwardRecurrence {
 
   // One thread's part in the steps of a block, last step first; false if it has left the group
   bool operator()(Job& job, Crew& group, const Block& block) const {
+    if (shape_.program) clear_vectors(job);
     for (int64_t s = block.begin; s < block.end; ++s) {
       const int64_t t = job.reverse ? s : block.begin + block.end - 1 - s;
       if (shape_.P) {
@@ -29,7 +30,7 @@ class BackwardRecurrence {
       const bool last = t == (job.reverse ? batch_.T() - 1 : 0);
       for (int i = 0; i < panels_.cell.backward_stages.count; ++i) {
         const int product = panels_.cell.backward_stages.product[i];
-        if (shape_.program) step.program = program_step(job, i);
+        if (shape_.program) step.program = program_step(job, t, i);
         panels_.cell.backward(step);
         if (i > 0) {
           group.wait_evenly();
@@ -56,6 +57,14 @@ class BackwardRecurrence {
     const int64_t active = batch_.active(t);
     for (int64_t r = job.rows.first; r < active; r += job.rows.stride) visit(i++, r);
     return i;
+  }
+
+  void clear_vectors(const Job& job) const {
+    const int64_t of_panel = shape_.program->vectors * panels_.unit;
+    for (int64_t r = job.rows.first; r < batch_.B(); r += job.rows.stride) {
+      std::fill(pass_.d_vectors(job, r) + job.gates.begin * of_panel,
+                pass_.d_vectors(job, r) + job.gates.end * of_panel, Real{0});
+    }
   }
 
   // Gradient of the projection's output: from the step after and from above
@@ -96,7 +105,7 @@ class BackwardRecurrence {
     const int64_t count = each_active_row(job, t, [&](int64_t i, int64_t r) {
       BackwardRow<Real>* row = job.scratch.rows + i;
       const int64_t stacked = batch_.start(t) + r;
-      row->saved = job.saved.gates + stacked * panels_.gates * panels_.kept_width;
+      row->saved = panels_.kept_of(job.saved.gates, batch_.start(t), r);
       row->d_y = job.d_y && !shape_.P ? job.d_y.at(t, r) : nullptr;
       row->d_pre = pass_.d_pre(job, block, t, r);
       for (int i = 1; i < panels_.cell.products; ++i)
@@ -122,11 +131,16 @@ class BackwardRecurrence {
     }
     row->sums = job.dir.sums + r * program.backward_sums * panels_.gates;
     row->temps = job.dir.temps + r * panels_.gates * program.temps * panels_.unit;
+    row->d_vectors = pass_.d_vectors(job, r);
   }
 
-  const ProgramStep<Real>* program_step(const Job& job, int stage) const {
-    job.scratch.program.step->code = shape_.program->backward.stages[stage].view();
-    return job.scratch.program.step;
+  const ProgramStep<Real>* program_step(const Job& job, int64_t t, int stage) const {
+    ProgramStep<Real>& step = *job.scratch.program.step;
+    const ProgramStage& own = shape_.program->backward.stages[stage];
+    step.code = ProgramStage::view(own.code);
+    step.of_rows = ProgramStage::view(own.of_rows);
+    step.kept_panel = panels_.kept_panel(batch_.active(t));
+    return &step;
   }
 
   // The gradient of what a product multiplies

@@ -33,6 +33,8 @@ struct BackwardWorkspace {
     Real* d_extras;  // [rows][extras][units]
     Real* sums;      // [B][sums][gate panels]
     Real* temps;     // [B][gate panels][temps][unit]
+    // [B][gate panels][vectors][unit] added up over the steps of a block, row by row
+    Real* d_vectors;
   };
   struct Thread {
     const Real** a;
@@ -84,6 +86,7 @@ struct BackwardWorkspace {
       dir.d_extras = arena.take<Real>(plan.batch.rows() * extras_width);
       dir.sums = arena.take<Real>(B * program->backward_sums * panels.gates);
       dir.temps = arena.take<Real>(B * panels.gates * program->temps * panels.unit);
+      dir.d_vectors = arena.take<Real>(B * panels.units * program->vectors);
     }
     if (shape.layers > 1) {
       for (Real*& gradient : d_outputs)

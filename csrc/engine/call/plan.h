@@ -110,7 +110,7 @@ struct Panels {
   int64_t unit, column;  // panel widths
   int64_t gates;         // gate panels of H units
   int64_t width;         // of a gate panel with all slots
-  int64_t d_width;       // with their gradients, and those of a program's vectors
+  int64_t d_width;       // with their gradients
   int64_t kept_width;    // with what forward keeps
   int64_t gate_width;    // with the slots of the input's product
   int64_t units;         // H rounded up to whole gate panels
@@ -158,6 +158,16 @@ struct Panels {
     return shape.heads == 1 ? shape.operand_width(product) : met;
   }
 
+  // What is kept of `active` rows that are at the same step: those of a program panel by panel, as
+  // its steps go through them.
+  int64_t kept_row() const { return cell.by_slot ? kept_width : gates * kept_width; }
+  int64_t kept_panel(int64_t active) const {
+    return cell.by_slot ? active * kept_width : kept_width;
+  }
+  Real* kept_of(Real* kept, int64_t start, int64_t r) const {
+    return kept + start * gates * kept_width + r * kept_row();
+  }
+
   int64_t units_of(int64_t panel) const { return panel + 1 < gates ? unit : last; }
 };
 
@@ -165,7 +175,7 @@ struct Panels {
 template <class Real>
 struct Saved {
   struct Direction {
-    Real* gates = nullptr;               // [rows][gate panels][saved][unit]
+    Real* gates = nullptr;               // [rows][gate panels][saved][unit], see Panels::kept_of
     Real* states[kMostStates] = {};      // [rows][units]; `outputs` has the hidden one
     Real* operands[kMostProducts] = {};  // [rows][H] what a product after the first multiplies
     Real* raw = nullptr;                 // [rows][H] the hidden state before the projection

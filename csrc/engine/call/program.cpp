@@ -68,7 +68,9 @@ int count_of(const Program& program, Op op, bool save, bool backward) {
     case Op::set_operand:
       return backward ? 0 : static_cast<int>(program.products.size());
     case Op::set_d_pre:
-      return backward ? program.slots + program.vectors : 0;
+      return backward ? program.slots : 0;
+    case Op::add_d_vector:
+      return backward ? program.vectors : 0;
     default:
       return 0;
   }
@@ -78,6 +80,22 @@ void expect(bool right, const std::string& what) {
   if (!right) throw std::invalid_argument("program: " + what);
 }
 
+std::vector<Instruction> all_of(const ProgramStage& stage) {
+  std::vector<Instruction> all = stage.of_rows;
+  all.insert(all.end(), stage.code.begin(), stage.code.end());
+  return all;
+}
+
+// Rows' numbers come from numbers, and go where those are kept.
+void check_rows(const ProgramStage& stage) {
+  for (const Instruction& own : stage.of_rows) {
+    const bool number = own.op == Op::constant || own.op == Op::sum || own.op == Op::kept ||
+                        own.op == Op::temp || own.op == Op::keep || own.op == Op::set_temp;
+    expect(number || (kind_of(own.op) == Kind::kArithmetic && own.op != Op::spread),
+           "code of rows reads or writes what units have");
+  }
+}
+
 void check_pass(const Program& program, const ProgramPass& pass, bool save, bool backward) {
   expect(!pass.stages.empty(), "no stages");
   expect(pass.product.size() == pass.stages.size(), "product is not of all stages");
@@ -85,7 +103,8 @@ void check_pass(const Program& program, const ProgramPass& pass, bool save, bool
     expect(product >= -1 && product < static_cast<int>(program.products.size()),
            "a stage's product is none of its products");
   for (const ProgramStage& stage : pass.stages) {
-    for (const Instruction& own : stage.code) {
+    check_rows(stage);
+    for (const Instruction& own : all_of(stage)) {
       const Kind kind = kind_of(own.op);
       const bool reads = kind != Kind::kSource, writes = kind != Kind::kSink;
       const int numbered = kind == Kind::kSource ? own.a : own.to;

@@ -15,8 +15,11 @@ namespace fastrnn {
 struct ProgramStage {
   int registers = 0;
   std::vector<Instruction> code;
+  std::vector<Instruction> of_rows = {};  // goes before it, and computes a number for each row
 
-  Code view() const { return {code.data(), static_cast<int64_t>(code.size())}; }
+  static Code view(const std::vector<Instruction>& code) {
+    return {code.data(), static_cast<int64_t>(code.size())};
+  }
 };
 
 struct ProgramPass {

@@ -62,6 +62,7 @@ struct ProgramThread {
     step->heads = program.heads;
     step->input = program.input;
     step->slots = program.slots;
+    step->vector_count = program.vectors;
     step->kept = static_cast<int>(panels.kept_width / panels.unit);
     step->temps = program.temps;
     step->panels = panels.gates;

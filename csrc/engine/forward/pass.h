@@ -178,9 +178,8 @@ struct ForwardPass {
   }
   // A row's gates, or null where nobody will read them
   Real* gates(const Job& job, int64_t t, int64_t r) const {
-    const int64_t size = panels.gates * panels.kept_width;
-    if (!plan.save) return job.dir.gates ? job.dir.gates + r * size : nullptr;
-    return panels.cell.saved ? job.saved.gates + (batch.start(t) + r) * size : nullptr;
+    if (!plan.save) return job.dir.gates ? panels.kept_of(job.dir.gates, 0, r) : nullptr;
+    return panels.cell.saved ? panels.kept_of(job.saved.gates, batch.start(t), r) : nullptr;
   }
   Real* operand(const Job& job, int product, int64_t t, int64_t r) const {
     return plan.save ? job.saved.operands[product] + (batch.start(t) + r) * shape.H

@@ -219,15 +219,19 @@ class ForwardRecurrence {
             panels.begin,
             panels.end,
             t % 2 != 0,
-            shape_.program ? program_step(job, stage, weights) : nullptr,
+            shape_.program ? program_step(job, t, stage, weights) : nullptr,
             job.scratch.operands};
   }
 
-  const ProgramStep<Real>* program_step(const Job& job, int stage, const Panel& weights) const {
+  const ProgramStep<Real>* program_step(const Job& job, int64_t t, int stage,
+                                        const Panel& weights) const {
     const int product = panels_.cell.forward_stages.product[stage];
     ProgramStep<Real>& step = *job.scratch.program.step;
-    step.code = shape_.program->forward_pass(pass_.plan.save).stages[stage].view();
+    const ProgramStage& own = shape_.program->forward_pass(pass_.plan.save).stages[stage];
+    step.code = ProgramStage::view(own.code);
+    step.of_rows = ProgramStage::view(own.of_rows);
     step.product_number = product;
+    step.kept_panel = panels_.kept_panel(batch_.active(t));
     step.product = product < 0 ? Slots{} : panels_.cell.product[product];
     step.w_ih_slot = weights.w_ih_slot;
     step.w_hh_slot = weights.w_hh_slot;

@@ -9,17 +9,19 @@ namespace fastrnn {
 // FASTRNN_OPERATIONS(f) calls f(name) for each. The first group brings a quantity into register
 // `to`, a being its number: at first what code of both passes reads, then what that of one does.
 // The second takes it out of register a, `to` being its number; the others compute register `to`
-// from a, b and c. Where a number is of what, says ProgramStep.
+// from a, b and c. Where a number is of what, says ProgramStep. Code of rows computes numbers that
+// a row's units share, which `spread` gives to each of them.
 #define FASTRNN_SOURCES(f)                                                                  \
   f(state) f(kept) f(vector) f(extra) f(constant) f(sum) f(input) f(hidden) f(pre) f(after) \
       f(d_state) f(d_operand) f(temp)
 #define FASTRNN_SINKS(f)                                                                    \
   f(set_state) f(set_operand) f(keep) f(add_to_sum) f(set_d_pre) f(set_d_state) f(set_temp) \
-      f(add_d_extra)
-#define FASTRNN_ARITHMETIC(f)                                                                 \
-  f(neg) f(exp) f(expm1) f(log) f(log1p) f(sqrt) f(sigmoid) f(tanh) f(softplus) f(sin) f(cos) \
-      f(erf) f(abs) f(sign) f(relu) f(reciprocal) f(one_minus) f(add) f(sub) f(mul) f(div)    \
-          f(minimum) f(maximum) f(lt) f(le) f(eq) f(d_sigmoid) f(d_tanh) f(d_relu) f(where) f(fma)
+      f(add_d_vector) f(add_d_extra)
+#define FASTRNN_ARITHMETIC(f)                                                                      \
+  f(neg) f(exp) f(expm1) f(log) f(log1p) f(sqrt) f(sigmoid) f(tanh) f(softplus) f(sin) f(cos)      \
+      f(erf) f(abs) f(sign) f(relu) f(reciprocal) f(spread) f(one_minus) f(add) f(sub) f(mul)      \
+          f(div) f(minimum) f(maximum) f(lt) f(le) f(eq) f(d_sigmoid) f(d_tanh) f(d_relu) f(where) \
+              f(fma)
 #define FASTRNN_OPERATIONS(f) FASTRNN_SOURCES(f) FASTRNN_SINKS(f) FASTRNN_ARITHMETIC(f)
 
 enum class Op : uint16_t {

@@ -120,7 +120,8 @@ struct SumRows {
 // What a program's code works on beside the rows of a step.
 template <class Real>
 struct ProgramStep {
-  Code code;  // of the stage
+  Code code;     // of the stage,
+  Code of_rows;  // and what goes before it
   const Real* constants;
   const Real* vectors;  // [vectors][H] of the direction
   const Extra* extras;  // [extras]
@@ -130,11 +131,13 @@ struct ProgramStep {
   int64_t heads;         // blocks on the diagonal of its weights, 1: dense
   Real* shares;          // the products of some rows, the thread's own (see ProgramShares)
   Slots input, product;  // those of the stage's products; none: count 0
-  int slots;             // before those of the vectors' gradients
-  int kept;              // quantities in a row's `saved`
+  int slots;
+  int vector_count;
+  int kept;  // quantities in a panel of a row's `saved`
   int temps;
-  int64_t panels;     // of a row
-  int64_t w_ih_slot;  // bytes from the panels of one slot to those of the next
+  int64_t kept_panel;  // elements from one panel of a row's `saved` to the next
+  int64_t panels;      // of a row
+  int64_t w_ih_slot;   // bytes from the panels of one slot to those of the next
   int64_t w_hh_slot;
   int64_t w_hh_panel;    // and from one panel to the next, in bytes as well
   int64_t extras_width;  // elements from one extra's gradient to the next
@@ -148,7 +151,8 @@ struct ForwardRow {
   // States: the hidden one [H_out] before, [H] after; others [H rounded up to unit_width]
   const Real* before[kMostStates];
   Real* after[kMostStates];
-  Real* saved;  // [panel][kept][unit_width]; null where neither backward nor a later stage reads it
+  Real* saved;  // [panel][kept][unit_width], panels of a program `kept_panel` apart; null where
+                // neither backward nor a later stage reads it
   Real* operands[kMostProducts];  // [H] what a product after the first multiplies
   // Of programs: per-step values, and sums over units [sum][panel]
   const Real* extras;
@@ -187,9 +191,10 @@ struct BackwardRow {
   const Real* d_operands[kMostProducts];  // [H rounded up] of what a later product multiplies
   // Of programs
   const Real* extras;
-  Real* d_extras;  // [extra][H rounded up]
-  Real* sums;      // [sum][panel]
-  Real* temps;     // [panel][temps][unit_width]
+  Real* d_extras;   // [extra][H rounded up]
+  Real* sums;       // [sum][panel]
+  Real* temps;      // [panel][temps][unit_width]
+  Real* d_vectors;  // [panel][vectors][unit_width]
 };
 
 template <class Real>

@@ -51,7 +51,8 @@ constexpr Operation kOperations[] = {
     {Op::where, [](double a, double b, double c) { return a != 0 ? b : c; }},
     {Op::fma, [](double a, double b, double c) { return a * b + c; }},
 };
-constexpr int kArithmetic = static_cast<int>(Op::fma) - static_cast<int>(Op::add_d_extra);
+// `spread` has a test of its own.
+constexpr int kArithmetic = static_cast<int>(Op::fma) - static_cast<int>(Op::add_d_extra) - 1;
 static_assert(sizeof kOperations / sizeof *kOperations == kArithmetic, "of each operation one");
 
 constexpr int64_t kUnits = 70;
@@ -100,6 +101,39 @@ UNIT(operations_are_those_of_the_c_library) {
         check_operation<float>(own, rows, table);
         check_operation<double>(own, rows, table);
       }
+    }
+  });
+}
+
+// The units of a row share a number, the same in panels that are full and in one that is not.
+template <class Real>
+void check_rows(int64_t rows, const KernelTable& table) {
+  const Sizes n = {1, rows, 1, kUnits};
+  const Program program = plain::sum_cell();
+  plain::Arguments given;
+  for (int64_t r = 0; r < rows; ++r) given[plain::kX].push_back(1.0 + static_cast<double>(r));
+  given[plain::kH0] = given[plain::kC0] = Doubles(rows * kUnits);
+  given[plain::kWIh] = plain::random(kUnits, 3, 3);
+  given[plain::kBIh] = Doubles(kUnits);
+  plain::Call<Real> call(plain::shape_of<Real>(Cell::kProgram, n, &program), given, table, false);
+  const Doubles found = call.forward().y;
+  double sum = 0, size = 0;
+  for (double weight : given[plain::kWIh]) {
+    sum += weight;
+    size += std::fabs(weight);
+  }
+  for (int64_t i = 0; i < rows * kUnits; ++i) {
+    const double x = given[plain::kX][i / kUnits];
+    EXPECT(std::fabs(found[i] + x * sum) <= 8 * std::numeric_limits<Real>::epsilon() * x * size);
+    EXPECT(found[i] == found[i / kUnits * kUnits]);
+  }
+}
+
+UNIT(units_share_the_numbers_of_their_row) {
+  plain::each_isa([](const std::string&, const KernelTable& table) {
+    for (int64_t rows : {1, 2, 7}) {
+      check_rows<float>(rows, table);
+      check_rows<double>(rows, table);
     }
   });
 }

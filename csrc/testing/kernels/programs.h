@@ -49,4 +49,24 @@ inline Program cell_of(Op op) {
   return cell;
 }
 
+// h = the negative of the sum of the input's product over all units, by code of rows
+inline Program sum_cell() {
+  Program cell;
+  cell.gates = cell.slots = 1;
+  cell.gate_of_slot = {0};
+  cell.input = {0, 1};
+  cell.products = {{0, 0}};
+  cell.recurrent = false;
+  cell.initial = {0};
+  cell.forward_sums = 1;
+  cell.forward = {{{1, {{Op::input, 0, 0, 0, 0}, {Op::add_to_sum, 0, 0, 0, 0}}},
+                   {2,
+                    {{Op::spread, 1, 0, 0, 0}, {Op::set_state, 0, 1, 0, 0}},
+                    {{Op::sum, 0, 0, 0, 0}, {Op::neg, 0, 0, 0, 0}}}},
+                  {-1, -1}};
+  cell.forward_saving = cell.backward = {{{0, {}}}, {-1}};
+  cell.complete();
+  return cell;
+}
+
 }  // namespace fastrnn::plain

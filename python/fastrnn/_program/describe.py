@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from .lowering import Lowered
-from .stages import Instruction, Stage
+from .stages import EACH_UNIT, Instruction, Stage
 
 __all__ = ["described"]
 
@@ -69,6 +69,11 @@ class _Names:
 
     def _line(self, instruction: Instruction, held: dict[int, str]) -> str:
         name, to, *operands = instruction
+        if name == EACH_UNIT[0]:
+            return ""
+        if name == "spread":
+            held[to] = held[operands[0]]
+            return ""
         source = self._source(name, operands[0])
         if source is not None:
             held[to] = source
@@ -135,12 +140,11 @@ class _Names:
             "set_operand": lambda product: f"operand{product} =",
             "add_to_sum": lambda number: f"sum{number} = sum over units of",
             "add_d_extra": lambda extra: f"d_p.{self.program.inputs[extra][0]} +=",
+            "add_d_vector": lambda vector: f"d_p.{self.program.vector_slots[vector]} +=",
         }
         return names[name](to) if name in names else ""
 
     def _slot(self, slot: int) -> str:
-        if slot >= len(self.slots.gates):
-            return f"p.{self.program.vector_slots[slot - len(self.slots.gates)]}"
         gate = self.slots.gates[slot]
         by_input = slot in self.slots.input.values()
         by_hidden = slot in self.slots.hidden.values()

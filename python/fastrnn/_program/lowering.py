@@ -247,6 +247,10 @@ class _Backward(_Direction):
             self.stage_of[product] = max(1 + self.stage_of.get(product + 1, -1), *levels)
             self.find_levels()
         sinks = [(self.levels[node], Sink("set_d_pre", slot, node)) for slot, node in d_pre]
+        for number, name in enumerate(self.program.vector_slots):
+            gradient = self.joint.gradients.get(("p", name))
+            if gradient is not None:
+                sinks.append((self.levels[gradient], Sink("add_d_vector", number, gradient)))
         for number, (name, _) in enumerate(self.program.inputs):
             gradient = self.joint.gradients.get(("e", name))
             if gradient is not None:
@@ -271,16 +275,14 @@ class _Backward(_Direction):
         )
 
     def _of_slots(self) -> list[tuple[int, int]]:
-        """The gradients of the slots and, behind them, of the vectors."""
+        """The gradients of the slots."""
         gradients, zero = self.joint.gradients, self.joint.zero
         found = {  # a slot of both shares has the same gradient by either name
             slot: gradients.get((kind, gate), zero)
             for kind in OF_SLOTS
             for gate, slot in getattr(self.slots, kind).items()
         }
-        at = len(self.slots.gates)
-        names = enumerate(self.program.vector_slots, at)
-        return [*found.items(), *((slot, gradients.get(("p", name), zero)) for slot, name in names)]
+        return list(found.items())
 
     def _of_states(self) -> list[tuple[int, int]]:
         """The gradients of the states before the step that no product gives alone.

@@ -12,6 +12,9 @@ __all__ = ["Code", "Instruction", "Sink", "Stage", "written"]
 Instruction = tuple[str, int, int, int, int]
 """Name, to, a, b, c as the engine has them."""
 
+EACH_UNIT: Instruction = ("each_unit", 0, 0, 0, 0)
+"""What stands between a stage's code of rows and that of units."""
+
 _DEAR = {
     *("exp", "expm1", "log", "log1p", "sqrt", "sigmoid", "tanh", "softplus", "sin", "cos", "erf"),
     *("reciprocal", "div", "d_sigmoid", "d_tanh"),
@@ -34,7 +37,11 @@ class Sink(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """As `_core.Program` takes it."""
+    """As `_core.Program` takes it.
+
+    Numbers that the units of a row share are computed once a row, by the instructions before
+    `EACH_UNIT`, if it is there.
+    """
 
     product: int
     registers: int
@@ -63,6 +70,7 @@ class _Pass(NamedTuple):
     store: str
     load: str
     fused: Mapping[int, int]
+    of_row: Sequence[bool]
 
 
 def written(
@@ -95,7 +103,7 @@ def written(
     forever : sequence of int
         Nodes that are stored to the end.
     """
-    given = _Pass(nodes, levels, source, *store, fused)
+    given = _Pass(nodes, levels, source, *store, fused, _of_row(nodes))
     all_sinks = [list(of_stage) for of_stage in sinks]
     for node in forever:
         all_sinks[levels[node]].append(Sink(store[0], -1, node))
@@ -106,6 +114,20 @@ def written(
         writer = _Writer(given, number, of_stage, places)
         stages.append(Stage(product, *_on_registers(writer.code)))
     return Code(stages, places.count, {node: places.of[node] for node in forever})
+
+
+def _of_row(nodes: Sequence[Node]) -> list[bool]:
+    """Of each node, whether the units of a row have one number, which sums over the row make."""
+    found: list[bool] = []
+    constant: list[bool] = []
+    for node in nodes:
+        of_constants = bool(node.operands) and all(constant[one] for one in node.operands)
+        constant.append(node.operation == "constant" or of_constants)
+        shared = node.operation == "row_sum" or (
+            bool(node.operands) and all(constant[one] or found[one] for one in node.operands)
+        )
+        found.append(shared and not constant[-1])
+    return found
 
 
 def _cross(given: _Pass, sinks: list[list[Sink]], stored: set[int]) -> dict[int, int]:
@@ -144,6 +166,12 @@ class _Places:
         self.free: list[int] = []
         self.count = 0
 
+    def stored_anew(self, node: int) -> int:
+        """Where nothing lies that this stage has yet to read."""
+        self.of[node] = self.count
+        self.count += 1
+        return self.of[node]
+
     def stored(self, node: int) -> int:
         if self.free:
             self.of[node] = self.free.pop()
@@ -161,21 +189,33 @@ class _Places:
 class _Writer:
     """The code of a stage, in which each value has a register of its own: its node.
 
-    A value is computed when it is first needed, and written where it goes at once.
+    A value is computed when it is first needed, and written where it goes at once. What all units
+    of a row share has a second register, its node and the number of nodes, for the rows' numbers.
     """
 
     def __init__(self, given: _Pass, stage: int, sinks: Sequence[Sink], places: _Places) -> None:
         self.given, self.stage, self.places = given, stage, places
         self.there: set[int] = set()
-        self.code: list[Instruction] = []
+        self.of_units: list[Instruction] = []
+        self.of_rows: list[Instruction] = []
         self.waiting: dict[int, list[Sink]] = {}
         for sink in sinks:
             self.waiting.setdefault(sink.node, []).append(sink)
         for node in sorted(self.waiting):
-            self._compute(node)
+            if given.of_row[node]:
+                self._number(node)
+            if (
+                any(sink.name != given.store for sink in self.waiting[node])
+                or not given.of_row[node]
+            ):
+                self._compute(node)
         for sink in sinks:
             if sink.name in _LAST:
-                self.code.append((sink.name, sink.number, sink.node, 0, 0))
+                self.of_units.append((sink.name, sink.number, sink.node, 0, 0))
+
+    @property
+    def code(self) -> list[Instruction]:
+        return [*self.of_rows, EACH_UNIT, *self.of_units] if self.of_rows else self.of_units
 
     def _loaded(self, index: int) -> bool:
         """Whether the stage reads the node instead of computing it."""
@@ -185,40 +225,64 @@ class _Writer:
             or self.given.source(index, self.stage) is not None
         )
 
-    def _compute(self, index: int) -> None:
+    def _compute(self, index: int) -> int:
+        """The value of each unit; returns its register."""
         if index in self.there:
-            return
+            return index
         self.there.add(index)
-        loaded = self.given.source(index, self.stage)
-        if loaded is not None:
-            self.code.append((loaded[0], index, loaded[1], 0, 0))
-        elif self._loaded(index):
-            place = self.places.loaded(index, self.stage)
-            self.code.append((self.given.load, index, place, 0, 0))
-        else:
-            self._operation(index)
+        of_row = self.given.of_row[index]
+        if of_row:
+            self.of_units.append(("spread", index, self._number(index), 0, 0))
+        elif not self._read(index, index, self.of_units):
+            self._operation(index, index, self._compute, self.of_units)
         for sink in self.waiting.get(index, ()):
-            if sink.name in _LAST:
+            if sink.name in _LAST or (of_row and sink.name == self.given.store):
                 continue
             at = self.places.stored(index) if sink.name == self.given.store else sink.number
-            self.code.append((sink.name, at, index, 0, 0))
+            self.of_units.append((sink.name, at, index, 0, 0))
+        return index
 
-    def _operation(self, index: int) -> None:
+    def _number(self, index: int) -> int:
+        """The number of each row; returns its register."""
+        register = len(self.given.nodes) + index
+        if register in self.there:
+            return register
+        self.there.add(register)
+        if not self._read(index, register, self.of_rows):
+            self._operation(index, register, self._number, self.of_rows)
+        for sink in self.waiting.get(index, ()):
+            if sink.name == self.given.store:
+                at = self.places.stored_anew(index)
+                self.of_rows.append((sink.name, at, register, 0, 0))
+        return register
+
+    def _read(self, index: int, register: int, code: list[Instruction]) -> bool:
+        loaded = self.given.source(index, self.stage)
+        if loaded is not None:
+            code.append((loaded[0], register, loaded[1], 0, 0))
+        elif self._loaded(index):
+            place = self.places.loaded(index, self.stage)
+            code.append((self.given.load, register, place, 0, 0))
+        else:
+            return False
+        return True
+
+    def _operation(
+        self, index: int, register: int, value: Callable[[int], int], code: list[Instruction]
+    ) -> None:
         node = self.given.nodes[index]
         name, operands = node.operation, node.operands
         if index in self.given.fused:
             product = self.given.fused[index]
             (other,) = [one for one in operands if one != product]
             name, operands = "fma", (*self.given.nodes[product].operands, other)
-        for operand in operands:
-            self._compute(operand)
-        a, b, c = (*operands, 0, 0)[:3]
-        self.code.append((name, index, a, b, c))
+        a, b, c = (*[value(operand) for operand in operands], 0, 0)[:3]
+        code.append((name, register, a, b, c))
 
 
 _SINKS = {
     *("set_state", "set_operand", "keep", "add_to_sum"),
-    *("set_d_pre", "set_d_state", "set_temp", "add_d_extra"),
+    *("set_d_pre", "set_d_state", "set_temp", "add_d_vector", "add_d_extra"),
 }
 _SOURCES = {
     *("input", "hidden", "pre", "state", "kept", "vector", "extra", "constant", "sum"),
@@ -233,12 +297,18 @@ _OPERANDS = {
 
 def reads(name: str) -> int:
     """How many registers an instruction reads, from ``a`` on."""
-    return 0 if name in _SOURCES else 1 if name in _SINKS else _OPERANDS.get(name, 1)
+    return (
+        0
+        if name in _SOURCES or name == EACH_UNIT[0]
+        else 1
+        if name in _SINKS
+        else _OPERANDS.get(name, 1)
+    )
 
 
 def writes(name: str) -> bool:
     """Whether an instruction writes a register."""
-    return name not in _SINKS
+    return name not in _SINKS and name != EACH_UNIT[0]
 
 
 def _on_registers(code: Sequence[Instruction]) -> tuple[int, list[Instruction]]:

@@ -166,7 +166,7 @@ FASTRNN_INLINE void take_source(const ProgramStep<Real>& own, int64_t H, const R
       break;
     case Op::kept:
       take(block, to, [&](int64_t, const Segment& at) {
-        return quantity<const Real*>(rows[at.row].saved, at, own.kept, a, block.kWidth);
+        return rows[at.row].saved + at.panel * own.kept_panel + a * block.kWidth;
       });
       break;
     case Op::vector:
@@ -308,4 +308,52 @@ FASTRNN_NOINLINE const Instruction* compute(const Instruction* at, const Instruc
 #undef FASTRNN_LONG
 #undef FASTRNN_SHORT
   return end;
+}
+
+// Runs the code of rows: a register has a number for each segment, one after the other. `place`
+// says where that of a segment is kept: place(op, segment, number), the first of what its units
+// have.
+template <class Real, class Row, class Place>
+FASTRNN_INLINE void run_rows(const ProgramStep<Real>& own, const Row* rows,
+                             const ProgramBlock<Real>& block, Place place) {
+  const int64_t vectors = (block.segments + kLanes<Real> - 1) / kLanes<Real>;
+  const Instruction* const end = own.of_rows.first + own.of_rows.count;
+  for (const Instruction* at = own.of_rows.first; at < end;) {
+    Real* to = own.registers + at->to * kRegister<Real>;
+    const Real* from = own.registers + at->a * kRegister<Real>;
+    switch (at->op) {
+      case Op::constant:
+        for (int64_t i = 0; i < vectors * kLanes<Real>; ++i) to[i] = own.constants[at->a];
+        break;
+      case Op::sum:
+        each_segment(block, [&](int64_t m, const Segment& segment) {
+          to[m] = sum_of_panels(rows[segment.row].sums, at->a, own.panels);
+        });
+        break;
+      case Op::kept:
+      case Op::temp:
+        each_segment(block, [&](int64_t m, const Segment& segment) {
+          to[m] = *place(at->op, segment, at->a);
+        });
+        break;
+      case Op::keep:
+      case Op::set_temp:
+        each_segment(block, [&](int64_t m, const Segment& segment) {
+          *place(at->op, segment, at->to) = from[m];
+        });
+        break;
+      default:
+        at = compute(at, end, own.registers, vectors);
+        continue;
+    }
+    ++at;
+  }
+}
+
+// Gives each row's number to its units.
+template <class Real>
+FASTRNN_INLINE void spread(const ProgramBlock<Real>& block, const Real* from, Real* to) {
+  Real numbers[kBlockVectors];
+  for (int64_t m = 0; m < block.segments; ++m) numbers[m] = from[m];
+  take_number(block, to, [&](int64_t m, const Segment&) { return numbers[m]; });
 }

@@ -39,8 +39,10 @@ constexpr int kColumnVectors = 4;
 #include "step-inl.h"
 // Cells as programs: instructions
 #include "interpret-inl.h"
-// ... and steps
+// ... steps forward
 #include "program-inl.h"
+// ... and backward
+#include "program-backward-inl.h"
 
 // The steps of all cells with weights in a format; F: see formats-inl.h
 template <class C, class F>

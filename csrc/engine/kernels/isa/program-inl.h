@@ -1,5 +1,5 @@
-// The steps of cells that were written as programs: products with panels by slot, then the code of
-// a stage (interpret-inl.h).
+// The forward steps of cells that were written as programs: products with panels by slot, then the
+// code of a stage (interpret-inl.h).
 
 // How many of `left` panels are taken at once: three at the most, and none is left over alone.
 FASTRNN_INLINE int64_t up_to_three(int64_t left) { return left == 4 ? 2 : left < 3 ? left : 3; }
@@ -19,8 +19,6 @@ FASTRNN_INLINE void each_group(const Step& p, bool descending, Visit visit) {
     high -= descending ? panels : 0;
   }
 }
-
-// ---- forward ----
 
 // Products of some segments, slot by slot with a segment's units in each. An absent one is null:
 // the input's, where the rows know it as their projected input, and the hidden state's, where it is
@@ -44,6 +42,9 @@ void run_forward(const ForwardStep<Real>& p, const ProgramShares<Real>& shares,
   const auto hidden = [&](int64_t m, int slot) {
     return shares.hidden + (m * own.product.count + slot - own.product.first) * width;
   };
+  run_rows(own, rows, block, [&](Op, const Segment& at, int number) {
+    return rows[at.row].saved + at.panel * own.kept_panel + number * width;
+  });
   const Instruction* const end = own.code.first + own.code.count;
   for (const Instruction* at = own.code.first; at < end;) {
     Real* to = own.registers + at->to * kRegister<Real>;
@@ -99,11 +100,14 @@ void run_forward(const ForwardStep<Real>& p, const ProgramShares<Real>& shares,
         break;
       case Op::keep:
         give(block, from, [&](const Segment& segment) {
-          return quantity(rows[segment.row].saved, segment, own.kept, number, width);
+          return rows[segment.row].saved + segment.panel * own.kept_panel + number * width;
         });
         break;
       case Op::add_to_sum:
         add_to_sum(own, rows, block, from, number);
+        break;
+      case Op::spread:
+        spread(block, from, to);
         break;
       default:
         at = compute(at, end, own.registers, block.size());
@@ -309,110 +313,5 @@ void program_forward_row(const ForwardStep<Real>& p) {
     if (p.K > 0)
       multiply_unpacked_slots(p, block, own.product, p.rows->before[kHidden], p.w_hh, p.K, hidden);
     run_forward(p, ProgramShares<Real>{input, p.K > 0 ? hidden : nullptr}, p.rows, block);
-  });
-}
-
-// ---- backward ----
-
-template <class Real>
-void run_backward(const BackwardStep<Real>& p, const BackwardRow<Real>* rows,
-                  const ProgramBlock<Real>& block) {
-  constexpr int64_t width = ProgramBlock<Real>::kWidth;
-  const ProgramStep<Real>& own = *p.program;
-  const int64_t units = block.is_full() ? width : block.valid;
-  const Instruction* const end = own.code.first + own.code.count;
-  for (const Instruction* at = own.code.first; at < end;) {
-    Real* to = own.registers + at->to * kRegister<Real>;
-    const Real* from = own.registers + at->a * kRegister<Real>;
-    const int a = at->a, number = at->to;
-    if (at->op <= Op::sum) {
-      take_source(own, p.H, rows, block, at->op, a, to);
-      ++at;
-      continue;
-    }
-    switch (at->op) {
-      case Op::after:
-        take_state(block, a, to,
-                   [&](const Segment& segment) { return rows[segment.row].after[a]; });
-        break;
-      case Op::d_state:
-        take(block, to, [&](int64_t, const Segment& segment) {
-          return rows[segment.row].d_states[a] + segment.unit;
-        });
-        if (a == kHidden) add_from_above(block, rows, to);
-        break;
-      case Op::d_operand:
-        take(block, to, [&](int64_t, const Segment& segment) {
-          return rows[segment.row].d_operands[a] + segment.unit;
-        });
-        break;
-      case Op::temp:
-        take(block, to, [&](int64_t, const Segment& segment) {
-          return quantity(rows[segment.row].temps, segment, own.temps, a, width);
-        });
-        break;
-      case Op::add_to_sum:
-        add_to_sum(own, rows, block, from, number);
-        break;
-      case Op::set_d_pre:
-        give_first(block, from, [&](const Segment& segment) {
-          return rows[segment.row].d_pre + segment.panel * p.d_pre_panel + number * units;
-        });
-        break;
-      case Op::set_d_state:
-        give(block, from, [&](const Segment& segment) {
-          return rows[segment.row].d_states[number] + segment.unit;
-        });
-        break;
-      case Op::set_temp:
-        give(block, from, [&](const Segment& segment) {
-          return quantity(rows[segment.row].temps, segment, own.temps, number, width);
-        });
-        break;
-      case Op::add_d_extra:
-        each_segment(block, [&](int64_t, const Segment& segment) {
-          Real* row = rows[segment.row].d_extras + number * own.extras_width + segment.unit;
-          for (int j = 0; j < block.vectors; ++j, from += kLanes<Real>)
-            store(row + j * kLanes<Real>, load(row + j * kLanes<Real>) + load(from));
-        });
-        break;
-      default:
-        at = compute(at, end, own.registers, block.size());
-        continue;
-    }
-    ++at;
-  }
-}
-
-// What was kept for some rows and panels. It lies far apart for different rows, so that the
-// processor does not see it coming.
-template <class Real>
-void prefetch_kept(const ProgramStep<Real>& own, const BackwardRow<Real>* rows, int64_t count,
-                   int64_t panel, int64_t panels) {
-  const int64_t size = own.kept * ProgramBlock<Real>::kWidth;
-  for (int64_t m = 0; m < count; ++m) {
-    const Real* from = rows[m].saved + panel * size;
-    for (int64_t i = 0; i < panels * size; i += kLine<Real>) __builtin_prefetch(from + i);
-  }
-}
-
-template <class Real>
-void program_backward(const BackwardStep<Real>& p) {
-  typedef ProgramBlock<Real> Block;
-  const bool descending = false;
-  each_group<Real>(p, descending, [&](int64_t panel, int64_t panels) {
-    const int64_t at_once = Block(p.H, panel, panels, 0).rows_at_once();
-    const int64_t next = panel + panels, rest = p.panel_end - next;
-    for (int64_t r = 0; r < p.count; r += at_once) {
-      const int64_t left = p.count - r, some = left < at_once ? left : at_once;
-      if (some < left) {
-        prefetch_kept(*p.program, p.rows + r + some, left < 2 * some ? left - some : some, panel,
-                      panels);
-      } else if (rest > 0) {
-        prefetch_kept(*p.program, p.rows, p.count < some ? p.count : some, next,
-                      rest < panels ? rest : panels);
-      }
-      run_backward(p, p.rows + r, Block(p.H, panel, panels, some));
-    }
   });
 }
