@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+import fastrnn
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's own counters")
 
@@ -41,6 +44,29 @@ with torch.no_grad():
 print(faults() - before)
 """)
     assert faults < 10 * 51 * 2**20 // LARGE_PAGE
+
+
+@pytest.mark.parametrize("lengths", ["None", "torch.full((64,), 64)"])
+def test_what_was_kept_for_backward_is_left_for_later_calls(lengths):
+    """25 MiB, by the short way and by the long one; workspaces alone are less than 7."""
+    left = printed_by(f"""
+layer, x = fastrnn.LSTM(8, 256), torch.zeros(64, 64, 8)
+for _ in range(2):
+    layer(x, lengths={lengths})[0].sum().backward()
+before = resident()
+fastrnn.empty_cache()
+print(before - resident())
+""")
+    assert left > 25 * 2**20
+
+
+def test_what_is_kept_is_nobody_elses_while_a_graph_holds_it():
+    layer, x = fastrnn.LSTM(8, 256), torch.rand(64, 64, 8)
+    (expected,) = torch.autograd.grad(layer(x)[0].sum(), layer.weight_hh_l0)
+    held = layer(x)[0].sum()
+    layer(1 - x)[0].sum().backward()
+    (got,) = torch.autograd.grad(held, layer.weight_hh_l0)
+    assert torch.equal(got, expected)
 
 
 def test_memory_beyond_the_limit_is_given_back():

@@ -82,12 +82,12 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::class_<Direct>(m, "Direct")
       .def(py::init([](Cell cell, int64_t I, int64_t H, int64_t P, int64_t layers,
                        int64_t directions, bool bias, bool reverse, bool one_step,
-                       const Tensors& tensors, py::function record,
+                       const Tensors& tensors, py::function record, py::function keep,
                        std::shared_ptr<Program> program, std::shared_ptr<Packed> packed) {
         Shape shape = {cell, DType::kFloat32, 0, 0, I, H, P, layers, directions, bias, reverse};
         add_program(shape, program.get());
         return Direct(shape, std::move(program), one_step, tensors, std::move(record),
-                      std::move(packed));
+                      std::move(keep), std::move(packed));
       }))
       .def("call", &Direct::call);
 
@@ -105,6 +105,12 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         [](const std::optional<std::string>& name) { name ? force_isa(*name) : unforce_isa(); });
   m.def("build_info", &build_info);
   m.def("processors", &processors);
+  py::class_<Scratch>(m, "Scratch", py::buffer_protocol())
+      .def(py::init<int64_t>())
+      .def_buffer([](Scratch& own) {
+        return py::buffer_info(reinterpret_cast<uint8_t*>(own.data()), own.bytes());
+      });
+  m.attr("WORTH_LEAVING") = kWorthLeaving;
   m.def("empty_cache", &empty_cache);
   m.attr("hooks") = py::capsule(&kHooks, kHooksName);
 }

@@ -74,7 +74,6 @@ void run_forward(const Plan& plan, const ForwardAddresses& from) {
     set_states(plan.shape, args.last, from.h_n, from.c_n);
     set_states(plan.shape, args.all, from.h_all, from.c_all);
     args.saved = plan.save ? at<char>(from.saved) : nullptr;
-    if (plan.save) advise_large_pages(args.saved, plan.saved_bytes);
     forward(plan, args);
   });
 }

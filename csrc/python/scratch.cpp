@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <new>
+#include <numeric>
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -15,7 +16,6 @@ namespace fastrnn {
 namespace {
 
 constexpr int64_t kLargePage = int64_t{2} << 20;
-constexpr int64_t kWorthLargePages = 8 * kLargePage;
 
 using Block = Scratch::Block;
 
@@ -33,6 +33,19 @@ Pool& pool() {
 // Does not wait, since in a forked child the lock may be held by a thread that is not there.
 std::unique_lock<std::mutex> try_lock(Pool& pool) {
   return std::unique_lock<std::mutex>(pool.mutex, std::try_to_lock);
+}
+
+// Fewer faults when the memory is written
+void advise_large_pages(char* data, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  if (bytes < kWorthLeaving) return;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kLargePage - 1) / kLargePage;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / kLargePage;
+  madvise(reinterpret_cast<void*>(begin * kLargePage), (end - begin) * kLargePage, MADV_HUGEPAGE);
+#else
+  (void)data;
+  (void)bytes;
+#endif
 }
 
 // Not by malloc where that can be avoided: in its heap a large hole would stay when one is given
@@ -83,7 +96,8 @@ Scratch::Scratch(int64_t bytes) : block_(take(bytes)) {}
 Scratch::~Scratch() {
   Pool& to = pool();
   const auto lock = try_lock(to);
-  if (lock && block_.bytes <= kMostKept) {
+  const auto add = [](int64_t bytes, const Block& block) { return bytes + block.bytes; };
+  if (lock && std::accumulate(to.idle.begin(), to.idle.end(), block_.bytes, add) <= kMostKept) {
     to.idle.push_back(block_);
   } else {
     give_back(block_);
@@ -96,18 +110,6 @@ void empty_cache() {
   if (!lock) return;
   for (const Block& block : all.idle) give_back(block);
   all.idle.clear();
-}
-
-void advise_large_pages(char* data, int64_t bytes) {
-#ifdef MADV_HUGEPAGE
-  if (bytes < kWorthLargePages) return;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kLargePage - 1) / kLargePage;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / kLargePage;
-  madvise(reinterpret_cast<void*>(begin * kLargePage), (end - begin) * kLargePage, MADV_HUGEPAGE);
-#else
-  (void)data;
-  (void)bytes;
-#endif
 }
 
 }  // namespace fastrnn

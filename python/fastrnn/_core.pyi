@@ -289,6 +289,7 @@ class Direct:
         one_step: bool,
         tensors: Tensors,
         record: Callable[..., Any],
+        keep: Callable[[int, Any], Any],
         program: Program | None,
         packed: Packed | None,
         /,
@@ -297,6 +298,7 @@ class Direct:
 
         ``packed``: the weights of calls that bring none, while their instruction set is active.
         ``record``: makes outputs part of torch's graph; csrc/python/torch/direct.h says how.
+        ``keep``: makes a tensor of so many elements of torch's dtype for what forward keeps.
         """
 
     def call(
@@ -321,6 +323,14 @@ def build_info() -> dict[str, Any]:
 
 def processors() -> dict[str, Any]:
     """``allowed`` to run on, ``quota`` of the control group (0: none), and thus ``usable``."""
+
+WORTH_LEAVING: int
+
+class Scratch:
+    """Memory that calls take from one another; a buffer of that many bytes, or more."""
+
+    def __init__(self, bytes: int, /) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 def empty_cache() -> None: ...
 

@@ -4,18 +4,21 @@
 
 #include "engine/forward/freeze.h"
 #include "engine/kernels/dispatch.h"
+#include "python/scratch.h"
 
 namespace py = pybind11;
 
 namespace fastrnn {
 
 Direct::Direct(const Shape& shape, std::shared_ptr<const Program> program, bool one_step,
-               Tensors tensors, py::function record, std::shared_ptr<const Packed> packed)
+               Tensors tensors, py::function record, py::function keep,
+               std::shared_ptr<const Packed> packed)
     : shape_(shape),
       program_(std::move(program)),
       one_step_(one_step),
       tensors_(std::move(tensors)),
       record_(std::move(record)),
+      keep_(std::move(keep)),
       packed_(std::move(packed)) {}
 
 CellFacts Direct::cell() const {
@@ -28,6 +31,16 @@ bool Direct::has_weights(PlainCall& call, const py::sequence& weights) const {
   if (!packed_) return call.read_weights(weights);
   return packed_->kernels == &active_kernels() && call.shape.dtype == packed_->shape.dtype &&
          !call.differentiable;
+}
+
+// Without an address where torch makes it elsewhere
+py::object Direct::new_kept(const Plan& plan, PlainCall& call) const {
+  const int64_t elements = kept_elements(plan);
+  if (plan.saved_bytes < kWorthLeaving)
+    return tensors_.new_empty(call.memory, {elements}, call.at.saved);
+  py::object kept = keep_(elements, tensors_.dtype(call.memory.element));
+  tensors_.read_contiguous(kept, call.memory, {elements}, call.at.saved);
+  return kept;
 }
 
 // float32 or float64; false for any other
@@ -51,7 +64,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
   plan.program = program_;
   py::object kept;
   if (call.differentiable) {
-    kept = tensors_.new_empty(call.memory, {kept_elements(plan)}, call.at.saved);
+    kept = new_kept(plan, call);
     if (!call.at.saved) return py::none();
   }
   run_forward(plan, call.at);

@@ -19,10 +19,11 @@ class Direct {
   // shape: without T, B and dtype. one_step: x is [B, I], and states have no dimension of layers.
   // record(recorded, outputs, x, h_0, c_0, *weights, kept) makes the outputs of a call that will be
   // differentiated part of torch's graph, and returns them.
+  // keep(elements, dtype) makes the tensor of what forward keeps, if that is large.
   // program: the shape's, if the cell is one. packed: the weights, of calls that bring none and
   // have no gradients; or null.
   Direct(const Shape& shape, std::shared_ptr<const Program> program, bool one_step, Tensors tensors,
-         pybind11::function record, std::shared_ptr<const Packed> packed);
+         pybind11::function record, pybind11::function keep, std::shared_ptr<const Packed> packed);
 
   // What torch.nn's layer or cell would return, or None if the call has to take the long way.
   pybind11::object call(pybind11::handle x, pybind11::handle hx, const pybind11::sequence& weights,
@@ -30,13 +31,14 @@ class Direct {
 
  private:
   bool has_weights(PlainCall& call, const pybind11::sequence& weights) const;
+  pybind11::object new_kept(const Plan& plan, PlainCall& call) const;
   CellFacts cell() const;
 
   Shape shape_;
   std::shared_ptr<const Program> program_;
   bool one_step_;
   Tensors tensors_;
-  pybind11::function record_;
+  pybind11::function record_, keep_;
   std::shared_ptr<const Packed> packed_;
 };
 

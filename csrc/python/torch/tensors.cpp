@@ -147,7 +147,7 @@ py::object Tensors::new_empty(Memory memory, Sizes sizes, Address& address) cons
     strides[i] = stride;
     stride *= sizes.begin()[i];
   }
-  py::object made = make_empty_(shape, strides, dtypes_[static_cast<size_t>(memory.element)]);
+  py::object made = make_empty_(shape, strides, dtype(memory.element));
   dlpack::Tensor tensor;
   if (read_memory(made, tensor) && tensor.device.id == memory.device) address = address_of(tensor);
   return made;

@@ -65,6 +65,9 @@ class Tensors {
   // The memory of a parameter, whose module may give it other memory; null of another tensor.
   pybind11::object storage_of_parameter(pybind11::handle tensor) const;
 
+  // torch's
+  pybind11::handle dtype(Element element) const { return dtypes_[static_cast<size_t>(element)]; }
+
   // A contiguous tensor; without an address where torch makes it elsewhere, as a mode of its does
   pybind11::object new_empty(Memory memory, Sizes sizes, Address& address) const;
 

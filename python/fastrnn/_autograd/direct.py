@@ -17,7 +17,7 @@ from .. import _core, _torch
 from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch
 from .._call.spec import Outputs, Spec
-from .._engine import cpu, native
+from .._engine import cpu, memory, native
 from .._engine.backend import Backend
 from . import saved, wrapped
 
@@ -56,6 +56,7 @@ def make_direct(
             (torch.float32, torch.float64),
         ),
         recorder(Way(spec)),
+        memory.new_kept,
         program,
         packed,
     )

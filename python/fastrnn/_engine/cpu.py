@@ -23,6 +23,7 @@ from .addresses import (
     place_new,
     place_outputs,
 )
+from .memory import new_kept
 
 __all__ = ["BACKEND", "place_rows", "run_forward", "unread"]
 
@@ -198,10 +199,10 @@ def _kept_of_sixteen(spec: Spec, dtype: torch.dtype, dropout: bool) -> int:
 def _make_block(size: int, room: int | None) -> Tensor:
     """A block for what backward needs; with ``room`` its last byte says which set laid it out."""
     if room is None:
-        return torch.empty(size, dtype=torch.uint8, device="cpu")
+        return new_kept(size, torch.uint8)
     if size >= room:
         raise RuntimeError(f"expected at least {size + 1} bytes for backward, got {room}")
-    block = torch.empty(room, dtype=torch.uint8, device="cpu")
+    block = new_kept(room, torch.uint8)
     block[-1] = _core.isa_built().index(_core.isa_active())
     return block
 
