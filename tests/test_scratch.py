@@ -60,6 +60,23 @@ print(before - resident())
     assert left > 25 * 2**20
 
 
+def test_what_many_calls_leave_has_one_limit():
+    """Four times 100 MiB for backward, held at once, and 256 of them left afterwards at most."""
+    left = printed_by("""
+layer, x = fastrnn.LSTM(8, 256), torch.zeros(256, 64, 8)
+layer(x[:1])[0].sum().backward()
+before = resident()
+held = [layer(x)[0] for _ in range(4)]
+at_most = resident() - before
+del held
+left = resident() - before
+assert at_most > 4 * 100 * 2**20, at_most
+assert left > 100 * 2**20, left
+print(left)
+""")
+    assert left < 272 * 2**20
+
+
 def test_what_is_kept_is_nobody_elses_while_a_graph_holds_it():
     layer, x = fastrnn.LSTM(8, 256), torch.rand(64, 64, 8)
     (expected,) = torch.autograd.grad(layer(x)[0].sum(), layer.weight_hh_l0)
