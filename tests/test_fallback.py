@@ -12,6 +12,7 @@ import torch
 from cases import CELLS, LAYERS, Called, Case, assert_same, input_of, like, run, twins
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils.parametrizations import weight_norm
+from whole_models import Tagger, example, expect_close, made_by, train
 
 import fastrnn
 from fastrnn import functional
@@ -81,6 +82,20 @@ def test_so_do_parametrized_ones(kind: str) -> None:
     for ours, theirs in zip(got, run(plain, like(x, x.dtype), None), strict=True):
         assert all(map(torch.equal, ours, theirs))
     assert computed == ["torch"]
+
+
+@pytest.mark.parametrize("way", ["convert", "patch", "mixed"])
+def test_a_model_learns_there_and_here_as_torchs_does(way: str) -> None:
+    plain = Tagger()
+    fast = made_by(way, plain)
+    x = example()
+    for _ in range(2):
+        with without_kernels() as computed:
+            got = train(fast, x)
+        assert set(computed) == {"torch"}
+        expect_close(got, train(plain, x))
+        expect_close(train(fast, x), train(plain, x))
+    Tagger().load_state_dict(fast.state_dict())
 
 
 @pytest.mark.parametrize("form", ["packed", "unsorted", "unbatched"])
