@@ -70,15 +70,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
 
   py::class_<Tensors>(m, "Tensors")
       .def(py::init<const py::capsule&, py::tuple, py::function, py::tuple>());
-  py::class_<Recorded>(m, "Recorded")
-      .def_readonly("plan", &Recorded::plan)
-      .def_property_readonly("batch_first",
-                             [](const Recorded& recorded) { return recorded.form.batch_first; })
-      .def_property_readonly("steps", [](const Recorded& recorded) { return recorded.shape.T; })
-      .def_property_readonly("sizes", &Recorded::sizes)
-      .def_property_readonly("origins", &Recorded::origins)
-      .def("forget_origins", &Recorded::forget_origins)
-      .def("backward", &Recorded::backward);
+  bind_saved_call(py::class_<Recorded>(m, "Recorded")).def_readonly("plan", &Recorded::plan);
   py::class_<Direct>(m, "Direct")
       .def(py::init([](Cell cell, int64_t I, int64_t H, int64_t P, int64_t layers,
                        int64_t directions, bool bias, bool reverse, bool one_step,

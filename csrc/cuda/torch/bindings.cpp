@@ -35,15 +35,8 @@ void bind_direct(py::module_& m) {
                              P,    layers,          directions, bias, reverse};
         return Stack{shape, torch, pieces, cell_layout(cell)};
       }));
-  py::class_<Recorded>(m, "Recorded", py::module_local())
-      .def_property_readonly("element", &Recorded::element)
-      .def_property_readonly("batch_first",
-                             [](const Recorded& recorded) { return recorded.form.batch_first; })
-      .def_property_readonly("steps", [](const Recorded& recorded) { return recorded.shape.T; })
-      .def_property_readonly("sizes", &Recorded::sizes)
-      .def_property_readonly("origins", &Recorded::origins)
-      .def("forget_origins", &Recorded::forget_origins)
-      .def("backward", &Recorded::backward);
+  bind_saved_call(py::class_<Recorded>(m, "Recorded", py::module_local()))
+      .def_property_readonly("element", &Recorded::element);
   py::class_<Direct>(m, "Direct", py::module_local())
       .def(py::init([](std::shared_ptr<Stack> stack, bool one_step, const Tensors& tensors,
                        py::function record) {

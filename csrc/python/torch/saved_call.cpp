@@ -40,15 +40,14 @@ bool SavedCall::read_saved(const py::tuple& saved, Memory memory_of_kept, int64_
     return tensors.copy_contiguous(call.alive.back(), of, sizes, address) &&
            is_where_it_was(next++, tensor, address);
   };
-  if (const py::object tensor = saved[next]; !tensor.is_none()) {
+  const py::object tensor = saved[next];
+  call.alive.push_back(tensor);
+  if (!tensor.is_none()) {
     dlpack::Tensor x;
-    call.alive.push_back(tensor);
     if (!tensors.read_rows(call.alive.back(), memory, form.sequence(shape, shape.features()), x) ||
         !is_where_it_was(next, tensor, address_of(x)))
       return false;
     call.at.x = form.strided(x);
-  } else {
-    call.alive.push_back(tensor);
   }
   ++next;
   if (!read(memory, form.state(shape, shape.out()), call.at.h0) ||

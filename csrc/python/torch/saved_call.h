@@ -54,4 +54,17 @@ class SavedCall {
   std::vector<Origin> origins_;
 };
 
+// What Python sees of a saved call, whichever module it belongs to
+template <class Recorded>
+pybind11::class_<Recorded> bind_saved_call(pybind11::class_<Recorded> bound) {
+  return bound
+      .def_property_readonly("batch_first",
+                             [](const Recorded& recorded) { return recorded.form.batch_first; })
+      .def_property_readonly("steps", [](const Recorded& recorded) { return recorded.shape.T; })
+      .def_property_readonly("sizes", &Recorded::sizes)
+      .def_property_readonly("origins", &Recorded::origins)
+      .def("forget_origins", &Recorded::forget_origins)
+      .def("backward", &Recorded::backward);
+}
+
 }  // namespace fastrnn
