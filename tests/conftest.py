@@ -23,7 +23,7 @@ from engine import probe
 from hypothesis import HealthCheck, settings
 
 from fastrnn import isa
-from fastrnn._engine import backends
+from fastrnn._engine import backends, cpu
 
 # Examples are few because every one of them runs again for each instruction set. A fixture that
 # only forces an instruction set may well live across examples.
@@ -150,3 +150,9 @@ def restore_threads() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     seed(0)
+
+
+@pytest.fixture
+def float32_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls in bfloat16 multiply in float32, as they do on processors without bfloat16."""
+    monkeypatch.setattr(cpu, "_multiplies_bfloat16", lambda isa: False)

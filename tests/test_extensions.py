@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from cases import flat
 from new_process import run_python
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import fastrnn
 from fastrnn._engine import cpu
@@ -23,22 +25,33 @@ def test_each_extension_belongs_to_an_instruction_set_that_was_built() -> None:
         assert own.number_format in ("int8", "bfloat16_products")
 
 
-@pytest.mark.parametrize(("wanted", "on"), [("", False), ("all", True)])
-def test_an_extension_is_on_if_it_was_asked_for_and_the_processor_has_it(
-    wanted: str, on: bool
-) -> None:
-    code = "import fastrnn; print([(own.on, own.available) for own in fastrnn.isa.extensions()])"
-    done = run_python("-c", code, FASTRNN_EXTENSIONS=wanted)
+ON = "import fastrnn; print(*[own.name for own in fastrnn.isa.extensions() if own.on])"
+
+
+@pytest.mark.parametrize("wanted", ["", "none", "all"])
+def test_an_extension_is_on_if_it_was_asked_for_and_the_processor_has_it(wanted: str) -> None:
+    done = run_python("-c", ON, FASTRNN_EXTENSIONS=wanted)
     assert done.returncode == 0, done.stderr
-    expected = [(own.available and on, own.available) for own in fastrnn.isa.extensions()]
-    assert done.stdout.strip() == str(expected)
+    expected = [o.name for o in fastrnn.isa.extensions() if o.available and wanted == "all"]
+    assert done.stdout.split() == expected
+
+
+def test_those_that_are_proven_are_on_unless_others_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("FASTRNN_EXTENSIONS", raising=False)
+    done = run_python("-c", ON)
+    assert done.returncode == 0, done.stderr
+    expected = [own.name for own in fastrnn.isa.extensions() if own.available and own.proven]
+    assert done.stdout.split() == expected
+    assert not any(own.proven for own in fastrnn.isa.extensions() if own.isa == "avx2")
 
 
 def test_an_extension_that_does_not_exist_here_is_an_error_that_lists_those_that_do() -> None:
     code = "import fastrnn; fastrnn.isa.active()"
     done = run_python("-c", code, FASTRNN_EXTENSIONS="all,avx512_telepathy")
     assert done.returncode != 0
-    assert "RuntimeError: FASTRNN_EXTENSIONS: expected 'all' or" in done.stderr
+    assert "RuntimeError: FASTRNN_EXTENSIONS: expected 'all', 'none' or" in done.stderr
     assert "got 'avx512_telepathy'" in done.stderr
     for own in fastrnn.isa.extensions():
         assert own.name in done.stderr
@@ -57,6 +70,9 @@ def multiplying(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cpu, "_multiplies_bfloat16", lambda isa: True)
     monkeypatch.setattr(cpu, "make_plan", ask)
+
+
+MULTIPLIES = cpu._multiplies_bfloat16(fastrnn.isa.active())
 
 
 def products_of(layer: Any, *arguments: Any) -> str:
@@ -78,9 +94,8 @@ def test_calls_in_bfloat16_leave_their_products_to_the_extension(layer: Any) -> 
     layer.float()
 
 
+@pytest.mark.usefixtures("float32_products")
 def test_calls_in_bfloat16_are_those_of_float32_without_an_extension() -> None:
-    if any(own.on for own in fastrnn.isa.extensions()):
-        pytest.skip("an extension is on")
     layer, x = fastrnn.LSTM(5, 6).bfloat16(), torch.randn(3, 2, 5).bfloat16()
     y, _ = layer(x)
     z, _ = fastrnn.convert(layer).float()(x.float())
@@ -88,8 +103,7 @@ def test_calls_in_bfloat16_are_those_of_float32_without_an_extension() -> None:
 
 
 def test_an_instruction_set_without_the_products_refuses_a_plan_with_them() -> None:
-    if cpu._multiplies_bfloat16(fastrnn.isa.active()):
-        pytest.skip("it has them")
+    without = next(isa for isa in fastrnn.isa.available() if not cpu._multiplies_bfloat16(isa))
     with pytest.raises(ValueError, match="format: expected one that the instruction set has"):
         fastrnn._core.Plan(
             cell=fastrnn._core.Cell.lstm,
@@ -99,6 +113,60 @@ def test_an_instruction_set_without_the_products_refuses_a_plan_with_them() -> N
             I=5,
             H=6,
             threads=1,
-            isa=fastrnn.isa.active(),
+            isa=without,
             format=fastrnn._core.Format.bfloat16_products,
         )
+
+
+def rounds(layer: Any, *arguments: Any) -> bool:
+    """Whether results under autocast are others than those of float32, rounded."""
+    expected = flat(layer(*arguments))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = flat(layer(*arguments))
+    return not all(torch.equal(g, e.to(g.dtype)) for g, e in zip(got, expected, strict=True))
+
+
+def test_a_single_step_is_not_multiplied_in_bfloat16() -> None:
+    for layer in (fastrnn.LSTM(40, 30), fastrnn.GRU(40, 30), fastrnn.RNN(40, 30)):
+        assert not rounds(layer, torch.randn(1, 3, 40))
+    for cell in (fastrnn.LSTMCell(40, 30), fastrnn.GRUCell(40, 30)):
+        assert not rounds(cell, torch.randn(3, 40))
+
+
+def test_more_steps_are_where_an_extension_does_it() -> None:
+    assert rounds(fastrnn.LSTM(40, 30), torch.randn(2, 3, 40)) == MULTIPLIES
+
+
+def close(got: Any, expected: Any) -> bool:
+    """To what rounding factors of products to bfloat16 may cost a short sequence."""
+    pairs = zip(flat(got), flat(expected), strict=True)
+    return all((g.float() - e).norm() < 2**-6 * e.norm() for g, e in pairs)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+def test_every_road_under_autocast_is_close_to_float32(name: str) -> None:
+    layer = getattr(fastrnn, name)(40, 30, 2, bidirectional=True)
+    x = torch.randn(7, 5, 40, requires_grad=True)
+    lengths, resets = torch.tensor([7, 3, 5, 1, 6]), torch.rand(7, 5) < 0.3
+    calls = {
+        "dense": lambda: layer(x),
+        "ragged": lambda: layer(x, lengths=lengths),
+        "resets": lambda: layer(x, resets=resets),
+        "packed": lambda: layer(pack_padded_sequence(x, lengths, enforce_sorted=False)),
+        "samples": lambda: torch.func.vmap(layer, in_dims=2, out_dims=2)(x[:, :, None])[0],
+    }
+    for road, call in calls.items():
+        expected = call()
+        gradients = torch.autograd.grad(flat(expected)[0].sum(), x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = call()
+        assert close(got, expected), road
+        assert close(torch.autograd.grad(flat(got)[0].sum(), x), gradients), road
+
+
+def test_a_row_under_autocast_depends_on_itself_alone() -> None:
+    layer, x = fastrnn.LSTM(40, 30), torch.randn(6, 37, 40)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, _ = layer(x)
+        alone, _ = layer(x[:, 11:12])
+    assert torch.equal(y[:, 11:12], alone)

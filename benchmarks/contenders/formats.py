@@ -1,4 +1,4 @@
-"""Layers whose weights were packed or rounded once: fastrnn's frozen ones, and torch's of int8.
+"""Layers of other number formats: frozen ones, those of autocast, and the peers' of int8.
 
 They take part where a workload compares formats, and in inference alone. What their rounding may
 cost is more than the suite allows others.
@@ -6,15 +6,22 @@ cost is more than the suite allows others.
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 import fastrnn
+from benchmarks.contenders import fastrnn_layers, onnx_runtime, torch_nn
+from benchmarks.contenders.base import Entry
 from benchmarks.contenders.fastrnn_layers import FastrnnLayers
+from benchmarks.contenders.onnx_layers import Feeds, OnnxLayers, Run
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.device import Device
 from benchmarks.problem import Problem
@@ -63,11 +70,77 @@ class DynamicallyQuantized(TorchLayers):
         return super().application(quantized[0], problem)
 
 
+@dataclass(frozen=True)
+class UnderAutocast:
+    """A contender's layers as they run under autocast to bfloat16."""
+
+    name: str
+    layers: TorchLayers
+    tolerance: float
+
+    devices: tuple[Device, ...] = ("cpu",)
+
+    def missing(self) -> str | None:
+        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return "torch's LSTM has no bfloat16 on this processor"
+        return self.layers.missing()
+
+    def supports(self, workload: Workload, phase: Phase) -> bool:
+        return _compares_formats(workload, phase)
+
+    def prepare(self, problem: Problem, phase: Phase) -> Entry:
+        entry = self.layers.prepare(problem, phase)
+
+        def call() -> Any:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return entry.call()
+
+        return replace(entry, call=call)
+
+
+@dataclass(frozen=True)
+class QuantizedOnnx(OnnxLayers):
+    """ONNX Runtime's layers of int8: an LSTM alone has an operator for them."""
+
+    tolerance: float | None = None
+
+    def supports(self, workload: Workload, phase: Phase) -> bool:
+        return _compares_formats(workload, phase) and workload.cell == "lstm"
+
+
+def _load_quantized(model: bytes, feeds: Feeds) -> Run:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with TemporaryDirectory() as folder, _silenced():
+        path = Path(folder, "int8.onnx")
+        quantize_dynamic(
+            onnx.load_model_from_string(model),
+            path,
+            op_types_to_quantize=["LSTM"],
+            weight_type=QuantType.QInt8,
+        )
+        return onnx_runtime.CONTENDER.load(path.read_bytes(), feeds)
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Without the advice that ONNX Runtime logs to prepare a model before it is quantized."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 OF_BFLOAT16, OF_INT8 = 0.03, 0.1
 
 CONTENDERS = (
     FrozenLayers("frozen", "fastrnn"),
     FrozenLayers("bf16", "fastrnn", ("cpu",), "bfloat16", OF_BFLOAT16),
     FrozenLayers("int8", "fastrnn", ("cpu",), "int8", OF_INT8),
+    UnderAutocast("autocast", fastrnn_layers.CONTENDER, OF_BFLOAT16),
+    UnderAutocast("torch_autocast", torch_nn.CONTENDER, OF_BFLOAT16),
     DynamicallyQuantized("torch_int8", "torch.nn", ("cpu",), OF_INT8),
+    QuantizedOnnx("onnx_int8", "onnxruntime", _load_quantized, tolerance=OF_INT8),
 )

@@ -88,6 +88,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def_readonly("isa", &Extension::isa)
       .def_readonly("format", &Extension::format)
       .def_readonly("available", &Extension::available)
+      .def_readonly("proven", &Extension::proven)
       .def_readonly("on", &Extension::on);
   m.def("extensions", &extensions);
   m.def("isa_built", &built_isas);

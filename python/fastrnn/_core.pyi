@@ -232,6 +232,7 @@ class Extension:
     isa: str
     format: Format
     available: bool
+    proven: bool
     on: bool
 
 class Packed:

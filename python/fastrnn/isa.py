@@ -5,9 +5,9 @@ processor has. The environment variable ``FASTRNN_ISA``, read when the extension
 `force` choose another. The choice is the process's: it holds for every thread.
 
 Some processors with an instruction set have instructions beyond it, its `extensions`, which compute
-with one format of numbers. No machine has measured them yet, so they are off unless the environment
-variable ``FASTRNN_EXTENSIONS``, read by the first call, names them, separated by commas,
-or says ``all``, which is those that the processor has.
+with one format of numbers. Those that are proven, which a processor has run and timed, are on where
+they are available. The environment variable ``FASTRNN_EXTENSIONS``, read by the first call, chooses
+others: names, separated by commas, ``all``, which is those that the processor has, or ``none``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class Extension(NamedTuple):
     """What it multiplies: "int8" of frozen layers, or "bfloat16_products" of calls in bfloat16."""
     available: bool
     """Whether this processor has it."""
+    proven: bool
+    """Whether a processor has run its kernels, which were faster than those that they replace."""
     on: bool
     """Whether calls use it where its instruction set is active."""
 
@@ -59,11 +61,11 @@ def active() -> str:
 def extensions() -> list[Extension]:
     """Those that this build has kernels for.
 
-    Which of them are on, ``FASTRNN_EXTENSIONS`` says. If it names one that does not exist here, the
-    next call raises a RuntimeError that lists those that do.
+    If ``FASTRNN_EXTENSIONS`` names one that does not exist here, the next call raises a
+    RuntimeError that lists those that do.
     """
     return [
-        Extension(own.name, own.isa, own.format.name, own.available, own.on)
+        Extension(own.name, own.isa, own.format.name, own.available, own.proven, own.on)
         for own in _core.extensions()
     ]
 

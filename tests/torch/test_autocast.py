@@ -21,7 +21,9 @@ from torch.nn.utils.rnn import PackedSequence
 import fastrnn
 from fastrnn import _torch
 
-pytestmark = [  # torch's own affairs
+pytestmark = [
+    pytest.mark.usefixtures("float32_products"),
+    # torch's own affairs
     pytest.mark.filterwarnings("ignore:`torch.jit"),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
 ]

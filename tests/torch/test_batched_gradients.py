@@ -17,7 +17,9 @@ import fastrnn
 from fastrnn._autograd import vmap as rule
 
 F64 = torch.float64
-pytestmark = [  # torch's own affairs
+pytestmark = [
+    pytest.mark.usefixtures("float32_products"),
+    # torch's own affairs
     pytest.mark.filterwarnings("ignore:There is a performance drop"),
     pytest.mark.filterwarnings("ignore:`torch.jit"),
     pytest.mark.filterwarnings("ignore:Converting a tensor to a Python boolean"),

@@ -17,7 +17,10 @@ from words import assert_as_in_torch
 
 import fastrnn
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")  # torch's own forward mode
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit"),  # torch's own forward mode
+    pytest.mark.usefixtures("float32_products"),
+]
 
 F32 = torch.float32
 HALVES = (torch.bfloat16, torch.float16)

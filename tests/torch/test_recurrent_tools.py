@@ -141,6 +141,7 @@ def test_copies_and_pickles_compute_the_same(name: str) -> None:
     assert same_outputs(other(x, **keywords), expected)
 
 
+@pytest.mark.usefixtures("float32_products")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", CELLS)
 def test_half_precision_is_computed_in_float32_and_rounded_once(
@@ -157,6 +158,7 @@ def test_half_precision_is_computed_in_float32_and_rounded_once(
     assert same_outputs(got, [one.to(dtype) for one in expected])
 
 
+@pytest.mark.usefixtures("float32_products")
 @pytest.mark.parametrize("name", CELLS)
 def test_autocast_computes_in_float32_and_promotes_with_the_states(name: str) -> None:
     layer = layer_of(name, dtype=torch.float32)

@@ -44,23 +44,26 @@ std::vector<Extension> all_built() {
   constexpr int eax = 0, ecx = 2;
   const Leaf first(0), second(1);
 #ifdef FASTRNN_HAVE_avx2_vnni
-  all.push_back({"avx2_vnni", "avx2", Format::kInt8, &avx2_vnni::kFormat, second.has(eax, 4)});
+  all.push_back(
+      {"avx2_vnni", "avx2", Format::kInt8, &avx2_vnni::kFormat, second.has(eax, 4), false});
 #endif
 #ifdef FASTRNN_HAVE_avx512_vnni
   all.push_back(
-      {"avx512_vnni", "avx512", Format::kInt8, &avx512_vnni::kFormat, first.has(ecx, 11)});
+      {"avx512_vnni", "avx512", Format::kInt8, &avx512_vnni::kFormat, first.has(ecx, 11), true});
 #endif
 #ifdef FASTRNN_HAVE_avx512_bf16
-  all.push_back(
-      {"avx512_bf16", "avx512", Format::kBfloat16Dots, &avx512_bf16::kFormat, second.has(eax, 5)});
+  all.push_back({"avx512_bf16", "avx512", Format::kBfloat16Dots, &avx512_bf16::kFormat,
+                 second.has(eax, 5), true});
 #endif
 #endif
   return all;
 }
 
+// What the variable says: null where it is not set, else names
+const char* variable() { return std::getenv("FASTRNN_EXTENSIONS"); }
+
 std::vector<std::string> wanted() {
-  const char* variable = std::getenv("FASTRNN_EXTENSIONS");
-  std::istringstream text(variable ? variable : "");
+  std::istringstream text(variable() ? variable() : "");
   std::vector<std::string> names;
   for (std::string name; std::getline(text, name, ',');) names.push_back(name);
   return names;
@@ -75,6 +78,9 @@ bool names(const std::string& wanted, const Extension& own) {
 const std::vector<Extension>& extensions() {
   static const std::vector<Extension> all = [] {
     std::vector<Extension> built = all_built();
+    if (!variable()) {
+      for (Extension& own : built) own.on = own.available && own.proven;
+    }
     for (const std::string& name : wanted()) {
       for (Extension& own : built) own.on = own.on || names(name, own);
     }
@@ -86,7 +92,7 @@ const std::vector<Extension>& extensions() {
 void check_extensions() {
   for (const std::string& name : wanted()) {
     std::string built, available;
-    bool known = name == "all";
+    bool known = name == "all" || name == "none";
     for (const Extension& own : extensions()) {
       built += (built.empty() ? "" : ", ") + own.name;
       if (own.available) available += (available.empty() ? "" : ", ") + own.name;
@@ -94,8 +100,8 @@ void check_extensions() {
     }
     if (known) continue;
     throw std::runtime_error(
-        "FASTRNN_EXTENSIONS: expected 'all' or extensions that were built and that this processor "
-        "has (" +
+        "FASTRNN_EXTENSIONS: expected 'all', 'none' or extensions that were built and that this "
+        "processor has (" +
         available + "), separated by commas, got '" + name + "' (built: " + built + ")");
   }
 }

@@ -1,5 +1,5 @@
 // Instructions that some processors with an instruction set have and others lack: each brings one
-// format of weights. They are off unless asked for, since none of them has been measured yet.
+// format of weights. Those that a processor has run and timed are on where they are available.
 #pragma once
 
 #include <string>
@@ -14,11 +14,13 @@ struct Extension {
   Format format;
   const WeightFormat<float>* kernels;
   bool available;  // in this processor, with what the instruction set requires or without
+  bool proven;     // has a processor run its kernels, and were they faster?
   bool on = false;
 };
 
-// Those that were built. On are those that the environment variable FASTRNN_EXTENSIONS names,
-// separated by commas, or all that are available if it says "all".
+// Those that were built. On are those that are available and proven; or, where the environment
+// variable FASTRNN_EXTENSIONS is set, those that it names, separated by commas, all that are
+// available if it says "all", and none if it says "none".
 const std::vector<Extension>& extensions();
 
 // Throws std::runtime_error that lists what exists where the variable names one that was not built

@@ -32,10 +32,14 @@ using plain::Sizes;
 
 std::vector<Extension> in_plain_code() {
   return {
-#define OF(isa)                                                                                 \
-  {#isa "_plain_int8", #isa, Format::kInt8, &isa##_plain_Int8Dots::kFormat, true},              \
-      {#isa "_plain_bfloat16", #isa, Format::kBfloat16Dots, &isa##_plain_Bfloat16Dots::kFormat, \
-       true},
+#define OF(isa)                                                                           \
+  {#isa "_plain_int8", #isa, Format::kInt8, &isa##_plain_Int8Dots::kFormat, true, false}, \
+      {#isa "_plain_bfloat16",                                                            \
+       #isa,                                                                              \
+       Format::kBfloat16Dots,                                                             \
+       &isa##_plain_Bfloat16Dots::kFormat,                                                \
+       true,                                                                              \
+       false},
       FASTRNN_EACH_ISA
 #undef OF
   };
