@@ -35,7 +35,7 @@ def main(
     options = _parser(contenders).parse_args(arguments)
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 100  # a log has no width; rich would fold tables at 80
+        console.width = 110  # a log has no width; rich would fold tables at 80
     if options.list:
         _list(contenders, console)
         return 0

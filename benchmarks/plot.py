@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -18,6 +18,16 @@ from benchmarks.workloads import CELLS, PHASES, Phase
 
 # Okabe and Ito's palette: told apart by every kind of colour vision, and in grey.
 COLOURS: dict[Phase, str] = {"inference": "#0072B2", "training": "#E69F00"}
+FORMATS = {
+    "bf16": "#0072B2",
+    "int8": "#009E73",
+    "amp": "#56B4E9",
+    "torch_amp": "#E69F00",
+    "torch_int8": "#D55E00",
+    "onnx_int8": "#CC79A7",
+}
+"""Of the grid that compares formats: who is drawn over frozen layers of float32."""
+OF_FORMATS = "frozen"
 INK, GREY = "#222222", "#8a8a8a"
 BAR, ROW_INCHES = 0.38, 0.42
 
@@ -27,11 +37,15 @@ Row = tuple[str, Situation]  # a shape, and what it was timed in
 def save_plot(report: Report, path: Path) -> None:
     """Draw the subject's speed-up over the baseline, a panel for each cell.
 
+    Of a grid that compares formats, that of each format over frozen layers of float32 instead.
+
     Raises
     ------
     ValueError
         No point of the report has a time of both.
     """
+    if any(point.workload.formats for point in report.points):
+        return _save_formats(report, path)
     points = [point for point in report.points if BASELINE in point.ratios()]
     if not points:
         raise ValueError(f"expected points with times of {SUBJECT} and {BASELINE}, found none")
@@ -53,6 +67,50 @@ def save_plot(report: Report, path: Path) -> None:
         f"{SUBJECT} over torch.nn on {machine.title(report.machine)}", fontsize=11, color=INK
     )
     figure.savefig(path, dpi=160)
+
+
+def _save_formats(report: Report, path: Path) -> None:
+    points = [
+        point
+        for point in report.points
+        if point.phase == "inference" and OF_FORMATS in point.times_ms
+    ]
+    if not points:
+        raise ValueError(f"expected points of inference with a time of {OF_FORMATS}, found none")
+    cells = list(dict.fromkeys(point.workload.cell for point in points))
+    rows = list(dict.fromkeys(point.workload.shape for point in points))
+    drawn = [name for name in FORMATS if any(name in point.times_ms for point in points)]
+    size = (1.6 + 4.4 * len(cells), 1.9 + 2.2 * ROW_INCHES * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(cells), squeeze=False, sharex=True, sharey=True)
+    for panel, cell in zip(axes[0], cells, strict=True):
+        own = [point for point in points if point.workload.cell == cell]
+        for number, name in enumerate(drawn):
+            ratios = {
+                rows.index(point.workload.shape): point.times_ms[OF_FORMATS] / point.times_ms[name]
+                for point in own
+                if name in point.times_ms
+            }
+            _draw_bars(panel, ratios, (number + 0.5) / len(drawn) - 0.5, FORMATS[name], len(drawn))
+        _style_speed_axis(panel, "frozen float32")
+        panel.set_title(cell.upper(), fontsize=10, color=INK)
+    axes[0][0].set_yticks(range(len(rows)), rows, fontsize=8)
+    axes[0][0].invert_yaxis()
+    keys = [Patch(color=FORMATS[name], label=name) for name in drawn]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
+    figure.suptitle(f"Formats of weights on {machine.title(report.machine)}", fontsize=11)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_bars(
+    axes: Axes, ratios: Mapping[int, float], offset: float, colour: str, count: int
+) -> None:
+    """Draw one of `count` bars in each row that has a ratio; rows take four fifths of a line."""
+    places = [row + 0.8 * offset for row in ratios]
+    lengths = [ratio - 1 for ratio in ratios.values()]
+    axes.barh(places, lengths, 0.8 / count, left=1, color=colour)
+    for place, ratio in zip(places, ratios.values(), strict=True):
+        _label_bar(axes, place, ratio)
 
 
 def _panel_title(cell: str, points: Sequence[Point]) -> str:
@@ -94,7 +152,7 @@ def _label_bar(axes: Axes, place: float, ratio: float) -> None:
     )
 
 
-def _style_speed_axis(axes: Axes) -> None:
+def _style_speed_axis(axes: Axes, over: str = "torch.nn") -> None:
     axes.set_xscale("log")
     axes.axvline(1, color=INK, linewidth=1)
     axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
@@ -104,6 +162,6 @@ def _style_speed_axis(axes: Axes) -> None:
     axes.grid(axis="x", color=GREY, alpha=0.3, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", length=0, colors=INK, labelsize=8)
-    axes.set_xlabel("times as fast as torch.nn (log scale)", fontsize=8, color=INK)
+    axes.set_xlabel(f"times as fast as {over} (log scale)", fontsize=8, color=INK)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)

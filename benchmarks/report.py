@@ -24,6 +24,9 @@ from benchmarks.results import (
 )
 from benchmarks.workloads import PHASES
 
+MOST_PEERS = 7
+"""With more of them a table has no room for what a step takes and the machine's limit."""
+
 
 def show(report: Report, console: Console) -> None:
     """Print everything that a report holds."""
@@ -105,20 +108,26 @@ def points_table(title: str, points: Sequence[Point]) -> Table:
     headings = [
         *(f"{_in_lines(name)}\nms" for name in timed),
         *(f"over\n{_in_lines(peer)}" for peer in peers),
-        *("us a\nstep", "GFLOP\n/s", "share\nof\ngemm"),
     ]
+    has_room = len(peers) <= MOST_PEERS
+    if has_room:
+        headings += ["us a\nstep", "GFLOP\n/s", "share\nof\ngemm"]
     for heading in headings:
         table.add_column(heading, justify="right")
     for point in points:
         ratios = point.ratios()
-        table.add_row(
+        row = [
             point.workload.name,
             *(_three_digits(point.times_ms.get(name)) for name in timed),
             *(_ratio(ratios.get(peer)) for peer in peers),
-            _three_digits(point.step_us().get(measured)),
-            _three_digits(point.gflops().get(measured)),
-            _percent(point.shares().get(measured)),
-        )
+        ]
+        if has_room:
+            row += [
+                _three_digits(point.step_us().get(measured)),
+                _three_digits(point.gflops().get(measured)),
+                _percent(point.shares().get(measured)),
+            ]
+        table.add_row(*row)
     return table
 
 

@@ -206,6 +206,17 @@ def test_programs_have_rows_and_panels_of_their_own(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_formats_are_drawn_over_frozen_layers_of_float32(tmp_path: Path) -> None:
+    picture = tmp_path / "plot.png"
+    workload = replace(TINY, formats=True)
+    times = {"fastrnn": 2.0, "frozen": 1.0, "int8": 0.5}
+    save_plot(Report(DESCRIBED, "abc", [Point(workload, "inference", times)]), picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    without = Report(DESCRIBED, "abc", [Point(workload, "inference", {"fastrnn": 2.0})])
+    with pytest.raises(ValueError, match="expected points of inference with a time of frozen"):
+        save_plot(without, picture)
+
+
 def test_a_plot_of_nothing_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected points with times of fastrnn and torch"):
         save_plot(Report({}, "abc"), tmp_path / "plot.png")

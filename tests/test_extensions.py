@@ -143,10 +143,22 @@ def close(got: Any, expected: Any) -> bool:
     return all((g.float() - e).norm() < 2**-6 * e.norm() for g, e in pairs)
 
 
-@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+LAYERS = {
+    "LSTM": lambda: fastrnn.LSTM(40, 30, 2, bidirectional=True),
+    "projected": lambda: fastrnn.LSTM(40, 30, 2, bidirectional=True, proj_size=21),
+    "GRU": lambda: fastrnn.GRU(40, 30, 2, bidirectional=True),
+    "reset before": lambda: fastrnn.GRU(40, 30, 2, bidirectional=True, reset_after=False),
+    "RNN": lambda: fastrnn.RNN(40, 30, 2, bidirectional=True),
+    "program": lambda: fastrnn.Recurrent(fastrnn.cells.MGU, 40, 30),
+    "heads": lambda: fastrnn.Recurrent(fastrnn.cells.SLSTM, 40, 30, num_heads=3),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
 def test_every_road_under_autocast_is_close_to_float32(name: str) -> None:
-    layer = getattr(fastrnn, name)(40, 30, 2, bidirectional=True)
+    layer = LAYERS[name]()
     x = torch.randn(7, 5, 40, requires_grad=True)
+    wanted = [x, *layer.parameters()]
     lengths, resets = torch.tensor([7, 3, 5, 1, 6]), torch.rand(7, 5) < 0.3
     calls = {
         "dense": lambda: layer(x),
@@ -157,16 +169,30 @@ def test_every_road_under_autocast_is_close_to_float32(name: str) -> None:
     }
     for road, call in calls.items():
         expected = call()
-        gradients = torch.autograd.grad(flat(expected)[0].sum(), x)
+        gradients = torch.autograd.grad(flat(expected)[0].sum(), wanted)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             got = call()
         assert close(got, expected), road
-        assert close(torch.autograd.grad(flat(got)[0].sum(), x), gradients), road
+        assert close(torch.autograd.grad(flat(got)[0].sum(), wanted), gradients), road
 
 
-def test_a_row_under_autocast_depends_on_itself_alone() -> None:
-    layer, x = fastrnn.LSTM(40, 30), torch.randn(6, 37, 40)
+def test_long_batches_under_autocast_have_gradients_close_to_float32() -> None:
+    layer, x = fastrnn.LSTM(40, 130), torch.randn(60, 37, 40, requires_grad=True)
+    wanted, d_y = [x, *layer.parameters()], torch.randn(60, 37, 130)
+    expected = torch.autograd.grad(layer(x)[0], wanted, d_y)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y, _ = layer(x)
-        alone, _ = layer(x[:, 11:12])
+    assert close(torch.autograd.grad(y, wanted, d_y.to(y.dtype)), expected)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "projected", "GRU", "reset before", "program"])
+def test_a_row_under_autocast_depends_on_itself_alone(name: str) -> None:
+    layer = LAYERS[name]()
+    x = torch.randn(6, 137, 40, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, alone = layer(x)[0], layer(x[:, 11:12])[0]
     assert torch.equal(y[:, 11:12], alone)
+    d_y = torch.randn(y.shape, dtype=y.dtype)
+    (d_x,) = torch.autograd.grad(y, x, d_y)
+    (d_alone,) = torch.autograd.grad(alone, x, d_y[:, 11:12])
+    assert torch.equal(d_x[:, 11], d_alone[:, 11])

@@ -73,6 +73,10 @@ def test_a_program_of_options_computes_what_the_equations_say(kind, options):
     torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-11)
 
 
+OF_NAN_BY_PROCESSOR = ("elu", "selu", "hard_silu")
+"""Whose slope at NaN is a number in torch's kernels for AVX-512, and NaN in its others."""
+
+
 @pytest.mark.parametrize("clip", [None, 0.5])
 @pytest.mark.parametrize("name", NAMES)
 def test_activations_of_infinities_nan_and_their_corners_are_those_of_the_equations(name, clip):
@@ -89,8 +93,10 @@ def test_activations_of_infinities_nan_and_their_corners_are_those_of_the_equati
         of_reference("RNN", x, (state,), weights, variant)[0],
     )
     torch.testing.assert_close(*results, rtol=1e-15, atol=0, equal_nan=True)
-    slopes = (torch.autograd.grad(one.sum(), bias)[0] for one in results)
-    torch.testing.assert_close(*slopes, rtol=1e-14, atol=0, equal_nan=True)
+    slope, expected = (torch.autograd.grad(one.sum(), bias)[0] for one in results)
+    if clip is None and name.startswith(OF_NAN_BY_PROCESSOR):
+        expected[a[0].isnan()] = torch.nan
+    torch.testing.assert_close(slope, expected, rtol=1e-14, atol=0, equal_nan=True)
 
 
 def test_directions_are_no_matter_of_the_cell():

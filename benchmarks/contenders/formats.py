@@ -139,8 +139,8 @@ CONTENDERS = (
     FrozenLayers("frozen", "fastrnn"),
     FrozenLayers("bf16", "fastrnn", ("cpu",), "bfloat16", OF_BFLOAT16),
     FrozenLayers("int8", "fastrnn", ("cpu",), "int8", OF_INT8),
-    UnderAutocast("autocast", fastrnn_layers.CONTENDER, OF_BFLOAT16),
-    UnderAutocast("torch_autocast", torch_nn.CONTENDER, OF_BFLOAT16),
+    UnderAutocast("amp", fastrnn_layers.CONTENDER, OF_BFLOAT16),
+    UnderAutocast("torch_amp", torch_nn.CONTENDER, OF_BFLOAT16),
     DynamicallyQuantized("torch_int8", "torch.nn", ("cpu",), OF_INT8),
     QuantizedOnnx("onnx_int8", "onnxruntime", _load_quantized, tolerance=OF_INT8),
 )

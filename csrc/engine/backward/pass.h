@@ -22,6 +22,7 @@ struct BackwardPass {
         saved_arena(const_cast<char*>(args.saved)),
         saved(plan, saved_arena),
         in_place(plan.weights_in_place),
+        in_format(multiplies_in_format(plan)),
         lowest(lowest_layer()) {
     workspace.numbers.fill(shape.program);
   }
@@ -36,6 +37,7 @@ struct BackwardPass {
   Arena saved_arena;
   const Saved<Real> saved;
   const bool in_place;   // weights are read where they lie
+  const bool in_format;  // operands of products are packed and rounded as the plan's format
   const int64_t lowest;  // layer that anyone asks about
 
   // One thread's part in one direction of one layer.
@@ -225,16 +227,54 @@ struct BackwardPass {
                  int64_t rows_of_panel) const {
     const Range mine = share(panels.columns(columns), job.crew.id, job.crew.size);
     const int64_t stride = rows_of_panel * panels.column;
+    if (in_format) return pack_in_format(job, count, columns, to, mine);
     panels.kernels.pack_rows(
         {job.scratch.a, count, columns, to + mine.begin * stride, stride, mine.begin, mine.end});
   }
+  // The same into the plan's format, panel by panel by way of plain numbers
+  void pack_in_format(const Job& job, int64_t count, int64_t columns, Real* to, Range mine) const {
+    const int64_t bytes = panels.format.panel_bytes(count, panels.column);
+    char* panel = reinterpret_cast<char*>(to) + mine.begin * bytes;
+    for (int64_t i = mine.begin; i < mine.end; ++i, panel += bytes) {
+      panels.kernels.pack_rows({job.scratch.a, count, columns, job.scratch.plain, 0, i, i + 1});
+      panels.format.pack(job.scratch.plain, count, panels.column, panel);
+    }
+  }
 
-  // Slots of d_pre of a row as the left-hand operand of a product with their weights
-  Product<Real> pre_product(const Job& job, int64_t count, const Real* w, Range slots,
-                            Range columns, int64_t n, bool accumulate) const {
-    const Real* first = w + columns.begin * pre_length(slots) * panels.column;
-    return {job.scratch.a, count, pre_runs(slots), first, columns.begin, columns.end, job.scratch.c,
-            panels.column, n,     nullptr,         0,     accumulate};
+  // The product of the listed rows with some of the column panels that pack_rows has made, which
+  // have n columns in all
+  void multiply(const Job& job, int64_t count, const Runs& k, const Real* packed, Range columns,
+                int64_t n, bool accumulate) const {
+    if (in_format) return multiply_in_format(job, count, k, packed, columns, n, accumulate);
+    const Real* first = packed + columns.begin * length_of(k) * panels.column;
+    panels.kernels.product({job.scratch.a, count, k, first, columns.begin, columns.end,
+                            job.scratch.c, panels.column, n, nullptr, 0, accumulate});
+  }
+  // A few rows at a time, whose elements stand in a single run then
+  void multiply_in_format(const Job& job, int64_t count, const Runs& k, const Real* packed,
+                          Range columns, int64_t n, bool accumulate) const {
+    const int64_t K = length_of(k);
+    const char* first = reinterpret_cast<const char*>(packed) +
+                        columns.begin * panels.format.panel_bytes(K, panels.column);
+    for (int64_t begin = 0; begin < count; begin += kRowsInFormat) {
+      const int64_t rows = std::min(kRowsInFormat, count - begin);
+      const Real** a = job.scratch.a + begin;
+      if (K != k.run) {
+        for (int64_t i = 0; i < rows; ++i) {
+          Real* to = job.scratch.gathered + i * K;
+          gather(a[i], k, to);
+          a[i] = to;
+        }
+      }
+      panels.format.product({a, rows, Runs{K}, first, columns.begin, columns.end,
+                             job.scratch.c + begin, panels.column, n, nullptr, 0, accumulate, 0,
+                             job.scratch.operands});
+    }
+  }
+  static int64_t length_of(const Runs& k) { return k.run * k.runs + k.tail; }
+  static void gather(const Real* from, const Runs& k, Real* to) {
+    for (int64_t i = 0; i < k.runs; ++i) to = std::copy_n(from + i * k.jump, k.run, to);
+    std::copy_n(from + k.tail_at, k.tail, to);
   }
 
   // The same product with w as torch keeps it

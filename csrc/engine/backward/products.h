@@ -36,6 +36,7 @@ class BackwardProducts {
       list_saved(job, block, job.saved.raw);
       pass_.pack_rows(job, block.rows, shape_.H, job.dir.raw, block.rows);
     }
+    if (pass_.in_format) transpose_gradients(job, block);
   }
 
   void multiply_to_input(const Job& job, const Block& block) const {
@@ -52,8 +53,8 @@ class BackwardProducts {
                                      share(all.end, job.crew.id, job.crew.size), job.in_features,
                                      false);
     }
-    panels_.kernels.product(pass_.pre_product(job, mine.end - mine.begin, job.dir.w_ih,
-                                              pass_.input_slots(), all, job.in_features, false));
+    pass_.multiply(job, mine.end - mine.begin, pass_.pre_runs(pass_.input_slots()), job.dir.w_ih,
+                   all, job.in_features, false);
   }
 
   void accumulate_weights(const Job& job, const Block& block) const {
@@ -66,7 +67,8 @@ class BackwardProducts {
           for (int64_t u = unit; u < unit + units; ++u)
             job.scratch.c[rows++] = d_w + (first_row(s) + u) * n;
         }
-        add_outer(job, block, {from, panels_.d_width, rows}, operand, n, {0, panels_.columns(n)});
+        add_outer(job, block, {from, panels_.d_width, rows, transposed(job, block, from)}, operand,
+                  n, {0, panels_.columns(n)});
       });
     };
     const auto bias = [&](Real* d_b, Range slots) {
@@ -92,8 +94,9 @@ class BackwardProducts {
     if (d.w_ch) accumulate_vectors(job, block);
     if (d.w_hr) {
       for (int64_t p = 0; p < shape_.P; ++p) job.scratch.c[p] = d.w_hr + p * shape_.H;
-      add_outer(job, block, {job.dir.d_y, panels_.padded(shape_.P), shape_.P}, job.dir.raw,
-                shape_.H, share(panels_.columns(shape_.H), job.crew.id, job.crew.size));
+      add_outer(
+          job, block, {job.dir.d_y, panels_.padded(shape_.P), shape_.P, job.dir.d_y_transposed},
+          job.dir.raw, shape_.H, share(panels_.columns(shape_.H), job.crew.id, job.crew.size));
     }
   }
 
@@ -103,14 +106,43 @@ class BackwardProducts {
     const Real* first;
     int64_t stride;
     int64_t rows;
+    const Real* transposed = nullptr;  // [rows][padded rows of the block] for products in a format
   };
 
   // Adds what they give with some column panels of an operand of n columns to the listed rows.
   void add_outer(const Job& job, const Block& block, const Gradients& d, const Real* operand,
                  int64_t n, Range columns) const {
+    if (pass_.in_format) {
+      for (int64_t i = 0; i < d.rows; ++i)
+        job.scratch.a[i] = d.transposed + i * panels_.padded(block.rows);
+      return pass_.multiply(job, d.rows, Runs{block.rows}, operand, columns, n, !block.first);
+    }
     const int64_t panel = block.rows * panels_.column;
     panels_.kernels.outer({d.first, d.stride, d.rows, block.rows, operand + columns.begin * panel,
                            panel, columns.begin, columns.end, job.scratch.c, n, !block.first});
+  }
+
+  // Gradients of a block's rows side by side: what a product in a format takes as rows
+  void transpose_gradients(const Job& job, const Block& block) const {
+    const Range mine = share(panels_.gates, job.crew.id, job.crew.size);
+    for (int64_t i = mine.begin; i < mine.end; ++i) {
+      transpose(block, job.dir.d_pre + i * pass_.d_pre_panel(), panels_.d_width,
+                job.dir.d_transposed + i * panels_.d_width * panels_.padded(block.rows));
+    }
+    if (job.d_weights.w_hr && job.crew.id == 0)
+      transpose(block, job.dir.d_y, panels_.padded(shape_.P), job.dir.d_y_transposed);
+  }
+  void transpose(const Block& block, const Real* from, int64_t columns, Real* to) const {
+    const int first = 0;
+    panels_.kernels.pack_gates(
+        {from, block.rows, columns, 1, &first, panels_.padded(block.rows), to, 0, 1});
+  }
+  // Where the gradients at a place of d_pre stand side by side
+  const Real* transposed(const Job& job, const Block& block, const Real* d_pre) const {
+    if (!pass_.in_format) return nullptr;
+    const int64_t at = d_pre - job.dir.d_pre, panel = at / pass_.d_pre_panel();
+    const int64_t column = at % pass_.d_pre_panel();
+    return job.dir.d_transposed + (panel * panels_.d_width + column) * panels_.padded(block.rows);
   }
 
   // A block's rows of [rows][H]

@@ -92,10 +92,7 @@ class BackwardRecurrence {
     const int64_t per_column = panels_.column / panels_.unit;
     const Range columns = {job.gates.begin / per_column,
                            (job.gates.end + per_column - 1) / per_column};
-    panels_.kernels.product({job.scratch.a, count, Runs{shape_.P},
-                             job.dir.w_hr + columns.begin * shape_.P * panels_.column,
-                             columns.begin, columns.end, job.scratch.c, panels_.column, shape_.H,
-                             nullptr, 0, false});
+    pass_.multiply(job, count, Runs{shape_.P}, job.dir.w_hr, columns, shape_.H, false);
   }
 
   // Where everything lies for the rows of one step
@@ -158,8 +155,8 @@ class BackwardRecurrence {
                                      accumulate);
     }
     if (shape_.heads > 1) return multiply_heads(job, count, product, accumulate);
-    panels_.kernels.product(pass_.pre_product(job, count, job.dir.w_hh[product], slots, job.columns,
-                                              width, accumulate));
+    pass_.multiply(job, count, pass_.pre_runs(slots), job.dir.w_hh[product], job.columns, width,
+                   accumulate);
   }
 
   // A column panel at a time, each of which meets the gradients of its own heads' panels alone

@@ -11,6 +11,15 @@
 
 namespace fastrnn {
 
+// Whether a call that packs its weights in a format multiplies by it backward as well: not where a
+// block on the diagonal has weights of its own.
+inline bool multiplies_in_format(const Plan& plan) {
+  return plan.format != Format::kPlain && plan.shape.heads == 1;
+}
+
+// Rows that are rounded together for such a product
+constexpr int64_t kRowsInFormat = 96;
+
 template <class Real>
 struct BackwardWorkspace {
   struct Direction {
@@ -19,7 +28,9 @@ struct BackwardWorkspace {
     Real* w_hr;                      // and over H
     Real* d_pre;                     // [gate panels][panel_rows][slots][units of the panel]
     Real* d_y;                       // [rows of a block][H_out padded] of a projection's output
-    Real* d_raw;                     // [B][H padded] of the hidden state before it
+    Real* d_transposed;    // [gate panels][slots][unit][padded rows of a block], and likewise
+    Real* d_y_transposed;  // [H_out padded], where products are those of a format
+    Real* d_raw;           // [B][H padded] of the hidden state before it
     // [B][H_out padded] of the hidden state, [B][units] of the others
     Real* d_states[kMostStates] = {};
     // [B][H padded] of what a product after the first multiplies
@@ -41,6 +52,10 @@ struct BackwardWorkspace {
     const Real** b;  // rows of a weight matrix that is read in place
     Real** c;
     BackwardRow<Real>* rows;
+    // For products in a format:
+    Real* plain;     // a column panel on its way into it,
+    Real* gathered;  // rows of d_pre without gaps,
+    char* operands;  // and rows as it meets them
     ProgramThread<Real> program;
   };
 
@@ -60,6 +75,8 @@ struct BackwardWorkspace {
       extras_width = static_cast<int64_t>(program->extras.size()) * panels.units;
     block_rows = std::min(plan.batch.rows(), std::max(kBackwardBlockRows, B));
     panel_rows = block_rows | 1;
+    const bool in_format = multiplies_in_format(plan);
+    const int64_t padded_rows = panels.padded(block_rows);
     for (int64_t d = 0; d < shape.directions; ++d) {
       Direction& dir = directions[d];
       dir.w_ih = arena.take<Real>(in_place ? 0 : gate_rows * in_padded);
@@ -68,6 +85,9 @@ struct BackwardWorkspace {
         dir.w_hh[i] = arena.take<Real>(in_place ? 0 : rows * panels.padded(shape.operand_width(i)));
       }
       dir.d_pre = arena.take<Real>(panel_rows * panels.gates * panels.d_width);
+      dir.d_transposed =
+          arena.take<Real>(in_format ? panels.gates * panels.d_width * padded_rows : 0);
+      dir.d_y_transposed = arena.take<Real>(in_format && P ? out_padded * padded_rows : 0);
       for (int s = 0; s < cell.states; ++s)
         dir.d_states[s] = arena.take<Real>(B * panels.gradient_width(shape, s));
       dir.x = arena.take<Real>(block_rows * in_padded);
@@ -99,6 +119,9 @@ struct BackwardWorkspace {
                          arena.take<const Real*>(in_place ? pointers : 0),
                          arena.take<Real*>(pointers),
                          arena.take<BackwardRow<Real>>(B),
+                         arena.take<Real>(in_format ? pointers * panels.column : 0),
+                         arena.take<Real>(in_format ? kRowsInFormat * cell.slots * shape.H : 0),
+                         arena.take<char>(kRowsInFormat * panels.format.operand_bytes(pointers)),
                          {}});
       if (program) threads.back().program = ProgramThread<Real>(*program, panels, arena);
     }

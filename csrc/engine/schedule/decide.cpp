@@ -200,7 +200,8 @@ void decide_layout(Plan& plan, int offered) {
                            model.panels.cell.products == 1 && shape.heads == 1;
     const bool plain = !plan.packed && plan.format == Format::kPlain;
     plan.weights_once = plan.batch.T() == 1 && shape.I > 0 && one_stage && plain;
-    plan.weights_in_place = plan.batch.T() * model.tiles_of_step() <= kFewTiles && one_stage;
+    plan.weights_in_place =
+        plain && plan.batch.T() * model.tiles_of_step() <= kFewTiles && one_stage;
     const int crews = plan.threads > 1 ? static_cast<int>(shape.directions) : 1;
     if (!plan.weights_once) plan.block_rows = model.block_rows(shape.widest_in(), crews);
   });

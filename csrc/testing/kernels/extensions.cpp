@@ -155,7 +155,8 @@ void each_call_in_bfloat16(Check check) {
   const Program program = plain::tanh_cell();
   each_extension(Format::kBfloat16Dots, [&](const KernelTable&, const KernelTable& dots) {
     for (Cell cell : kAll) {
-      for (const Sizes& n : {Sizes{1, 1, 7, 5}, Sizes{4, 9, 33, 40}}) {
+      // The last has rows for two blocks of a backward pass.
+      for (const Sizes& n : {Sizes{1, 1, 7, 5}, Sizes{4, 9, 33, 40}, Sizes{103, 10, 5, 6}}) {
         const Shape shape =
             plain::shape_of<float>(cell, n, cell == Cell::kProgram ? &program : nullptr);
         check(cell, n, shape, plain::random_arguments(cell, n, 8), dots);
