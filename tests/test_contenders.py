@@ -123,7 +123,8 @@ def test_rounded_weights_cost_what_their_format_allows(peer: Contender, cell: Ce
     assert not peer.supports(Workload(cell, **SIZE), "inference")
     error_of = error(peer, workload, "inference")
     assert error_of <= (getattr(peer, "tolerance", None) or TOLERANCE["float32"])
-    assert (error_of > TOLERANCE["float32"]) == (peer.name != "frozen")
+    if peer.name != "amp":  # whose products are float32 on processors without bfloat16
+        assert (error_of > TOLERANCE["float32"]) == (peer.name != "frozen")
 
 
 @pytest.mark.parametrize("peer", INFERENCE_ONLY, ids=lambda peer: peer.name)

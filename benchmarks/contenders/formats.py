@@ -81,7 +81,8 @@ class UnderAutocast:
     devices: tuple[Device, ...] = ("cpu",)
 
     def missing(self) -> str | None:
-        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        of_torch = self.layers is torch_nn.CONTENDER
+        if of_torch and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return "torch's LSTM has no bfloat16 on this processor"
         return self.layers.missing()
 
