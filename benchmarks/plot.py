@@ -51,22 +51,33 @@ def save_plot(report: Report, path: Path) -> None:
         raise ValueError(f"expected points with times of {SUBJECT} and {BASELINE}, found none")
     cells = list(dict.fromkeys(point.workload.recurrence for point in points))
     rows = list(dict.fromkeys((point.workload.shape, point.situation) for point in points))
-    size = (1.6 + 4.4 * len(cells), 1.9 + ROW_INCHES * len(rows))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(1, len(cells), squeeze=False, sharex=True, sharey=True)
-    for panel, cell in zip(axes[0], cells, strict=True):
+    figure, panels = _figure_of(len(cells), ROW_INCHES * len(rows))
+    for panel, cell in zip(panels, cells, strict=True):
         _draw_panel(panel, rows, [point for point in points if point.workload.recurrence == cell])
         panel.set_title(_panel_title(cell, points), fontsize=10, color=INK)
     several = len(situations_of_points(points)) > 1
     labels = [f"{shape}\n{situation.name}" if several else shape for shape, situation in rows]
-    axes[0][0].set_yticks(range(len(rows)), labels, fontsize=8)
-    axes[0][0].invert_yaxis()  # one axis, shared: the first workload stands on top
-    keys = [Patch(color=COLOURS[phase], label=phase) for phase in PHASES]
-    figure.legend(handles=keys, loc="outside lower center", ncols=len(PHASES), frameon=False)
+    _explain(figure, labels, {phase: COLOURS[phase] for phase in PHASES})
     figure.suptitle(
         f"{SUBJECT} over torch.nn on {machine.title(report.machine)}", fontsize=11, color=INK
     )
     figure.savefig(path, dpi=160)
+
+
+def _figure_of(cells: int, inches: float) -> tuple[Figure, Sequence[Axes]]:
+    """Make a panel for each cell; `inches` are those of the rows."""
+    figure = Figure(figsize=(1.6 + 4.4 * cells, 1.9 + inches), layout="constrained")
+    (panels,) = figure.subplots(1, cells, squeeze=False, sharex=True, sharey=True)
+    return figure, panels
+
+
+def _explain(figure: Figure, labels: Sequence[str], colours: Mapping[str, str]) -> None:
+    """Name the rows and the colours."""
+    first = figure.axes[0]
+    first.set_yticks(range(len(labels)), labels, fontsize=8)
+    first.invert_yaxis()  # one axis, shared: the first workload stands on top
+    keys = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
 
 
 def _save_formats(report: Report, path: Path) -> None:
@@ -80,36 +91,31 @@ def _save_formats(report: Report, path: Path) -> None:
     cells = list(dict.fromkeys(point.workload.cell for point in points))
     rows = list(dict.fromkeys(point.workload.shape for point in points))
     drawn = [name for name in FORMATS if any(name in point.times_ms for point in points)]
-    size = (1.6 + 4.4 * len(cells), 1.9 + 2.2 * ROW_INCHES * len(rows))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(1, len(cells), squeeze=False, sharex=True, sharey=True)
-    for panel, cell in zip(axes[0], cells, strict=True):
+    bar = 0.8 / len(drawn)  # a row's bars take four fifths of its line
+    figure, panels = _figure_of(len(cells), 2.2 * ROW_INCHES * len(rows))
+    for panel, cell in zip(panels, cells, strict=True):
         own = [point for point in points if point.workload.cell == cell]
         for number, name in enumerate(drawn):
+            offset = (number + 0.5) * bar - 0.4
             ratios = {
-                rows.index(point.workload.shape): point.times_ms[OF_FORMATS] / point.times_ms[name]
+                rows.index(point.workload.shape) + offset: point.times_ms[OF_FORMATS]
+                / point.times_ms[name]
                 for point in own
                 if name in point.times_ms
             }
-            _draw_bars(panel, ratios, (number + 0.5) / len(drawn) - 0.5, FORMATS[name], len(drawn))
+            _draw_bars(panel, ratios, bar, FORMATS[name])
         _style_speed_axis(panel, "frozen float32")
         panel.set_title(cell.upper(), fontsize=10, color=INK)
-    axes[0][0].set_yticks(range(len(rows)), rows, fontsize=8)
-    axes[0][0].invert_yaxis()
-    keys = [Patch(color=FORMATS[name], label=name) for name in drawn]
-    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
+    _explain(figure, rows, {name: FORMATS[name] for name in drawn})
     figure.suptitle(f"Formats of weights on {machine.title(report.machine)}", fontsize=11)
     figure.savefig(path, dpi=110)
 
 
-def _draw_bars(
-    axes: Axes, ratios: Mapping[int, float], offset: float, colour: str, count: int
-) -> None:
-    """Draw one of `count` bars in each row that has a ratio; rows take four fifths of a line."""
-    places = [row + 0.8 * offset for row in ratios]
+def _draw_bars(axes: Axes, ratios: Mapping[float, float], height: float, colour: str) -> None:
+    """Draw a bar at each place, from the line of equal speed to the right or the left."""
     lengths = [ratio - 1 for ratio in ratios.values()]
-    axes.barh(places, lengths, 0.8 / count, left=1, color=colour)
-    for place, ratio in zip(places, ratios.values(), strict=True):
+    axes.barh(list(ratios), lengths, height, left=1, color=colour)
+    for place, ratio in ratios.items():
         _label_bar(axes, place, ratio)
 
 
@@ -123,18 +129,14 @@ def _panel_title(cell: str, points: Sequence[Point]) -> str:
 
 
 def _draw_panel(axes: Axes, rows: Sequence[Row], points: Sequence[Point]) -> None:
-    """Draw a group of bars a row, from the line of equal speed to the right or the left."""
+    """Draw a group of bars a row."""
     for offset, phase in zip((-BAR / 2, BAR / 2), PHASES, strict=True):
         ratios = {
-            (point.workload.shape, point.situation): point.ratios()[BASELINE]
+            rows.index((point.workload.shape, point.situation)) + offset: point.ratios()[BASELINE]
             for point in points
             if point.phase == phase
         }
-        places = [rows.index(row) + offset for row in ratios]
-        lengths = [ratio - 1 for ratio in ratios.values()]
-        axes.barh(places, lengths, BAR, left=1, color=COLOURS[phase])
-        for place, ratio in zip(places, ratios.values(), strict=True):
-            _label_bar(axes, place, ratio)
+        _draw_bars(axes, ratios, BAR, COLOURS[phase])
     _style_speed_axis(axes)
 
 

@@ -10,7 +10,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,14 +18,14 @@ from typing import Any
 import torch
 
 import fastrnn
-from benchmarks.contenders import fastrnn_layers, onnx_runtime, torch_nn
-from benchmarks.contenders.base import Entry
+from benchmarks.contenders import onnx_runtime
 from benchmarks.contenders.fastrnn_layers import FastrnnLayers
 from benchmarks.contenders.onnx_layers import Feeds, OnnxLayers, Run
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.device import Device
 from benchmarks.problem import Problem
 from benchmarks.workloads import Phase, Workload
+from fastrnn import _torch
 
 
 def _compares_formats(workload: Workload, phase: Phase) -> bool:
@@ -71,32 +71,28 @@ class DynamicallyQuantized(TorchLayers):
 
 
 @dataclass(frozen=True)
-class UnderAutocast:
-    """A contender's layers as they run under autocast to bfloat16."""
-
-    name: str
-    layers: TorchLayers
-    tolerance: float
+class UnderAutocast(TorchLayers):
+    """Layers as they run under autocast to bfloat16."""
 
     devices: tuple[Device, ...] = ("cpu",)
+    tolerance: float | None = None
 
     def missing(self) -> str | None:
-        of_torch = self.layers is torch_nn.CONTENDER
-        if of_torch and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if self.namespace == "torch.nn" and not _torch.casts_lstm_of_bfloat16:
             return "torch's LSTM has no bfloat16 on this processor"
-        return self.layers.missing()
+        return super().missing()
 
     def supports(self, workload: Workload, phase: Phase) -> bool:
         return _compares_formats(workload, phase)
 
-    def prepare(self, problem: Problem, phase: Phase) -> Entry:
-        entry = self.layers.prepare(problem, phase)
+    def application(self, module: torch.nn.Module, problem: Problem) -> Callable[[Any], Any]:
+        apply = super().application(module, problem)
 
-        def call() -> Any:
+        def under_autocast(x: Any) -> Any:
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                return entry.call()
+                return apply(x)
 
-        return replace(entry, call=call)
+        return under_autocast
 
 
 @dataclass(frozen=True)
@@ -140,8 +136,8 @@ CONTENDERS = (
     FrozenLayers("frozen", "fastrnn"),
     FrozenLayers("bf16", "fastrnn", ("cpu",), "bfloat16", OF_BFLOAT16),
     FrozenLayers("int8", "fastrnn", ("cpu",), "int8", OF_INT8),
-    UnderAutocast("amp", fastrnn_layers.CONTENDER, OF_BFLOAT16),
-    UnderAutocast("torch_amp", torch_nn.CONTENDER, OF_BFLOAT16),
+    UnderAutocast("amp", "fastrnn", ("cpu",), OF_BFLOAT16),
+    UnderAutocast("torch_amp", "torch.nn", ("cpu",), OF_BFLOAT16),
     DynamicallyQuantized("torch_int8", "torch.nn", ("cpu",), OF_INT8),
     QuantizedOnnx("onnx_int8", "onnxruntime", _load_quantized, tolerance=OF_INT8),
 )

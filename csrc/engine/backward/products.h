@@ -124,7 +124,8 @@ class BackwardProducts {
 
   // Gradients of a block's rows side by side: what a product in a format takes as rows
   void transpose_gradients(const Job& job, const Block& block) const {
-    const Range mine = share(panels_.gates, job.crew.id, job.crew.size);
+    const bool wanted = job.d_weights.w_ih || job.d_weights.w_hh;
+    const Range mine = share(wanted ? panels_.gates : 0, job.crew.id, job.crew.size);
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       transpose(block, job.dir.d_pre + i * pass_.d_pre_panel(), panels_.d_width,
                 job.dir.d_transposed + i * panels_.d_width * panels_.padded(block.rows));
