@@ -8,24 +8,20 @@ namespace fastrnn::cuda {
 namespace {
 
 template <class C>
+constexpr bool follows_torch(int first) {
+  for (int i = 0; i < C::kGates; ++i)
+    if (C::kGateOfSlot[first + i] != (C::kGateOfSlot[first] + i) % C::kGates) return false;
+  return true;
+}
+
+template <class C>
 CellLayout layout_of() {
+  static_assert(follows_torch<C>(C::kInputSlot) && follows_torch<C>(C::kHiddenSlot));
   return {C::kGates, C::kSlots, C::kInputSlot, C::kHiddenSlot,
           std::vector<int>(C::kGateOfSlot, C::kGateOfSlot + C::kSlots)};
 }
 
 }  // namespace
-
-std::vector<Run> CellLayout::runs(int first) const {
-  std::vector<Run> found;
-  for (int slot = first; slot < first + gates; ++slot) {
-    const int gate = gate_of_slot[slot];
-    if (!found.empty() && gate == found.back().gate + found.back().count)
-      ++found.back().count;
-    else
-      found.push_back({slot, gate, 1});
-  }
-  return found;
-}
 
 CellLayout cell_layout(Cell cell) {
   switch (cell) {

@@ -7,11 +7,6 @@
 
 namespace fastrnn::cuda {
 
-// Slots that follow one another and whose gates do, too
-struct Run {
-  int slot, gate, count;
-};
-
 struct CellLayout {
   int gates = 0;
   int slots = 0;
@@ -19,7 +14,9 @@ struct CellLayout {
   int hidden_slot = 0;
   std::vector<int> gate_of_slot;
 
-  std::vector<Run> runs(int first) const;  // of the slots from `first` on that a product adds to
+  // The gate of the first of the slots from `first` on that a product adds to. The others follow
+  // in torch's order, which begins again after the last gate.
+  int first_gate(int first) const { return gate_of_slot[first]; }
 };
 
 CellLayout cell_layout(Cell cell);  // std::invalid_argument for a cell that has no kernels here

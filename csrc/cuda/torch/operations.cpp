@@ -50,7 +50,7 @@ Operations::Operations(const py::module_& torch, py::function multiply, py::func
   to_ = tensor.attr("to");
   copy_ = tensor.attr("copy_");
   addmm_ = tensor.attr("addmm_");
-  cat_ = torch.attr("cat");
+  roll_ = tensor.attr("roll");
 }
 
 py::object Operations::transposed(py::handle matrix) const { return call(transposed_, matrix); }
@@ -75,7 +75,9 @@ py::object Operations::contiguous(py::handle tensor) const { return call(contigu
 
 py::object Operations::copied(py::handle tensor) const { return call(clone_, tensor); }
 
-py::object Operations::joined(const py::list& matrices) const { return call(cat_, matrices); }
+py::object Operations::rolled(py::handle tensor, int64_t by) const {
+  return call(roll_, tensor, py::int_(by), py::int_(0));
+}
 
 py::object Operations::with(py::handle tensor, Element element) const {
   return call(to_, tensor, dtypes_[static_cast<size_t>(element)]);
@@ -99,10 +101,6 @@ void Operations::multiply(py::handle a, py::handle b, py::handle out) const {
 
 py::object Operations::sum_of_rows(py::handle matrix) const {
   return call(sum_, matrix, py::int_(0));
-}
-
-void Operations::sum_of_rows(py::handle matrix, py::handle out) const {
-  call_with(out_, sum_, matrix, py::int_(0), out);
 }
 
 Precision Operations::precision(Element element) const {

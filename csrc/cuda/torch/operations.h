@@ -29,7 +29,8 @@ class Operations {
 
   pybind11::object contiguous(pybind11::handle tensor) const;
   pybind11::object copied(pybind11::handle tensor) const;
-  pybind11::object joined(const pybind11::list& matrices) const;  // one below the other
+  // What is in place i comes to place i + by, what leaves at the end comes back at the beginning.
+  pybind11::object rolled(pybind11::handle tensor, int64_t by) const;
   pybind11::object with(pybind11::handle tensor, Element element) const;
   void copy(pybind11::handle to, pybind11::handle from) const;
 
@@ -38,14 +39,13 @@ class Operations {
   void add_product(pybind11::handle sum, pybind11::handle a, pybind11::handle b) const;
   void multiply(pybind11::handle a, pybind11::handle b, pybind11::handle out) const;
   pybind11::object sum_of_rows(pybind11::handle matrix) const;
-  void sum_of_rows(pybind11::handle matrix, pybind11::handle out) const;
 
   Precision precision(Element element) const;
   Stream stream(int device) const;
 
  private:
   friend class WithoutGradients;
-  pybind11::object transposed_, view_, narrow_, as_strided_, contiguous_, clone_, cat_, to_, copy_;
+  pybind11::object transposed_, view_, narrow_, as_strided_, contiguous_, clone_, roll_, to_, copy_;
   pybind11::object mm_, addmm_, sum_;
   pybind11::function multiply_, stream_of_, uses_tf32_;
   pybind11::tuple dtypes_;

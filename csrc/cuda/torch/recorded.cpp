@@ -35,8 +35,7 @@ class Recorded::BackwardPass {
     const int64_t lowest = lowest_layer();
     for (int64_t layer = shape_.layers - 1; layer >= lowest; --layer) {
       if (!run_layer(layer) || !input_gradient(layer, lowest)) return false;
-      for (int d = 0; d < shape_.directions; ++d)
-        if (!weight_gradients(layer, d)) return false;
+      for (int d = 0; d < shape_.directions; ++d) weight_gradients(layer, d);
     }
     deliver(d_h_, kH);
     deliver(d_c_, kC);
@@ -119,12 +118,8 @@ class Recorded::BackwardPass {
 
   // Transposed, its gates in the order of the slots
   py::object recurrent_weights(const py::object& w_hh) const {
-    const std::vector<Run> runs = stack_.layout.runs(stack_.layout.hidden_slot);
-    if (runs.size() == 1) return torch_.contiguous(torch_.transposed(w_hh));
-    py::list parts;
-    for (const Run& run : runs)
-      parts.append(torch_.part(w_hh, 0, run.gate * shape_.H, run.count * shape_.H));
-    return torch_.contiguous(torch_.transposed(torch_.joined(parts)));
+    const int64_t turned = stack_.layout.first_gate(stack_.layout.hidden_slot) * shape_.H;
+    return torch_.contiguous(torch_.transposed(turned ? torch_.rolled(w_hh, -turned) : w_hh));
   }
 
   bool transpose(const py::object& matrix, Sizes sizes, const void*& to) {
@@ -235,62 +230,38 @@ class Recorded::BackwardPass {
                         kept_.room * offsets[index] / item_);
   }
 
-  // What both biases of a gate have in common
-  struct Biases {
-    Run run = {};
-    py::object sum;
-    bool is_of(const Run& other) const {
-      return sum && run.slot == other.slot && run.count == other.count;
-    }
-  };
-
-  bool weight_gradients(int64_t layer, int d) {
+  void weight_gradients(int64_t layer, int d) {
     const int64_t index = layer * shape_.directions + d;
     const DirectionWeights places(shape_, index);
     const Side& side = sides_[d];
     if (d == 0) input_ = {};
     if (!input_ && is_needed(kWeights + places.w_ih))
       input_ = layer == 0 ? x_ : piece(pieces_.outputs, layer - 1, shape_.in(layer));
-    Biases known;
-    if (!weight_gradient(places.w_ih, places.b_ih, stack_.layout.input_slot, shape_.in(layer), side,
-                         input_, known) ||
-        !weight_gradient(places.w_hh, places.b_hh, stack_.layout.hidden_slot, shape_.out(), side,
-                         side.h_prev, known))
-      return false;
+    const CellLayout& layout = stack_.layout;
+    weight_gradient(places.w_ih, places.b_ih, layout.input_slot, side, input_, {});
+    py::object d_b;  // of both biases, if they are the same slots'
+    if (layout.input_slot == layout.hidden_slot && places.b_ih && is_needed(kWeights + places.b_ih))
+      d_b = call_.gradients[kWeights + places.b_ih];
+    weight_gradient(places.w_hh, places.b_hh, layout.hidden_slot, side, side.h_prev, d_b);
     if (places.w_hr && is_needed(kWeights + places.w_hr))
       call_.gradients[kWeights + places.w_hr] =
           torch_.product(torch_.transposed(side.d_projected), piece(pieces_.raw, index, shape_.H));
-    return true;
   }
 
-  // operand: of `width` columns, what the slots from `first` on have multiplied the weight with
-  bool weight_gradient(size_t of_w, size_t of_b, int first, int64_t width, const Side& side,
-                       const py::object& operand, Biases& known) {
-    const bool with_w = is_needed(kWeights + of_w), with_b = of_b && is_needed(kWeights + of_b);
-    const std::vector<Run> runs = stack_.layout.runs(first);
-    const bool whole = runs.size() == 1;  // then torch makes the gradients itself
-    py::object d_w, d_b;
-    Address w_at = 0, b_at = 0;
-    if (with_w && !whole) d_w = make(of_.memory, {stack_.gate_columns(), width}, w_at);
-    if (with_b && !whole) d_b = make(of_.memory, {stack_.gate_columns()}, b_at);
-    if (!whole && ((with_w && !w_at) || (with_b && !b_at))) return false;
-    for (const Run& run : runs) {
-      const py::object d_gates = columns(side.d_pre, run.slot, run.count);
-      if (with_w && whole) d_w = torch_.product(torch_.transposed(d_gates), operand);
-      if (with_w && !whole) torch_.product(torch_.transposed(d_gates), operand, gates_of(d_w, run));
-      if (with_b && whole) d_b = known.is_of(run) ? torch_.copied(known.sum) : sum(d_gates);
-      if (with_b && !whole) torch_.sum_of_rows(d_gates, gates_of(d_b, run));
-      if (with_b && whole) known = {run, d_b};
-    }
-    if (with_w) call_.gradients[kWeights + of_w] = d_w;
-    if (with_b) call_.gradients[kWeights + of_b] = d_b;
-    return true;
-  }
-
-  py::object sum(const py::object& matrix) const { return torch_.sum_of_rows(matrix); }
-
-  py::object gates_of(const py::object& gradient, const Run& run) const {
-    return torch_.part(gradient, 0, run.gate * shape_.H, run.count * shape_.H);
+  // operand: what the slots from `first` on have multiplied the weight with
+  void weight_gradient(size_t of_w, size_t of_b, int first, const Side& side,
+                       const py::object& operand, const py::object& known_d_b) {
+    const py::object d_gates = columns(side.d_pre, first, stack_.layout.gates);
+    const int64_t turned = stack_.layout.first_gate(first) * shape_.H;
+    const auto in_order = [&](const py::object& gradient) {
+      return turned ? torch_.rolled(gradient, turned) : gradient;
+    };
+    if (is_needed(kWeights + of_w))
+      call_.gradients[kWeights + of_w] =
+          in_order(torch_.product(torch_.transposed(d_gates), operand));
+    if (of_b && is_needed(kWeights + of_b))
+      call_.gradients[kWeights + of_b] =
+          known_d_b ? torch_.copied(known_d_b) : in_order(torch_.sum_of_rows(d_gates));
   }
 
   const Recorded& of_;

@@ -12,7 +12,6 @@ from ..._call.arguments import Arguments
 from ..._call.spec import Outputs
 from ..._call.weights import each_direction
 from ..addresses import rows_contiguous
-from .engine import runs_of
 from .passes import Block, Pass, address
 from .placement import Placement
 
@@ -89,11 +88,9 @@ class BackwardPass(Pass):
 
     def weights_of_step(self, index: int) -> tuple[Tensor, Tensor | None]:
         """W_hh, its gates in the order of the slots, and W_hr; transposed."""
-        w, H = self.weights[index], self.spec.hidden_size
-        runs = runs_of(self.layout, self.layout.hidden_slot)
-        w_hh = w.w_hh
-        if len(runs) > 1:
-            w_hh = torch.cat([w_hh[g * H : (g + n) * H] for _, g, n in runs])
+        w = self.weights[index]
+        turned = self.turned(self.layout.hidden_slot)
+        w_hh = torch.roll(w.w_hh, -turned, 0) if turned else w.w_hh
         return w_hh.t().contiguous(), None if w.w_hr is None else w.w_hr.t().contiguous()
 
     def side(self, index: int) -> Side:
@@ -185,27 +182,33 @@ class BackwardPass(Pass):
 
     def weight_gradients(self, layer: int, d: int, side: Side) -> None:
         index = layer * self.placement.directions + d
-        own, H = self.d_weights[index], self.spec.hidden_size
+        own, layout = self.d_weights[index], self.layout
         x: Any = None if own.w_ih is None else self.layer_input(layer)
         h_prev: Any = side.h_prev
-        summed: dict[tuple[int, int, int], Tensor] = {}
-        for first, operand, d_w, d_b in (
-            (self.layout.input_slot, x, own.w_ih, own.b_ih),
-            (self.layout.hidden_slot, h_prev, own.w_hh, own.b_hh),
+        known = own.b_ih if layout.input_slot == layout.hidden_slot else None  # of both biases
+        for first, operand, d_w, d_b, d_b_known in (
+            (layout.input_slot, x, own.w_ih, own.b_ih, None),
+            (layout.hidden_slot, h_prev, own.w_hh, own.b_hh, known),
         ):
-            for run in runs_of(self.layout, first):
-                slot, gate, count = run
-                d_gates = self.columns(side.d_pre, slot, count)
-                whole = count == self.layout.gates
-                places = slice(gate * H, (gate + count) * H)
-                if d_w is not None:
-                    torch.mm(d_gates.t(), operand, out=d_w if whole else d_w[places])
-                if d_b is not None:
-                    into = d_b if whole else d_b[places]
-                    if run in summed:  # both biases of a gate have the same
-                        into.copy_(summed[run])
-                    else:
-                        summed[run] = torch.sum(d_gates, 0, out=into)
+            d_gates = self.columns(side.d_pre, first, layout.gates)
+            if d_w is not None:
+                self.fill(d_w, first, torch.mm, d_gates.t(), operand)
+            if d_b is not None and d_b_known is not None:
+                d_b.copy_(d_b_known)
+            elif d_b is not None:
+                self.fill(d_b, first, torch.sum, d_gates, 0)
         if own.w_hr is not None:
             d_projected: Any = side.d_projected
             torch.mm(d_projected.t(), self.kept.piece("raw", index), out=own.w_hr)
+
+    def fill(self, gradient: Tensor, first: int, compute: Any, *operands: Any) -> None:
+        """With what ``compute`` makes of the slots from ``first`` on, in the order of the gates."""
+        turned = self.turned(first)
+        if turned:
+            gradient.copy_(torch.roll(compute(*operands), turned, 0))
+        else:
+            compute(*operands, out=gradient)
+
+    def turned(self, first: int) -> int:
+        """By how many rows the gates from slot ``first`` on are turned from torch's order."""
+        return self.layout.gate_of_slot[first] * self.spec.hidden_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +18,6 @@ __all__ = [
     "layout_of",
     "multiply",
     "precision_of",
-    "runs_of",
     "shape_of",
     "stream_of",
     "sum_dtype",
@@ -83,18 +81,6 @@ def layout_of(extension: Any, spec: Spec) -> CellLayout:
     found = extension.cell_layout(_cell_of(extension, spec))
     slots = found.gates, found.slots, found.input_slot, found.hidden_slot
     return CellLayout(*slots, tuple(found.gate_of_slot))
-
-
-@lru_cache(maxsize=16)
-def runs_of(layout: CellLayout, first: int) -> tuple[tuple[int, int, int], ...]:
-    """The slots that a product adds to, as runs (slot, gate, length) of neighbouring gates."""
-    gates = layout.gate_of_slot
-    runs, start = [], first
-    for slot in range(first + 1, first + layout.gates + 1):
-        if slot == first + layout.gates or gates[slot] != gates[slot - 1] + 1:
-            runs.append((start, gates[start], slot - start))
-            start = slot
-    return tuple(runs)
 
 
 def multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
