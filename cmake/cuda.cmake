@@ -36,17 +36,19 @@ string(REPLACE ";" " " FASTRNN_CUDA_ARCHITECTURES_TEXT "${FASTRNN_CUDA_ARCHITECT
 set(CMAKE_CUDA_ARCHITECTURES "${FASTRNN_CUDA_ARCHITECTURES}")
 enable_language(CUDA)
 
+set(of_device
+    csrc/cuda/nvidia/device.cu
+    csrc/cuda/precisions/bfloat16.cu
+    csrc/cuda/precisions/float16.cu
+    csrc/cuda/precisions/float32.cu
+    csrc/cuda/precisions/float64.cu
+    csrc/cuda/precisions/tf32.cu)
 pybind11_add_module(
   _cuda
+  ${of_device}
   csrc/cuda/bindings.cpp
   csrc/cuda/cell_layout.cpp
   csrc/cuda/layer.cpp
-  csrc/cuda/nvidia/device.cu
-  csrc/cuda/precisions/bfloat16.cu
-  csrc/cuda/precisions/float16.cu
-  csrc/cuda/precisions/float32.cu
-  csrc/cuda/precisions/float64.cu
-  csrc/cuda/precisions/tf32.cu
   csrc/cuda/torch/bindings.cpp
   csrc/cuda/torch/direct.cpp
   csrc/cuda/torch/operations.cpp
@@ -65,6 +67,10 @@ target_compile_definitions(
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
   target_compile_options(_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>)
 endif()
-set_target_properties(_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static CUDA_VISIBILITY_PRESET hidden)
+# The headers of the rest take longer than what they are for.
+set_source_files_properties(${of_device} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+set_target_properties(
+  _cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static CUDA_VISIBILITY_PRESET hidden UNITY_BUILD ON
+                   UNITY_BUILD_BATCH_SIZE 0)
 
 install(TARGETS _cuda LIBRARY DESTINATION fastrnn)

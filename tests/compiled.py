@@ -27,9 +27,16 @@ def compiler() -> str:
 
 
 def extension(
-    name: str, sources: Iterable[Path], flags: Sequence[str], folders: Sequence[Path] = ()
+    name: str,
+    sources: Iterable[Path],
+    flags: Sequence[str],
+    folders: Sequence[Path] = (),
+    joined: Sequence[Path] = (),
 ) -> ModuleType:
-    """A module for Python; sources may include what is in ``folders``. pybind11 is needed."""
+    """A module for Python; sources may include what is in ``folders``. pybind11 is needed.
+
+    Sources that are ``joined`` are compiled as one: its headers take longer than what they are for.
+    """
     import pybind11
 
     python = [pybind11.get_include(), sysconfig.get_paths()["include"]]
@@ -40,6 +47,7 @@ def extension(
         [*flags, "-fPIC", "-fvisibility=hidden", *includes],
         ["-shared", *(["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else [])],
         folders,
+        joined,
     )
     spec = importlib.util.spec_from_file_location(name, built)
     assert spec is not None
@@ -59,6 +67,7 @@ def _built(
     flags: Sequence[str],
     link_flags: Sequence[str],
     folders: Sequence[Path],
+    joined: Sequence[Path] = (),
 ) -> Path:
     """The path of what the sources make, in a folder that is another one for other sources."""
     flags = [compiler(), "-std=c++17", *flags, *(f"-I{folder}" for folder in (*folders, CSRC))]
@@ -71,14 +80,22 @@ def _built(
     with (built.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one of several test processes builds it
         if not built.exists():
-            _build(built, list(sources), flags, link_flags)
+            _build(built, list(sources), joined, flags, link_flags)
     return built
 
 
 def _build(
-    built: Path, sources: list[Path], flags: Sequence[str], link_flags: Sequence[str]
+    built: Path,
+    sources: list[Path],
+    joined: Sequence[Path],
+    flags: Sequence[str],
+    link_flags: Sequence[str],
 ) -> None:
     with TemporaryDirectory() as scratch:
+        if joined:
+            whole = Path(scratch) / "joined.cpp"
+            whole.write_text("".join(f'#include "{source}"\n' for source in joined))
+            sources = [whole, *sources]
         objects = [str(Path(scratch) / f"{i}.o") for i in range(len(sources))]
 
         def compile_one(source: Path, target: str) -> None:

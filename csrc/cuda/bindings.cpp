@@ -18,11 +18,11 @@ namespace fastrnn::cuda {
 namespace {
 
 using Address = uintptr_t;
-using Addresses =
+using AddressOfSteps =
     std::tuple<Address, int64_t, int64_t>;  // with strides from step to step and row to row
 
 template <class T>
-Strided<T> strided(const Addresses& tensor) {
+Strided<T> strided(const AddressOfSteps& tensor) {
   const auto [address, step, row] = tensor;
   return {reinterpret_cast<T*>(address), step, row};
 }
@@ -35,7 +35,7 @@ T* at(Address address) {
 // Positional, in the order of the structs: a call makes one for each direction of each layer.
 void bind_directions(py::module_& m) {
   using A = Address;
-  using Steps = const Addresses&;
+  using Steps = const AddressOfSteps&;
   py::class_<Forward>(m, "Forward", py::module_local())
       .def(py::init([](A w_hh, A b_ih, A b_hh, A w_hr, A h0, A h, A h_n, A c0, A c, Steps gates,
                        Steps extra, Steps cell, Steps raw, Steps y) {
@@ -116,7 +116,7 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m) {
   }));
   py::class_<Sequence>(m, "Sequence", py::module_local())
       .def(py::init([](int64_t T, int64_t B, std::vector<int64_t> batch_sizes, Address lengths,
-                       const Addresses& resets) {
+                       const AddressOfSteps& resets) {
         return Sequence(T, B, std::move(batch_sizes), reinterpret_cast<const int64_t*>(lengths),
                         strided<const bool>(resets));
       }));

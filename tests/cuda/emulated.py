@@ -54,7 +54,7 @@ def load_silent() -> ModuleType:
 
 
 def _built(flags: tuple[str, ...], launches: Path) -> ModuleType:
-    folders = (CUDA / "precisions", CUDA, CUDA / "torch", EMULATION)
-    sources = [source for folder in folders for source in sorted(folder.glob("*.c[up]*"))]
-    sources += [CSRC / "python" / "torch" / f"{name}.cpp" for name in SHARED]
-    return extension(NAME, sources, flags, (launches,))
+    kernels = [*sorted((CUDA / "precisions").glob("*.cu")), *EMULATION.glob("*.cpp")]
+    of_host = [*sorted(CUDA.glob("*.cpp")), *sorted((CUDA / "torch").glob("*.cpp"))]
+    of_host += [CSRC / "python" / "torch" / f"{name}.cpp" for name in SHARED]
+    return extension(NAME, kernels, flags, (launches,), of_host)
