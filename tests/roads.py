@@ -1,6 +1,7 @@
 """The roads that a call may take from checked arguments to the engine, taken by force and counted.
 
-- ``short``: from torch's tensors straight into the engine (`fastrnn._autograd.direct`).
+- ``short``: from torch's tensors straight into the engine (`fastrnn._autograd.direct`), or from
+  those of half precision, raised.
 - ``eager``: through `fastrnn._autograd.eager`, and its node of torch's graph.
 - ``operator``: as one operator of torch's, as in compilers and modes.
 
@@ -32,23 +33,26 @@ def road(name: str) -> Iterator[None]:
     taken: Counter[str] = Counter()
     ways = {
         "short": fork._directly,
+        "short, raised": fork._directly_raised,
         "eager": fork.eager.run,
         "operator": fork.operators.run,
     }
 
     def spy(way: str) -> Any:
         def call(*arguments: Any, **keywords: Any) -> Any:
-            if way == "short" and name != "short":
+            kind = way.partition(",")[0]
+            if kind == "short" and name != "short":
                 return None
             done = ways[way](*arguments, **keywords)
             if backends.chosen is None:  # the reference is on no road
-                taken[way] += done is not None
+                taken[kind] += done is not None
             return done
 
         return call
 
     with (
         mock.patch.object(fork, "_directly", spy("short")),
+        mock.patch.object(fork, "_directly_raised", spy("short, raised")),
         mock.patch.object(fork.eager, "run", spy("eager")),
         mock.patch.object(fork.operators, "run", spy("operator")),
     ):

@@ -6,16 +6,19 @@ which need no processor that has them.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+import roads
 import torch
-from cases import flat
+from cases import CELLS, flat
 from new_process import run_python
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import fastrnn
 from fastrnn._engine import cpu
+from fastrnn._layers import run
 
 
 def test_each_extension_belongs_to_an_instruction_set_that_was_built() -> None:
@@ -70,6 +73,7 @@ def multiplying(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cpu, "_multiplies_bfloat16", lambda isa: True)
     monkeypatch.setattr(cpu, "make_plan", ask)
+    monkeypatch.setattr(run, "_directly_raised", lambda *_: None)
 
 
 MULTIPLIES = cpu._multiplies_bfloat16(fastrnn.isa.active())
@@ -108,7 +112,7 @@ def test_an_instruction_set_without_the_products_refuses_a_plan_with_them() -> N
         fastrnn._core.Plan(
             cell=fastrnn._core.Cell.lstm,
             dtype=fastrnn._core.DType.float32,
-            T=1,
+            T=2,
             B=1,
             I=5,
             H=6,
@@ -196,3 +200,29 @@ def test_a_row_under_autocast_depends_on_itself_alone(name: str) -> None:
     (d_x,) = torch.autograd.grad(y, x, d_y)
     (d_alone,) = torch.autograd.grad(alone, x, d_y[:, 11:12])
     assert torch.equal(d_x[:, 11], d_alone[:, 11])
+
+
+@pytest.mark.skipif("short" not in roads.ROADS, reason="this torch has no short way")
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN", *CELLS])
+def test_half_precision_has_the_same_bits_by_the_short_way(
+    name: str, dtype: torch.dtype | None
+) -> None:
+    """``dtype`` of all tensors, or for None of float32 under autocast."""
+    one_step = name in CELLS
+    options = {} if one_step else {"num_layers": 2, "bidirectional": True}
+    layer = getattr(fastrnn, name)(40, 30, dtype=dtype, **options)
+    state = torch.randn((2, 30) if one_step else (4, 2, 30), dtype=dtype, requires_grad=True)
+    hx = (state, state) if name.startswith("LSTM") else state
+    for T in (1,) if one_step else (1, 7):
+        x = torch.randn(*(() if one_step else (T,)), 2, 40, dtype=dtype, requires_grad=True)
+        found = []
+        for road in ("short", "eager"):
+            half = nullcontext() if dtype else torch.autocast("cpu", dtype=torch.bfloat16)
+            with roads.road(road), half:
+                outputs = [*flat(layer(x)), *flat(layer(x, hx))]
+            loss = sum((y.float() * k).sum() for k, y in enumerate(outputs, 1))
+            found.append([*outputs, *torch.autograd.grad(loss, [x, state, *layer.parameters()])])
+        for short, long in zip(*found, strict=True):
+            assert short.dtype is long.dtype
+            assert torch.equal(short, long)

@@ -293,10 +293,12 @@ class Direct:
         keep: Callable[[int, Any], Any],
         program: Program | None,
         packed: Packed | None,
+        format: Format,
         /,
     ) -> None:
         """``program``: the cell, in the place of ``cell``.
 
+        ``format``: of the panels that calls of several steps pack for themselves.
         ``packed``: the weights of calls that bring none, while their instruction set is active.
         ``record``: makes outputs part of torch's graph; csrc/python/torch/direct.h says how.
         ``keep``: makes a tensor of so many elements of torch's dtype for what forward keeps.

@@ -26,7 +26,8 @@ void measure(Plan& plan) {
 
 Plan::Plan(const Shape& shape, Batch batch, const PlanOptions& options, const KernelTable& kernels)
     : shape(shape),
-      format(options.format),
+      // A single step would round its weights for one use: reading them takes less time.
+      format(shape.T > 1 ? options.format : Format::kPlain),
       batch(std::move(batch)),
       save(options.save),
       dropout(options.dropout),

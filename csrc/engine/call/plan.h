@@ -22,11 +22,11 @@ struct Packed;
 
 struct PlanOptions {
   std::shared_ptr<const Packed> packed;  // the shape's weights, for inference; or null
-  Format format = Format::kPlain;        // else, of the panels that a call packs for itself
-  bool save = false;                     // keep what backward needs
-  bool dropout = false;                  // masks between the layers
-  bool states = false;                   // those after every step are wanted
-  int threads = 1;                       // offered
+  Format format = Format::kPlain;  // else, of the panels that a call of steps packs for itself
+  bool save = false;               // keep what backward needs
+  bool dropout = false;            // masks between the layers
+  bool states = false;             // those after every step are wanted
+  int threads = 1;                 // offered
 };
 
 struct Plan {

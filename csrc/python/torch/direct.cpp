@@ -12,14 +12,15 @@ namespace fastrnn {
 
 Direct::Direct(const Shape& shape, std::shared_ptr<const Program> program, bool one_step,
                Tensors tensors, py::function record, py::function keep,
-               std::shared_ptr<const Packed> packed)
+               std::shared_ptr<const Packed> packed, Format format)
     : shape_(shape),
       program_(std::move(program)),
       one_step_(one_step),
       tensors_(std::move(tensors)),
       record_(std::move(record)),
       keep_(std::move(keep)),
-      packed_(std::move(packed)) {}
+      packed_(std::move(packed)),
+      format_(format) {}
 
 CellFacts Direct::cell() const {
   if (program_) return {program_->gates, program_->states > 1};
@@ -58,6 +59,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
   const Shape& shape = call.shape;
   PlanOptions options;
   options.packed = packed_;
+  options.format = format_;
   options.save = call.differentiable;
   options.threads = threads;
   Plan plan(shape, Batch(shape.T, shape.B, {}, {}, false, nullptr), options, active_kernels());

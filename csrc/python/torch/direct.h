@@ -21,9 +21,11 @@ class Direct {
   // differentiated part of torch's graph, and returns them.
   // keep(elements, dtype) makes the tensor of what forward keeps, if that is large.
   // program: the shape's, if the cell is one. packed: the weights, of calls that bring none and
-  // have no gradients; or null.
+  // have no gradients; or null. format: of the panels of other calls, which are float32 if it is
+  // not the plain one.
   Direct(const Shape& shape, std::shared_ptr<const Program> program, bool one_step, Tensors tensors,
-         pybind11::function record, pybind11::function keep, std::shared_ptr<const Packed> packed);
+         pybind11::function record, pybind11::function keep, std::shared_ptr<const Packed> packed,
+         Format format);
 
   // What torch.nn's layer or cell would return, or None if the call has to take the long way.
   pybind11::object call(pybind11::handle x, pybind11::handle hx, const pybind11::sequence& weights,
@@ -40,6 +42,7 @@ class Direct {
   Tensors tensors_;
   pybind11::function record_, keep_;
   std::shared_ptr<const Packed> packed_;
+  Format format_;
 };
 
 }  // namespace fastrnn

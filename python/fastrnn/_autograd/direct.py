@@ -59,6 +59,7 @@ def make_direct(
         memory.new_kept,
         program,
         packed,
+        getattr(_core.Format, "bfloat16_products" if spec.products == "bfloat16" else "float32"),
     )
     return direct.call
 

@@ -31,7 +31,9 @@ __all__ = [
     "full_precision",
     "low_dtype",
     "lowered",
+    "lowered_each",
     "raised",
+    "reduced_dtype",
     "run",
     "under_autocast",
 ]
@@ -134,6 +136,26 @@ def lowered(value: Any, dtype: torch.dtype) -> Any:
     if isinstance(value, PackedSequence):
         return PackedSequence(value.data.to(dtype), *value[1:])
     return tuple(lowered(part, dtype) for part in value)
+
+
+def reduced_dtype(tensors: tuple[Any, Any, Any]) -> torch.dtype | None:
+    """The half precision that an input, its states and weights have; None if they have no one."""
+    input, hx, weights = tensors
+    dtype: torch.dtype | None = getattr(input, "dtype", None)
+    states = hx if isinstance(hx, (tuple, list)) else () if hx is None else (hx,)
+    if dtype not in REDUCED or not isinstance(input, Tensor):
+        return None
+    alike = (isinstance(one, Tensor) and one.dtype is dtype for one in (*states, *weights))
+    return dtype if all(alike) else None
+
+
+def lowered_each(value: Any, dtypes: Dtypes, spec: Spec) -> Any:
+    """The outputs of a layer or cell, in torch's form, each rounded to its dtype."""
+    if dtypes.h is dtypes.c or not spec.has_cell_state:
+        return lowered(value, dtypes.h)
+    first, last = value
+    of_c = last.to(dtypes.c) if isinstance(last, Tensor) else lowered_each(last, dtypes, spec)
+    return first.to(dtypes.h), of_c
 
 
 def run(

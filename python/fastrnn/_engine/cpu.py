@@ -150,9 +150,7 @@ def make_plan(batch: Batch, save: bool, dropout: bool, isa: str | None = None) -
     cell, program = native.cell_and_program(spec)
     sizes, order, resets = place_rows(batch)
     isa = _core.isa_active() if isa is None else isa
-    # A single step would round its weights for one use: reading them as they are takes less time.
-    asked = spec.products == "bfloat16" and batch.T > 1
-    in_bfloat16 = asked and _multiplies_bfloat16(isa)
+    in_bfloat16 = spec.products == "bfloat16" and _multiplies_bfloat16(isa)
     return _core.Plan(
         cell=cell,
         dtype=native.DTYPES[batch.memory.dtype],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -36,10 +37,11 @@ Options = tuple[str, int, int, int, int, bool, bool, float, Variant | None]
 
 
 class Plan(NamedTuple):
-    """What a call is held to, and its short ways."""
+    """What a call is held to, and its short ways: on the CPU, of `Spec.products` in each format."""
 
     expected: Expected
     direct: Callable[..., Any] | None
+    direct_in_bfloat16: Callable[..., Any] | None = None
     on_gpu: DirectOnGpu | None = None
 
 
@@ -78,7 +80,8 @@ def layer_plan(
         variant=variant or PLAIN,
     )
     direct = make_direct(spec)
-    return Plan(expected_of_layer(spec), direct, direct and DirectOnGpu(spec))
+    in_bfloat16 = make_direct(replace(spec, products="bfloat16"))
+    return Plan(expected_of_layer(spec), direct, in_bfloat16, direct and DirectOnGpu(spec))
 
 
 @lru_cache(maxsize=256)
@@ -88,7 +91,8 @@ def cell_plan(
     """The plan of a single step, of any number of features and units, as of torch's cells."""
     spec = spec_of_cell(cell, input_size, hidden_size, bias, variant or PLAIN)
     direct = make_direct(spec, one_step=True) if input_size and hidden_size else None
-    return Plan(expected_of_cell(spec), direct, direct and DirectOnGpu(spec, one_step=True))
+    # The products of a single step are those of float32.
+    return Plan(expected_of_cell(spec), direct, direct, direct and DirectOnGpu(spec, one_step=True))
 
 
 def spec_of_cell(

@@ -75,6 +75,10 @@ def run_layer(
         if done is not None:
             return done
     dtypes, tensors = _under_autocast(expected.spec, tensors)
+    if lengths is None and resets is None and not return_states:
+        done = _directly_raised(plan, tensors, dtypes, batch_first)
+        if done is not None:
+            return done
     if not isinstance(input, PackedSequence):
         return _run_padded(expected, tensors, batch_first, lengths, resets, return_states, dtypes)
     ragged_checks.check_absent("lengths", lengths)
@@ -91,11 +95,41 @@ def _directly(plan: Plan, input: Any, hx: Any, weights: Sequence[Any], batch_fir
     )
 
 
+def _directly_raised(
+    plan: Plan,
+    tensors: tuple[Any, Any, Any],
+    dtypes: precision.Dtypes | None,
+    batch_first: bool,
+) -> Any:
+    """The same in half precision, by tensors that have been raised; autocast has raised them.
+
+    ``dtypes`` are those of the outputs, None for the one that all arguments have.
+    """
+    if plan.direct is None or _is_watched() or backends.chosen is not None:
+        return None
+    if not isinstance(tensors[0], Tensor):
+        return None
+    if dtypes is None:
+        dtype = precision.reduced_dtype(tensors)
+        if dtype is None:
+            return None
+        dtypes = precision.Dtypes(dtype, dtype)
+    input, hx, weights = precision.raised(tensors)
+    low = precision.low_dtype(tensors[0]) is torch.bfloat16
+    in_bfloat16 = low and backends.named("cpu").multiplies_bfloat16
+    direct: Any = plan.direct_in_bfloat16 if in_bfloat16 else plan.direct
+    done = direct(input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads())
+    return None if done is None else precision.lowered_each(done, dtypes, spec=plan.expected.spec)
+
+
 def _sees_no_short_way() -> bool:
     """Whether somebody has to see more of a call than a short way shows."""
-    if _torch.is_observed() or _torch.is_any_autocast_enabled():
-        return True
-    return _torch.is_profiled() or _torch.has_function_mode()
+    return _torch.is_any_autocast_enabled() or _is_watched()
+
+
+def _is_watched() -> bool:
+    """The same, but for autocast."""
+    return _torch.is_observed() or _torch.is_profiled() or _torch.has_function_mode()
 
 
 def _directly_on_gpu(
@@ -292,8 +326,7 @@ def run_cell(
     if sizes is not None:
         plan = make_plan(cell, *checks.cell_sizes_of(*given[:2]), bias, variant)
     expected = plan.expected
-    dtypes, tensors = _under_autocast(expected.spec, (input, hx, weights), one_step=True)
-    return _run_step(expected, tensors, dtypes)
+    return _run_step_raised(plan, expected, (input, hx, weights))
 
 
 def run_program_step(
@@ -306,12 +339,12 @@ def run_program_step(
     done = run_program_step_directly(cell, sizes, input, hx, weights)
     if done is not None:
         return done
-    expected = _program_plan(cell, sizes).expected
+    plan = _program_plan(cell, sizes)
+    expected = plan.expected
     if asked := overrides.asked(input, hx, weights):
         return overrides.asked_of_cell(asked, expected.spec, input, hx, weights, None)
     _by_torch(expected.spec, input, hx, None)
-    dtypes, tensors = _under_autocast(expected.spec, (input, hx, weights), one_step=True)
-    return _run_step(expected, tensors, dtypes)
+    return _run_step_raised(plan, expected, (input, hx, weights))
 
 
 def run_program_step_directly(
@@ -324,6 +357,13 @@ def run_program_step_directly(
 def _program_plan(cell: str, sizes: tuple[int, int, bool]) -> Plan:
     traced = torch.compiler.is_dynamo_compiling()
     return (cell_plan.__wrapped__ if traced else cell_plan)(cell, *sizes)
+
+
+def _run_step_raised(plan: Plan, expected: Expected, tensors: tuple[Any, Any, Any]) -> Any:
+    """A step, of which autocast may be to raise the tensors."""
+    dtypes, tensors = _under_autocast(expected.spec, tensors, one_step=True)
+    done = _directly_raised(plan, tensors, dtypes, False)
+    return _run_step(expected, tensors, dtypes) if done is None else done
 
 
 def _run_step(
