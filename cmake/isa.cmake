@@ -32,8 +32,8 @@ function(fastrnn_add_isa name)
   set(FASTRNN_ISAS ${FASTRNN_ISAS} ${name} PARENT_SCOPE)
 endfunction()
 
-# An instruction that some processors with an instruction set have, for one format of weights (isa/dot-formats-inl.h).
-# It is left out where the compiler does not know the flags or its assembler not the instruction.
+# An instruction that some processors with an instruction set have, for one format of weights (isa/dot-formats-inl.h,
+# isa/tile-formats-inl.h). It is left out where the compiler does not know the flags or its assembler not the instruction.
 function(fastrnn_add_extension isa extension format instruction)
   set(name ${isa}_${extension})
   set(CMAKE_REQUIRED_FLAGS ${FASTRNN_ISA_${isa}} ${ARGN})
@@ -57,6 +57,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   fastrnn_add_extension(avx2 vnni Int8Dots "{vex} vpdpbusd %ymm0, %ymm0, %ymm0" -mavxvnni)
   fastrnn_add_extension(avx512 vnni Int8Dots "vpdpbusd %zmm0, %zmm0, %zmm0" -mavx512vnni)
   fastrnn_add_extension(avx512 bf16 Bfloat16Dots "vdpbf16ps %zmm0, %zmm0, %zmm0" -mavx512bf16)
+  fastrnn_add_extension(avx512 amx_int8 Int8Tiles "tdpbusd %tmm2, %tmm1, %tmm0" -mamx-tile -mamx-int8)
+  fastrnn_add_extension(avx512 amx_bf16 Bfloat16Tiles "tdpbf16ps %tmm2, %tmm1, %tmm0" -mamx-tile -mamx-bf16)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
   target_compile_definitions(fastrnn_engine PRIVATE FASTRNN_HAVE_NEON)
   fastrnn_add_isa(neon 16 32) # every such processor has it, fused multiplications too

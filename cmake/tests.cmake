@@ -18,11 +18,12 @@ fastrnn_add_test(
   csrc/testing/kernels/operations.cpp
   csrc/testing/kernels/plain.cpp
   csrc/testing/kernels/products.cpp
+  csrc/testing/kernels/trapped_tiles.cpp
   csrc/testing/probe.cpp)
 
 # Extensions with their instructions in plain C++, for every instruction set
 foreach(isa IN LISTS FASTRNN_ISAS)
-  foreach(format Int8Dots Bfloat16Dots)
+  foreach(format Int8Dots Bfloat16Dots Int8Tiles Bfloat16Tiles)
     set(name ${isa}_plain_${format})
     fastrnn_add_kernels(${name} csrc/engine/kernels/isa/extension.cpp ${FASTRNN_ISA_${isa}})
     target_compile_definitions(fastrnn_isa_${name} PRIVATE FASTRNN_FORMAT=${format})

@@ -88,7 +88,8 @@ def offered_threads() -> tuple[str | None, int]:
 
 def _of_extension(own: dict[str, Any]) -> str:
     state = "on" if own["on"] else "off" if own["available"] else "not in this processor"
-    return f"{own['name']} ({own['number_format'].replace('_', ' ')}: {state})"
+    proven = "" if own["proven"] else ", not proven"
+    return f"{own['name']} ({own['number_format'].replace('_', ' ')}: {state}{proven})"
 
 
 def _formats() -> dict[str, str]:

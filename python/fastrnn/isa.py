@@ -29,7 +29,7 @@ class Extension(NamedTuple):
     number_format: str
     """What it multiplies: "int8" of frozen layers, or "bfloat16_products" of calls in bfloat16."""
     available: bool
-    """Whether this processor has it."""
+    """Whether this processor has it, and the system lets processes use it."""
     proven: bool
     """Whether a processor has run its kernels, which were faster than those that they replace."""
     on: bool

@@ -3,7 +3,12 @@
 #ifdef FASTRNN_HAVE_X86
 #include <cpuid.h>
 #endif
+#if defined(FASTRNN_HAVE_X86) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
+#include <cstdint>
 #include <cstdlib>
 #include <deque>
 #include <sstream>
@@ -26,23 +31,63 @@ namespace avx512_bf16 {
 extern const WeightFormat<float> kFormat;
 }
 #endif
+#ifdef FASTRNN_HAVE_avx512_amx_int8
+namespace avx512_amx_int8 {
+extern const WeightFormat<float> kFormat;
+}
+#endif
+#ifdef FASTRNN_HAVE_avx512_amx_bf16
+namespace avx512_amx_bf16 {
+extern const WeightFormat<float> kFormat;
+}
+#endif
 
 namespace {
 
 #ifdef FASTRNN_HAVE_X86
-// What the processor says of itself in leaf 7: eax, ebx, ecx, edx
+enum Register { eax, ebx, ecx, edx };
+
+// What the processor says of itself
 struct Leaf {
-  explicit Leaf(unsigned sub) { __get_cpuid_count(7, sub, &of[0], &of[1], &of[2], &of[3]); }
-  bool has(int reg, int bit) const { return of[reg] >> bit & 1; }
+  explicit Leaf(unsigned leaf, unsigned sub = 0) {
+    __get_cpuid_count(leaf, sub, &of[eax], &of[ebx], &of[ecx], &of[edx]);
+  }
+  bool has(Register in, int bit) const { return of[in] >> bit & 1; }
   unsigned of[4] = {};
 };
+
+// Numbers of Linux's arch_prctl, and of the state that it keeps of tiles, 8 KiB for each thread:
+// a process gets it if it asks, and has room for it on its signal stacks.
+constexpr int kSupported = 0x1021, kAsk = 0x1023, kTileData = 18;
+
+bool system_knows_tiles() {
+#ifdef __linux__
+  constexpr int saves_state = 27;
+  unsigned saved = 0, upper;
+  if (!Leaf(1).has(ecx, saves_state)) return false;
+  asm("xgetbv" : "=a"(saved), "=d"(upper) : "c"(0));
+  uint64_t supported = 0;
+  return (saved >> 17 & 3) == 3 && syscall(SYS_arch_prctl, kSupported, &supported) == 0 &&
+         (supported >> kTileData & 1);
+#else
+  return false;
+#endif
+}
+
+bool ask_for_tiles() {
+#ifdef __linux__
+  return syscall(SYS_arch_prctl, kAsk, kTileData) == 0;
+#else
+  return false;
+#endif
+}
 #endif
 
 std::vector<Extension> all_built() {
   std::vector<Extension> all;
 #ifdef FASTRNN_HAVE_X86
-  constexpr int eax = 0, ecx = 2;
-  const Leaf first(0), second(1);
+  const Leaf first(7), second(7, 1);
+  const bool tiles = first.has(edx, 24) && system_knows_tiles();
 #ifdef FASTRNN_HAVE_avx2_vnni
   all.push_back(
       {"avx2_vnni", "avx2", Format::kInt8, &avx2_vnni::kFormat, second.has(eax, 4), false});
@@ -54,6 +99,14 @@ std::vector<Extension> all_built() {
 #ifdef FASTRNN_HAVE_avx512_bf16
   all.push_back({"avx512_bf16", "avx512", Format::kBfloat16Dots, &avx512_bf16::kFormat,
                  second.has(eax, 5), true});
+#endif
+#ifdef FASTRNN_HAVE_avx512_amx_int8
+  all.push_back({"avx512_amx_int8", "avx512", Format::kInt8, &avx512_amx_int8::kFormat,
+                 tiles && first.has(edx, 25), false, ask_for_tiles});
+#endif
+#ifdef FASTRNN_HAVE_avx512_amx_bf16
+  all.push_back({"avx512_amx_bf16", "avx512", Format::kBfloat16Dots, &avx512_amx_bf16::kFormat,
+                 tiles && first.has(edx, 22), false, ask_for_tiles});
 #endif
 #endif
   return all;
@@ -83,6 +136,9 @@ const std::vector<Extension>& extensions() {
     }
     for (const std::string& name : wanted()) {
       for (Extension& own : built) own.on = own.on || names(name, own);
+    }
+    for (Extension& own : built) {
+      if (own.on && own.ask && !own.ask()) own.on = own.available = false;
     }
     return built;
   }();

@@ -15,12 +15,16 @@ struct Extension {
   const WeightFormat<float>* kernels;
   bool available;  // in this processor, with what the instruction set requires or without
   bool proven;     // has a processor run its kernels, and were they faster?
+  // Asks the system for what it grants a process on request alone; null: there is no such thing.
+  // The kernels run after it has returned true.
+  bool (*ask)() = nullptr;
   bool on = false;
 };
 
-// Those that were built. On are those that are available and proven; or, where the environment
-// variable FASTRNN_EXTENSIONS is set, those that it names, separated by commas, all that are
-// available if it says "all", and none if it says "none".
+// Those that were built, a later one before an earlier one of the same format. On are those that
+// are available and proven; or, where the environment variable FASTRNN_EXTENSIONS is set, those
+// that it names, separated by commas, all that are available if it says "all", and none if it says
+// "none". One that the system refuses then is not available.
 const std::vector<Extension>& extensions();
 
 // Throws std::runtime_error that lists what exists where the variable names one that was not built

@@ -51,11 +51,11 @@ struct Runs {
   int64_t tail = 0;
 };
 
-// A row whose elements were rounded to one or two bytes: its scale, then those and kRowPadding
-// zeros, in whole cache lines
-constexpr int64_t kRowScaleBytes = 4, kRowPadding = 4;
+// A row whose elements were rounded to one or two bytes, in whole cache lines: its scale in one of
+// its own, then those and kRowPadding zeros, with room to read a line's bytes from any of them on
+constexpr int64_t kRowScaleBytes = 64, kRowPadding = 4;
 constexpr int64_t rounded_row_bytes(int64_t K, int64_t element) {
-  return (kRowScaleBytes + element * (K + kRowPadding) + 63) / 64 * 64;
+  return kRowScaleBytes + (element * K + 64 + 63) / 64 * 64;
 }
 
 // c[row][panel] = init[panel] + sum over k of a[row][k] * panels[panel][k]. The sum begins at zero

@@ -1,5 +1,6 @@
 // Formats that extensions bring: with the instruction in plain C++ on every machine, and with the
-// instruction itself where the processor has it. What is exact is compared bit for bit.
+// instruction itself where the processor has it, or where it can be trapped. What is exact is
+// compared bit for bit.
 #include "engine/kernels/extensions.h"
 
 #include <cmath>
@@ -10,6 +11,7 @@
 #include "programs.h"
 #include "rounded.h"
 #include "testing/units/units.h"
+#include "trapped_tiles.h"
 
 namespace fastrnn {
 
@@ -18,6 +20,12 @@ namespace fastrnn {
     extern const WeightFormat<float> kFormat; \
   }                                           \
   namespace isa##_plain_Bfloat16Dots {        \
+    extern const WeightFormat<float> kFormat; \
+  }                                           \
+  namespace isa##_plain_Int8Tiles {           \
+    extern const WeightFormat<float> kFormat; \
+  }                                           \
+  namespace isa##_plain_Bfloat16Tiles {       \
     extern const WeightFormat<float> kFormat; \
   }
 FASTRNN_EACH_ISA
@@ -32,29 +40,47 @@ using plain::Sizes;
 
 std::vector<Extension> in_plain_code() {
   return {
-#define OF(isa)                                                                           \
-  {#isa "_plain_int8", #isa, Format::kInt8, &isa##_plain_Int8Dots::kFormat, true, false}, \
-      {#isa "_plain_bfloat16",                                                            \
-       #isa,                                                                              \
-       Format::kBfloat16Dots,                                                             \
-       &isa##_plain_Bfloat16Dots::kFormat,                                                \
-       true,                                                                              \
-       false},
+#define PLAIN(isa, kind, format) \
+  {#isa "_plain_" #kind, #isa, Format::format, &isa##_plain_##kind::kFormat, true, false},
+#define OF(isa)                           \
+  PLAIN(isa, Int8Dots, kInt8)             \
+  PLAIN(isa, Bfloat16Dots, kBfloat16Dots) \
+  PLAIN(isa, Int8Tiles, kInt8)            \
+  PLAIN(isa, Bfloat16Tiles, kBfloat16Dots)
       FASTRNN_EACH_ISA
 #undef OF
+#undef PLAIN
   };
 }
 
-// Calls function(kernels, kernels with the extension) for each that this processor can run.
+bool in_tiles(const Extension& own) {
+  return own.name.find("amx") != std::string::npos || own.name.find("Tiles") != std::string::npos;
+}
+
+bool can_run(const Extension& own) {
+  if (own.ask) return (own.available && own.ask()) || trap_tiles();
+  return own.available;
+}
+
+// Calls function(kernels, kernels with the extension, extension) for each that this processor can
+// run.
 template <class Function>
-void each_extension(Format format, Function function) {
+void each_of_all(Format format, Function function) {
   std::vector<Extension> all = in_plain_code();
   all.insert(all.end(), extensions().begin(), extensions().end());
   plain::each_isa([&](const std::string& isa, const KernelTable& table) {
     for (const Extension& own : all) {
-      if (own.isa == isa && own.format == format && own.available)
-        function(table, extended(table, own));
+      if (own.isa != isa || own.format != format || !can_run(own)) continue;
+      function(table, extended(table, own), own);
+      EXPECT(!tiles_are_held());
     }
+  });
+}
+
+template <class Function>
+void each_extension(Format format, Function function) {
+  each_of_all(format, [&](const KernelTable& table, const KernelTable& own, const Extension&) {
+    function(table, own);
   });
 }
 
@@ -212,20 +238,18 @@ UNIT(gradients_of_a_call_in_bfloat16_are_those_of_float32_to_its_rounding) {
   });
 }
 
-float half_as_float(double x) { return static_cast<float>(plain::bfloat16(x)); }
+float half_as_float(float x) { return static_cast<float>(plain::bfloat16(x)); }
 
 // Row times column in the order that products promise: pieces of k, each from zero; in each of them
 // pairs, the second of a pair before the first
-float sum_in_order(const Doubles& a, const Doubles& b, int64_t m, int64_t n, int64_t K,
-                   int64_t columns) {
+float sum_of_dots(const float* a, const float* b, int64_t K, int64_t columns) {
   const int64_t pieces = std::max<int64_t>(1, (K + 64) / 128);
   const int64_t length = ((K + pieces - 1) / pieces + 15) / 16 * 16;
   float all = 0;
   for (int64_t begin = 0; begin < K; begin += length) {
     const int64_t end = std::min(K, begin + length);
     const auto product = [&](float sum, int64_t k) {
-      if (k >= end) return sum;
-      return std::fma(half_as_float(a[m * K + k]), half_as_float(b[k * columns + n]), sum);
+      return k < end ? std::fma(half_as_float(a[k]), half_as_float(b[k * columns]), sum) : sum;
     };
     float piece = 0;
     for (int64_t k = begin; k < end; k += 2) piece = product(product(piece, k + 1), k);
@@ -234,8 +258,20 @@ float sum_in_order(const Doubles& a, const Doubles& b, int64_t m, int64_t n, int
   return all;
 }
 
+// The same of tiles: 32 k at a time, in which even ones and odd ones are summed apart, from zero
+float sum_of_tiles(const float* a, const float* b, int64_t K, int64_t columns) {
+  float all = 0;
+  for (int64_t begin = 0; begin < K; begin += 32) {
+    float apart[2] = {0, 0};
+    for (int64_t k = begin; k < K && k < begin + 32; ++k)
+      apart[k % 2] = std::fma(half_as_float(a[k]), half_as_float(b[k * columns]), apart[k % 2]);
+    all += apart[0] + apart[1];
+  }
+  return all;
+}
+
 // Column panels [panel][k][width] of b [K][columns], in a format
-std::vector<char> packed(const WeightFormat<float>& format, const Doubles& b, int64_t K,
+std::vector<char> packed(const WeightFormat<float>& format, const std::vector<float>& b, int64_t K,
                          int64_t columns, int64_t width) {
   const int64_t panels = (columns + width - 1) / width;
   std::vector<char> all(panels * format.panel_bytes(K, width));
@@ -243,40 +279,89 @@ std::vector<char> packed(const WeightFormat<float>& format, const Doubles& b, in
     std::vector<float> own(K * width);
     for (int64_t k = 0; k < K; ++k) {
       for (int64_t j = 0; j < width && i * width + j < columns; ++j)
-        own[k * width + j] = static_cast<float>(b[k * columns + i * width + j]);
+        own[k * width + j] = b[k * columns + i * width + j];
     }
     format.pack(own.data(), K, width, all.data() + i * format.panel_bytes(K, width));
   }
   return all;
 }
 
-void check_product(const KernelTable& table, int64_t rows, int64_t K, int64_t columns) {
-  const WeightFormat<float>& format = table.f32.formats[static_cast<int>(Format::kBfloat16Dots)];
-  const Doubles a = plain::random(rows * K, 1), b = plain::random(K * columns, 2);
-  const auto own_a = plain::as<float>(a);
-  std::vector<float> c(rows * columns, std::nanf(""));
-  std::vector<const float*> from(rows);
-  std::vector<float*> to(rows);
-  for (int64_t m = 0; m < rows; ++m) {
-    from[m] = own_a.data() + m * K;
-    to[m] = c.data() + m * columns;
+// a [rows][K] times b [K][columns]
+struct Factors {
+  Factors(int64_t rows, int64_t K, int64_t columns)
+      : a(plain::as<float>(plain::random(rows * K, 1))),
+        b(plain::as<float>(plain::random(K * columns, 2))),
+        K(K),
+        columns(columns) {}
+
+  // The first rows of it, by the format's products
+  std::vector<float> product(const KernelTable& table, Format of, int64_t rows) const {
+    const WeightFormat<float>& format = table.f32.formats[static_cast<int>(of)];
+    std::vector<float> c(rows * columns, std::nanf(""));
+    std::vector<const float*> from(rows);
+    std::vector<float*> to(rows);
+    for (int64_t m = 0; m < rows; ++m) {
+      from[m] = a.data() + m * K;
+      to[m] = c.data() + m * columns;
+    }
+    std::vector<char> operands(rows * format.operand_bytes(K));
+    const int64_t width = table.f32.column_width;
+    const std::vector<char> panels = packed(format, b, K, columns, width);
+    format.product({from.data(), rows, Runs{K}, panels.data(), 0, (columns + width - 1) / width,
+                    to.data(), width, columns, nullptr, 0, false, 0, operands.data()});
+    return c;
   }
-  std::vector<char> operands(rows * format.operand_bytes(K));
-  const int64_t width = table.f32.column_width;
-  const std::vector<char> panels = packed(format, b, K, columns, width);
-  format.product({from.data(), rows, Runs{K}, panels.data(), 0, (columns + width - 1) / width,
-                  to.data(), width, columns, nullptr, 0, false, 0, operands.data()});
-  for (int64_t m = 0; m < rows; ++m) {
-    for (int64_t n = 0; n < columns; ++n)
-      EXPECT_EQUAL(c[m * columns + n], sum_in_order(a, b, m, n, K, columns));
+
+  std::vector<float> a, b;
+  int64_t K, columns;
+};
+
+// As many rows as tiles have, more, and more than one block of them; and those of all of these
+constexpr int64_t kRows[] = {1, 2, 5, 13, 15, 16, 17, 31, 32, 33, 40, 75}, kMostRows = 101;
+
+UNIT(products_of_bfloat16_have_the_bits_of_a_plain_loop) {
+  each_of_all(Format::kBfloat16Dots, [](const KernelTable&, const KernelTable& own,
+                                        const Extension& extension) {
+    for (int64_t columns : {1, 17, 65}) {
+      for (int64_t K : {1, 2, 31, 32, 33, 191, 300}) {
+        const Factors factors(kMostRows, K, columns);
+        const std::vector<float> all = factors.product(own, Format::kBfloat16Dots, kMostRows);
+        int64_t different = 0;
+        for (int64_t i = 0; i < kMostRows * columns; ++i) {
+          const float *a = &factors.a[i / columns * K], *b = &factors.b[i % columns];
+          different += all[i] != (in_tiles(extension) ? sum_of_tiles(a, b, K, columns)
+                                                      : sum_of_dots(a, b, K, columns));
+        }
+        EXPECT_EQUAL(different, 0);
+      }
+    }
+  });
+}
+
+UNIT(rows_of_products_by_extensions_depend_on_themselves_alone) {
+  for (Format format : {Format::kInt8, Format::kBfloat16Dots}) {
+    each_extension(format, [&](const KernelTable&, const KernelTable& own) {
+      for (int64_t columns : {3, 70}) {
+        for (int64_t K : {5, 63, 64, 97}) {
+          const Factors factors(kMostRows, K, columns);
+          const std::vector<float> all = factors.product(own, format, kMostRows);
+          for (int64_t rows : kRows) {
+            const std::vector<float> found = factors.product(own, format, rows);
+            EXPECT(std::equal(found.begin(), found.end(), all.begin()));
+          }
+        }
+      }
+    });
   }
 }
 
-UNIT(products_of_bfloat16_have_the_bits_of_a_plain_loop) {
-  each_extension(Format::kBfloat16Dots, [](const KernelTable&, const KernelTable& dots) {
-    for (int64_t rows : {1, 2, 6, 13}) {
-      for (int64_t columns : {1, 17, 65}) {
-        for (int64_t K : {1, 2, 33, 191, 300}) check_product(dots, rows, K, columns);
+UNIT(products_of_int8_have_the_bits_of_pairs) {
+  each_extension(Format::kInt8, [](const KernelTable& pairs, const KernelTable& own) {
+    for (int64_t columns : {1, 17, 65}) {
+      for (int64_t K : {1, 3, 31, 63, 64, 65, 130, 300}) {
+        const Factors factors(kMostRows, K, columns);
+        EXPECT(factors.product(own, Format::kInt8, kMostRows) ==
+               factors.product(pairs, Format::kInt8, kMostRows));
       }
     }
   });

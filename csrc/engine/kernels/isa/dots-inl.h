@@ -30,10 +30,19 @@ FASTRNN_INLINE UnsignedInts dot_of_bytes(UnsignedInts sum, Ints a, Ints b) {
 #endif
 }
 
-// What the upper halves of float32 are in such a dot product: zero where they are not normal
-FASTRNN_INLINE Vec<float> flushed_halves(UnsignedInts bits) {
+// Numbers as such a dot product takes them: zero where they are not normal
+FASTRNN_INLINE Vec<float> flushed(Vec<float> numbers) {
+  const UnsignedInts bits = (UnsignedInts)numbers;
   const UnsignedInts normal = (UnsignedInts)((bits & 0x7f800000) != 0);
-  return (Vec<float>)(bits & ((normal & 0xffff0000) | 0x80000000));
+  return (Vec<float>)(bits & (normal | 0x80000000));
+}
+
+// The second and the first of the pairs of bfloat16 in each lane, likewise
+FASTRNN_INLINE Vec<float> upper_halves(Ints pairs) {
+  return flushed((Vec<float>)(pairs & ~0xffff));
+}
+FASTRNN_INLINE Vec<float> lower_halves(Ints pairs) {
+  return flushed((Vec<float>)((UnsignedInts)pairs << 16));
 }
 
 // The smallest normal number, less half of what lies between it and the one before
@@ -48,19 +57,16 @@ FASTRNN_INLINE float plain_add_product(float sum, float a, float b) {
   return __builtin_fabs(exact) < kTiny ? __builtin_copysignf(0, rounded) : rounded;
 }
 
+FASTRNN_INLINE Vec<float> plain_add_products(Vec<float> sum, Vec<float> a, Vec<float> b) {
+  for (int i = 0; i < kLanes<float>; ++i) sum[i] = plain_add_product(sum[i], a[i], b[i]);
+  return sum;
+}
+
 // sum + the products of the two numbers of bfloat16 in a and in b: those of the upper halves are
 // added first. Numbers that are not normal count as zero, among the operands and the results.
 FASTRNN_INLINE Vec<float> plain_dot_of_halves(Vec<float> sum, Ints a, Ints b) {
-  const UnsignedInts of_a = (UnsignedInts)a, of_b = (UnsignedInts)b;
-  const Vec<float> a_upper = flushed_halves(of_a), a_lower = flushed_halves(of_a << 16);
-  const Vec<float> b_upper = flushed_halves(of_b), b_lower = flushed_halves(of_b << 16);
-  for (int i = 0; i < kLanes<float>; ++i) {
-    const bool normal = __builtin_fabsf(sum[i]) >= 0x1p-126f || sum[i] != sum[i];
-    const float before = normal ? sum[i] : __builtin_copysignf(0, sum[i]);
-    sum[i] = plain_add_product(plain_add_product(before, a_upper[i], b_upper[i]), a_lower[i],
-                               b_lower[i]);
-  }
-  return sum;
+  sum = plain_add_products(flushed(sum), upper_halves(a), upper_halves(b));
+  return plain_add_products(sum, lower_halves(a), lower_halves(b));
 }
 
 FASTRNN_INLINE Vec<float> dot_of_halves(Vec<float> sum, Ints a, Ints b) {

@@ -11,6 +11,10 @@ namespace {
 #include "parts-inl.h"
 // On what stands there
 #include "dot-formats-inl.h"
+// ... products of the same in tiles
+#include "tile-registers-inl.h"
+// ... of the processor
+#include "tile-formats-inl.h"
 
 }  // namespace
 

@@ -1,6 +1,6 @@
 // Formats of packed weights (WeightFormat in ../kernels.h): what a product reads of a panel, and of
 // a row. `F` is a number that calls compute with, whose panels are plain, or one of the two here,
-// or in an extension one of dot-formats-inl.h.
+// or in an extension one of dot-formats-inl.h or tile-formats-inl.h.
 
 // The upper halves of float32. Products are those of float32 in the same order.
 struct Bfloat16 {};
@@ -39,6 +39,14 @@ template <class F>
 constexpr bool kScales = FormatOf<F>::kScaleBytes > 0;
 template <class F>
 constexpr bool kWidens = FormatOf<F>::kBytes == 2 && !kRoundsRows<F>;
+
+// What a call makes its products in beside vectors: nothing, unless the format says otherwise
+// (tile-formats-inl.h)
+template <class F>
+struct TilesOf {
+  struct Type {};
+  static constexpr bool kAny = false;
+};
 
 template <class F>
 FASTRNN_INLINE int64_t panel_bytes(int64_t K, int64_t columns) {

@@ -22,6 +22,7 @@ void product(const Product<NumberOf<F>>& p) {
   const auto row = [&](int64_t r) { return p.a[r]; };
   prepare_rows<F>(p.rows, length, p.operands, row);
   const Lefts<F> lefts(p.operands, length);
+  typename TilesOf<F>::Type tiles;
 
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
     const void* w = at_byte(p.panels, (panel - p.panel_begin) * panel_bytes<F>(length, width));
@@ -34,9 +35,10 @@ void product(const Product<NumberOf<F>>& p) {
         const LeftOf<F>* a[kRowsOfProduct];
         float scales[kRowsOfProduct];
         lefts.list(first, rows, 0, row, a, scales);
-        multiply_block<F, N>(columns, tiling, t, end, a, pieces, 1, w, sums, width, scales);
+        multiply_block<F, N>(columns, tiling, t, end, a, pieces, 1, w, sums, width, tiles, scales);
       } else {
-        multiply_block<F, N>(columns, tiling, t, end, p.a + first, pieces, 1, w, sums, width);
+        multiply_block<F, N>(columns, tiling, t, end, p.a + first, pieces, 1, w, sums, width,
+                             tiles);
       }
       for (int64_t i = 0; i < rows; ++i) {
         Real* c = p.c[first + i] + p.c_offset + panel * p.c_panel;
@@ -176,6 +178,7 @@ void outer(const Outer<Real>& p) {
   const Tiling tiling = tile_rows(p.rows, max_rows(N));
   const Pieces pieces(Runs{p.K});
   alignas(64) Real sums[kRowsOfProduct * width];
+  typename TilesOf<Real>::Type tiles;
 
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
     const int64_t columns = p.columns - panel * width;
@@ -190,7 +193,8 @@ void outer(const Outer<Real>& p) {
         for (int64_t j = 0; j < width && j < columns; j += kLine<Real>)
           __builtin_prefetch(c + j, 1);
       }
-      multiply_block<Real, N>(columns, tiling, t, end, a, pieces, p.a_stride, w, sums, width);
+      multiply_block<Real, N>(columns, tiling, t, end, a, pieces, p.a_stride, w, sums, width,
+                              tiles);
       for (int64_t i = 0; i < rows; ++i) {
         Real* c = p.c[first + i] + panel * width;
         store_sums<Real>(c, columns, sums + i * width, width, p.accumulate ? c : nullptr);

@@ -53,11 +53,12 @@ class Lefts {
   typedef NumberOf<F> Real;
   Lefts(const char* prepared, int64_t K) : prepared_(prepared), bytes_(bytes_of_row<F>(K)) {}
 
-  // Lists `count` rows from the first-th on, each from its k-th element on, and their scales if
-  // they have any. row(r) is the r-th.
+  // Lists `count` rows, one at the least, from the first-th on, each from its k-th element on, and
+  // their scales if they have any. row(r) is the r-th.
   template <class Row>
   void list(int64_t first, int64_t count, int64_t k, Row row, const LeftOf<F>** a,
             float* scales) const {
+    if (count < 1) __builtin_unreachable();
     for (int64_t r = 0; r < count; ++r) {
       if constexpr (kRoundsRows<F>) {
         const char* own = prepared_ + (first + r) * bytes_;

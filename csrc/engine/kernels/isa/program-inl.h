@@ -143,17 +143,17 @@ struct SlotPanels {
 template <class F>
 void multiply_list(int64_t columns, const LeftOf<F>* const* a, const float* scale, int64_t K,
                    const void* panels, int64_t count, int64_t stride, NumberOf<F>* to,
-                   int64_t to_stride) {
+                   int64_t to_stride, typename TilesOf<F>::Type& tiles) {
   constexpr int N = kColumnVectors;
   for (int64_t left = count, some; left > 0; left -= some) {
     some = up_to_three(left);
     if (some == 1) {
       multiply_block<F, N>(columns, Tiling{1, 1}, 0, 1, a, Pieces(Runs{K}), 1, panels, to,
-                           to_stride, scale);
+                           to_stride, tiles, scale);
     } else if (some == 2) {
-      multiply_panels<F, N, 2>(*a, K, panels, stride, to, to_stride, *scale);
+      multiply_panels<F, N, 2>(*a, K, panels, stride, to, to_stride, tiles, *scale);
     } else {
-      multiply_panels<F, N, 3>(*a, K, panels, stride, to, to_stride, *scale);
+      multiply_panels<F, N, 3>(*a, K, panels, stride, to, to_stride, tiles, *scale);
     }
     panels = at_byte(panels, some * stride);
     to += some * to_stride;
@@ -165,12 +165,12 @@ void multiply_list(int64_t columns, const LeftOf<F>* const* a, const float* scal
 template <class F>
 void multiply_slots(int64_t columns, const Tiling& tiling, int64_t begin, int64_t end,
                     const LeftOf<F>* const* a, const float* scales, int64_t K, const SlotPanels& w,
-                    int64_t panels, NumberOf<F>* shares) {
+                    int64_t panels, NumberOf<F>* shares, typename TilesOf<F>::Type& tiles) {
   constexpr int64_t width = kColumnVectors * kLanes<NumberOf<F>>;
   if (tiling.rows == 1 && panels <= w.slots) {
     for (int64_t i = 0; i < panels; ++i) {
       multiply_list<F>(columns, a, scales, K, at_byte(w.first, i * w.panel), w.slots, w.slot,
-                       shares + i * w.slots * width, width);
+                       shares + i * w.slots * width, width, tiles);
     }
     return;
   }
@@ -178,10 +178,10 @@ void multiply_slots(int64_t columns, const Tiling& tiling, int64_t begin, int64_
     const void* first = at_byte(w.first, s * w.slot);
     NumberOf<F>* to = shares + s * width;
     if (tiling.rows == 1) {
-      multiply_list<F>(columns, a, scales, K, first, panels, w.panel, to, w.slots * width);
+      multiply_list<F>(columns, a, scales, K, first, panels, w.panel, to, w.slots * width, tiles);
     } else {
       multiply_block<F, kColumnVectors>(columns, tiling, begin, end, a, Pieces(Runs{K}), 1, first,
-                                        to, w.slots * width, scales);
+                                        to, w.slots * width, tiles, scales);
     }
   }
 }
@@ -222,7 +222,8 @@ template <class F>
 ProgramShares<NumberOf<F>> multiply_for_program(const ForwardStep<NumberOf<F>>& p,
                                                 const StepLefts<F>& lefts, const Tiling& tiling,
                                                 int64_t begin, int64_t end,
-                                                const ProgramBlock<NumberOf<F>>& block) {
+                                                const ProgramBlock<NumberOf<F>>& block,
+                                                typename TilesOf<F>::Type& tiles) {
   typedef NumberOf<F> Real;
   constexpr int64_t width = ProgramBlock<Real>::kWidth;
   const ProgramStep<Real>& own = *p.program;
@@ -238,7 +239,7 @@ ProgramShares<NumberOf<F>> multiply_for_program(const ForwardStep<NumberOf<F>>& 
     lefts.list_inputs(first, count, a, scales);
     multiply_slots<F>(block.valid, tiling, begin, end, a, scales, p.I,
                       {at_byte(p.w_ih, from * panel), inputs, own.w_ih_slot, panel}, panels,
-                      of_input);
+                      of_input, tiles);
     add_bias_to_slots(p, block, of_input);
   } else if (hidden > 0) {
     fetch_projected_slots(p, p.rows + first, block);
@@ -251,7 +252,7 @@ ProgramShares<NumberOf<F>> multiply_for_program(const ForwardStep<NumberOf<F>>& 
     multiply_slots<F>(
         block.valid, tiling, begin, end, a, scales, range.length,
         {at_byte(p.w_hh, (from + i) * own.w_hh_panel), hidden, own.w_hh_slot, own.w_hh_panel},
-        together, of_hidden + i * hidden * width);
+        together, of_hidden + i * hidden * width, tiles);
   }
   return {inputs > 0 ? of_input : nullptr, hidden > 0 ? of_hidden : nullptr};
 }
@@ -263,6 +264,7 @@ void program_forward(const ForwardStep<NumberOf<F>>& p) {
   const ProgramStep<Real>& own = *p.program;
   const Tiling tiling = tile_rows(p.count, max_rows(kColumnVectors));
   const StepLefts<F> lefts(p, own.product_number);
+  typename TilesOf<F>::Type held;
   const int64_t tiles = tiles_of_program(own.input.count + own.product.count);
   each_group<Real>(p, p.descending, [&](int64_t panel, int64_t panels) {
     for (int64_t t = 0; t < tiling.tiles; t += tiles) {
@@ -271,7 +273,7 @@ void program_forward(const ForwardStep<NumberOf<F>>& p) {
       const int64_t count = tiling.begin(end) - tiling.begin(t);
       const Block all(p.H, panel, panels, count);
       const int64_t at_once = all.rows_at_once();
-      ProgramShares<Real> shares = multiply_for_program<F>(p, lefts, tiling, t, end, all);
+      ProgramShares<Real> shares = multiply_for_program<F>(p, lefts, tiling, t, end, all, held);
       for (int64_t r = 0; r < count; r += at_once) {
         const int64_t left = count - r;
         const Block block(p.H, panel, panels, left < at_once ? left : at_once);

@@ -115,7 +115,7 @@ FASTRNN_INLINE void fetch_projected(const ForwardStep<Real>& p, const ForwardRow
 // The tiles begin .. end of the rows and the units of one panel
 template <class C, class F>
 void step_block(const ForwardStep<NumberOf<F>>& p, const StepLefts<F>& lefts, const Tiling& tiling,
-                int64_t begin, int64_t end, int64_t panel) {
+                int64_t begin, int64_t end, int64_t panel, typename TilesOf<F>::Type& tiles) {
   typedef NumberOf<F> Real;
   typedef CellPanel<C, Real> Panel;
   constexpr int N = Panel::kGateVectors;
@@ -130,19 +130,20 @@ void step_block(const ForwardStep<NumberOf<F>>& p, const StepLefts<F>& lefts, co
   if (p.I > 0) {
     lefts.list_inputs(first, count, a, scales);
     multiply_block<F, N>(columns, tiling, begin, end, a, Pieces(Runs{p.I}), 1,
-                         panel_at<F, N>(p.w_ih, from, p.I), input, Panel::kWidth, scales);
+                         panel_at<F, N>(p.w_ih, from, p.I), input, Panel::kWidth, tiles, scales);
   }
   if (p.I == 0) fetch_projected<C>(p, rows, count, panel);
   if (p.K > 0) {
     lefts.list_states(first, count, 0, a, scales);
     multiply_block<F, N>(columns, tiling, begin, end, a, Pieces(Runs{p.K}), 1,
-                         panel_at<F, N>(p.w_hh, from, p.K), hidden, Panel::kWidth, scales);
+                         panel_at<F, N>(p.w_hh, from, p.K), hidden, Panel::kWidth, tiles, scales);
   }
   apply_forward<C>(p, Shares<Real>{p.I > 0 ? input : nullptr, hidden}, rows, count, panel);
 }
 
 template <class C, class F>
-void step_pair(const ForwardStep<NumberOf<F>>& p, const StepLefts<F>& lefts, int64_t panel) {
+void step_pair(const ForwardStep<NumberOf<F>>& p, const StepLefts<F>& lefts, int64_t panel,
+               typename TilesOf<F>::Type& tiles) {
   typedef NumberOf<F> Real;
   typedef CellPanel<C, Real> Panel;
   constexpr int N = Panel::kGateVectors;
@@ -153,12 +154,14 @@ void step_pair(const ForwardStep<NumberOf<F>>& p, const StepLefts<F>& lefts, int
   if (p.I > 0) {
     lefts.list_inputs(0, 1, &a, &scale);
     multiply_panels<F, N>(a, p.I, panel_at<F, N>(p.w_ih, from, p.I),
-                          panel_bytes<F>(p.I, N * kLanes<Real>), input, Panel::kWidth, scale);
+                          panel_bytes<F>(p.I, N * kLanes<Real>), input, Panel::kWidth, tiles,
+                          scale);
   }
   if (p.K > 0) {
     lefts.list_states(0, 1, 0, &a, &scale);
     multiply_panels<F, N>(a, p.K, panel_at<F, N>(p.w_hh, from, p.K),
-                          panel_bytes<F>(p.K, N * kLanes<Real>), hidden, Panel::kWidth, scale);
+                          panel_bytes<F>(p.K, N * kLanes<Real>), hidden, Panel::kWidth, tiles,
+                          scale);
   }
   for (int i = 0; i < 2; ++i) {
     const Shares<Real> shares = {p.I > 0 ? input + i * Panel::kWidth : nullptr,
@@ -173,15 +176,16 @@ void forward_step(const ForwardStep<NumberOf<F>>& p) {
   constexpr int kPair = 2;
   const Tiling tiling = tile_rows(p.count, Panel::kTallest);
   const StepLefts<F> lefts(p, 0);
+  typename TilesOf<F>::Type tiles;
   for (int64_t i = p.panel_begin; i < p.panel_end;) {
     const int64_t panels = p.count == 1 && i + kPair <= p.panel_end ? kPair : 1;
     const int64_t panel = p.descending ? p.panel_begin + p.panel_end - panels - i : i;
     if (panels == kPair) {
-      step_pair<C, F>(p, lefts, panel);
+      step_pair<C, F>(p, lefts, panel, tiles);
     } else {
       for (int64_t t = 0; t < tiling.tiles; t += kTilesAtOnce) {
         const int64_t end = end_of_block(tiling, t, kTilesAtOnce);
-        step_block<C, F>(p, lefts, tiling, t, end, panel);
+        step_block<C, F>(p, lefts, tiling, t, end, panel, tiles);
       }
     }
     i += panels;

@@ -33,7 +33,7 @@ constexpr int64_t kPieceUnit = 16;
 
 class Pieces {
  public:
-  explicit Pieces(const Runs& k) : k_(k) {
+  explicit Pieces(const Runs& k) : k(k) {
     single_ = k.runs == 1 && k.tail == 0;
     const int64_t unit = single_ ? 1 : k.run, units = single_ ? k.run : k.runs;
     const int64_t wanted = (units * unit + kPiece / 2) / kPiece;
@@ -49,21 +49,21 @@ class Pieces {
     int64_t a, begin;
   };
   Piece operator[](int64_t i) const {
-    const int64_t first = i * each_, units = single_ ? k_.run : k_.runs;
+    const int64_t first = i * each_, units = single_ ? k.run : k.runs;
     const int64_t left = units - first, own = left < each_ ? left : each_;
     if (single_) return {Runs{own}, first, first};
-    Piece piece = {Runs{k_.run, own, k_.jump}, first * k_.jump, first * k_.run};
+    Piece piece = {Runs{k.run, own, k.jump}, first * k.jump, first * k.run};
     if (i + 1 == count) {
-      piece.k.tail = k_.tail;
-      piece.k.tail_at = k_.tail_at - piece.a;
+      piece.k.tail = k.tail;
+      piece.k.tail_at = k.tail_at - piece.a;
     }
     return piece;
   }
 
+  const Runs k;
   int64_t count;
 
  private:
-  Runs k_;
   bool single_;
   int64_t each_;  // units of a piece: elements of a single run, or whole runs
 };
@@ -205,14 +205,13 @@ constexpr int64_t kLongestPiece = kPiece + kPiece / 2;
 // take all registers, and leave none for that.
 constexpr int64_t kRowsToWiden = 5;
 
-// sums[row] = the product of row `a` with a panel, for the tiles begin .. end of a tiling; both are
-// counted from the first row of these, and so are the scales of rows that were rounded.
+// sums[row] = the product of row `a` with a panel, by the pieces of it
 template <class F, int W>
-FASTRNN_INLINE void multiply_block(int64_t columns, const Tiling& tiling, int64_t begin,
-                                   int64_t end, const LeftOf<F>* const* a, const Pieces& pieces,
-                                   int64_t stride, const void* panel, NumberOf<F>* sums,
-                                   int64_t sums_stride, const float* scales = nullptr) {
-  const int64_t first = tiling.begin(begin), rows = tiling.begin(end) - first;
+FASTRNN_INLINE void multiply_pieces(int64_t columns, const Tiling& tiling, int64_t begin,
+                                    int64_t end, const LeftOf<F>* const* a, const Pieces& pieces,
+                                    int64_t stride, const void* panel, NumberOf<F>* sums,
+                                    int64_t sums_stride) {
+  const int64_t rows = tiling.begin(end) - tiling.begin(begin);
   for (int64_t i = 0; i < pieces.count; ++i) {
     const Pieces::Piece piece = pieces[i];
     const Steps steps = {piece.k, stride};
@@ -229,6 +228,29 @@ FASTRNN_INLINE void multiply_block(int64_t columns, const Tiling& tiling, int64_
     multiply_piece<F, W>(columns, tiling, begin, end, a, piece.a * stride, steps, w, i > 0, sums,
                          sums_stride);
   }
+}
+
+// The same for formats with tiles of the processor's, K elements, and the first columns of a panel
+// (tile-formats-inl.h)
+template <class F, int W>
+void multiply_in_tiles(typename TilesOf<F>::Type& tiles, int64_t columns, int64_t rows,
+                       const LeftOf<F>* const* a, int64_t K, const void* panel, NumberOf<F>* sums,
+                       int64_t sums_stride);
+
+// The same in whichever way the format has, for the tiles begin .. end of a tiling; rows and sums
+// are counted from the first row of these, and so are the scales of rows that were rounded.
+template <class F, int W>
+FASTRNN_INLINE void multiply_block(int64_t columns, const Tiling& tiling, int64_t begin,
+                                   int64_t end, const LeftOf<F>* const* a, const Pieces& pieces,
+                                   int64_t stride, const void* panel, NumberOf<F>* sums,
+                                   int64_t sums_stride, typename TilesOf<F>::Type& tiles,
+                                   const float* scales = nullptr) {
+  const int64_t rows = tiling.begin(end) - tiling.begin(begin);
+  if constexpr (TilesOf<F>::kAny) {
+    multiply_in_tiles<F, W>(tiles, columns, rows, a, pieces.k.run, panel, sums, sums_stride);
+  } else {
+    multiply_pieces<F, W>(columns, tiling, begin, end, a, pieces, stride, panel, sums, sums_stride);
+  }
   if constexpr (kScales<F>) {
     scale_sums<F>(scales, rows, static_cast<const char*>(panel), W * kLanes<float>, columns, sums,
                   sums_stride);
@@ -240,16 +262,23 @@ FASTRNN_INLINE void multiply_block(int64_t columns, const Tiling& tiling, int64_
 template <class F, int N, int P = 2>
 FASTRNN_INLINE void multiply_panels(const LeftOf<F>* a, int64_t K, const void* panels,
                                     int64_t panel_stride, NumberOf<F>* tile, int64_t tile_stride,
-                                    float scale = 1) {
-  const Pieces pieces(Runs{K});
-  for (int64_t i = 0; i < pieces.count; ++i) {
-    const Pieces::Piece piece = pieces[i];
-    const LeftOf<F>* at[] = {a + piece.a};
-    multiply<F, 1, N, N, P>(at, {piece.k, 1}, piece_of<F, N>(panels, piece), panel_stride, i > 0,
-                            tile, tile_stride);
+                                    typename TilesOf<F>::Type& tiles, float scale = 1) {
+  constexpr int64_t width = N * kLanes<NumberOf<F>>;
+  if constexpr (TilesOf<F>::kAny) {
+    for (int p = 0; p < P; ++p) {
+      multiply_in_tiles<F, N>(tiles, width, 1, &a, K, at_byte(panels, p * panel_stride),
+                              tile + p * tile_stride, tile_stride);
+    }
+  } else {
+    const Pieces pieces(Runs{K});
+    for (int64_t i = 0; i < pieces.count; ++i) {
+      const Pieces::Piece piece = pieces[i];
+      const LeftOf<F>* at[] = {a + piece.a};
+      multiply<F, 1, N, N, P>(at, {piece.k, 1}, piece_of<F, N>(panels, piece), panel_stride, i > 0,
+                              tile, tile_stride);
+    }
   }
   if constexpr (kScales<F>) {
-    constexpr int64_t width = N * kLanes<float>;
     for (int p = 0; p < P; ++p) {
       scale_sums<F>(&scale, 1, at_byte(panels, p * panel_stride), width, width,
                     tile + p * tile_stride, tile_stride);
