@@ -95,7 +95,7 @@ def test_activations_of_normalised_gates_are_kept():
     assert again == ["tanh"]  # that of the new cell state, which is there
 
 
-@pytest.mark.parametrize(("centred", "sums"), [(True, [1, 0]), (False, [1, 1, 0])])
+@pytest.mark.parametrize(("centred", "sums"), [(True, [2, 0]), (False, [2, 2, 0])])
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_centred_weights_spare_the_stage_of_the_mean(kind, centred, sums):
     forward = instructions(of_layer(kind, centred, layer_norm="both"), "forward_saving")
@@ -119,6 +119,16 @@ def test_centred_weights_give_shares_whose_mean_is_zero(over):
     share = (torch.rand(9, H) @ found.weights[1].t()).unflatten(-1, (4, H))
     mean = share.mean((-2, -1) if over == "all" else -1)
     assert_near(mean, torch.zeros_like(mean), 4 * H + H, 1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"layer_norm": "recurrent"}, {"recurrent_dropout": 0.3}], ids=["norm", "mask"]
+)
+def test_the_stage_that_needs_the_input_has_its_product(options):
+    """No stage before keeps it, and added to the recurrent product it is one instruction."""
+    first, second = instructions(of_layer("LSTM", **options), "forward_saving")
+    assert not {"input", "pre"} & set(first)
+    assert second.count("input" if "layer_norm" in options else "pre") == 4
 
 
 def test_zoneout_chooses_by_its_mask_as_it_is():

@@ -2,7 +2,7 @@
 
 Masks are drawn first. Then the layers run one after the other, each as a layer of its own: with
 masked weights and input, and with a cell that is written for what is to be done in its step. A
-layer whose steps get masks or normalised shares has a call for each direction, which gets others.
+layer whose steps get masks has a call for each direction, which gets others.
 """
 
 from __future__ import annotations
@@ -167,13 +167,12 @@ class _Layer:
         parts = self.parts
         self.per_step = parts is not None and parts.per_step
         self.held = parts is not None and bool(parts.on) and not parts.per_step
-        self.ahead = parts is not None and parts.ahead
 
     def run(self, data: Tensor, h: Tensor | None, c: Tensor | None) -> tuple[Any, ...]:
         """y, h_n and c_n, and if wanted h_all and c_all; None for a c that there is not."""
         data = masked_input(self.masks.input, data, self._over_input)
         count = len(self.directions)
-        alike = not (self.ahead or any(m.of_steps(self.per_step) for m in self.masks.directions))
+        alike = not any(m.of_steps(self.per_step) for m in self.masks.directions)
         if count == 1 or alike:
             return self._run(data, h, c, range(count), self.variant)
         apart = []
