@@ -156,3 +156,11 @@ def test_masks_of_zoneout_have_their_rate_and_are_those_of_every_dtype(rate):
     assert set(drawn[0].unique().tolist()) == {0.0, 1.0}
     deviation = (rate * (1 - rate) / drawn[0].numel()) ** 0.5
     assert abs(float(drawn[0].mean()) - rate) < 5 * deviation
+
+
+def test_gates_of_both_shares_have_one_gradient_behind_a_mask():
+    """The product that multiplies the masked state is laid out as that of the state itself."""
+    masked = engine_arguments(of_layer("GRU", recurrent_dropout=0.3), H)
+    assert masked["slots"] == 4
+    assert masked["products"] == [(0, 0), (0, 3)]
+    assert masked["input_slots"] == (1, 3)
