@@ -77,6 +77,7 @@ class Step:
         self.new: dict[int, Tensor] = {}
         self.kept: dict[int, Tensor] = {}
         self.sums: dict[int, Tensor] = {}
+        self.stage_of_input: int | None = None
         for number, stage in enumerate(self.own["forward_saving" if saving else "forward"]):
             if stage[0] >= 0:
                 self._multiply(stage[0])
@@ -138,7 +139,8 @@ class Step:
 
     def _forward_source(self, name: str, a: int, number: int) -> Tensor:
         if name in ("input", "pre"):
-            assert number == 0
+            assert self.stage_of_input in (None, number)  # registers may be all that has it
+            self.stage_of_input = number
             assert a in self.input_slots()
             return self._input(a) + (self.hidden[a] if name == "pre" else 0)
         return self.hidden[a] if name == "hidden" else self._common_source(name, a)

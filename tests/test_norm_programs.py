@@ -95,7 +95,7 @@ def test_activations_of_normalised_gates_are_kept():
     assert again == ["tanh"]  # that of the new cell state, which is there
 
 
-@pytest.mark.parametrize(("centred", "sums"), [(True, [1, 0]), (False, [1, 1, 0])])
+@pytest.mark.parametrize(("centred", "sums"), [(True, [2, 0]), (False, [2, 2, 0])])
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_centred_weights_spare_the_stage_of_the_mean(kind, centred, sums):
     forward = instructions(of_layer(kind, centred, layer_norm="both"), "forward_saving")
@@ -119,6 +119,16 @@ def test_centred_weights_give_shares_whose_mean_is_zero(over):
     share = (torch.rand(9, H) @ found.weights[1].t()).unflatten(-1, (4, H))
     mean = share.mean((-2, -1) if over == "all" else -1)
     assert_near(mean, torch.zeros_like(mean), 4 * H + H, 1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"layer_norm": "recurrent"}, {"recurrent_dropout": 0.3}], ids=["norm", "mask"]
+)
+def test_the_stage_that_needs_the_input_has_its_product(options):
+    """No stage before keeps it, and added to the recurrent product it is one instruction."""
+    first, second = instructions(of_layer("LSTM", **options), "forward_saving")
+    assert not {"input", "pre"} & set(first)
+    assert second.count("input" if "layer_norm" in options else "pre") == 4
 
 
 def test_zoneout_chooses_by_its_mask_as_it_is():
@@ -146,3 +156,11 @@ def test_masks_of_zoneout_have_their_rate_and_are_those_of_every_dtype(rate):
     assert set(drawn[0].unique().tolist()) == {0.0, 1.0}
     deviation = (rate * (1 - rate) / drawn[0].numel()) ** 0.5
     assert abs(float(drawn[0].mean()) - rate) < 5 * deviation
+
+
+def test_gates_of_both_shares_have_one_gradient_behind_a_mask():
+    """The product that multiplies the masked state is laid out as that of the state itself."""
+    masked = engine_arguments(of_layer("GRU", recurrent_dropout=0.3), H)
+    assert masked["slots"] == 4
+    assert masked["products"] == [(0, 0), (0, 3)]
+    assert masked["input_slots"] == (1, 3)

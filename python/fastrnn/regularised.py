@@ -22,9 +22,7 @@ Every layer and cell takes, as keywords:
   o * tanh(LN(c)) with c itself carried on; "carried", LN(c) carried on; or "none". The parameters
   ``norm_ih_weight_l{k}[_reverse]``, ``norm_hh_...`` [G*H] and ``norm_cell_...`` [H], gamma called
   ``weight`` and beta ``bias``, begin with ones and zeros. ``layer_norm_gamma`` and
-  ``layer_norm_beta`` False leave them out, the latter "cell" those of the shares alone. The
-  input's share is normalised by torch's operations, for all steps at once, before the first step:
-  so its rounding may depend on the batch, as that of torch's products does.
+  ``layer_norm_beta`` False leave them out, the latter "cell" those of the shares alone.
 
 What is not dropped is scaled by 1 / (1 - p), so that nothing is to be done in eval. Zoneout scales
 nothing: in eval a state is p times the one before and 1 - p times the new one. Masks are drawn by

@@ -33,7 +33,7 @@ class BackwardRecurrence {
         if (shape_.program) step.program = program_step(job, t, i);
         panels_.cell.backward(step);
         if (i > 0) {
-          group.wait_evenly();
+          if (is_awaited(i)) group.wait_evenly();
         } else if (panels_.cell.meets && group.wait_for_step()) {
           if (group.id >= group.size) return false;
           pass_.take_part(job, group);
@@ -57,6 +57,13 @@ class BackwardRecurrence {
     const int64_t active = batch_.active(t);
     for (int64_t r = job.rows.first; r < active; r += job.rows.stride) visit(i++, r);
     return i;
+  }
+
+  // Does anybody read what others of the group have done in a stage? After the last one without a
+  // product that is the next step's matter, unless sums would be written while they are read.
+  bool is_awaited(int stage) const {
+    const Stages& all = panels_.cell.backward_stages;
+    return all.product[stage] >= 0 || stage + 1 < all.count || shape_.program->backward_sums > 0;
   }
 
   void clear_vectors(const Job& job) const {

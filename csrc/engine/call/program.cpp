@@ -123,6 +123,20 @@ bool within(const Slots& slots, int count) {
   return slots.first >= 0 && slots.count >= 0 && slots.first + slots.count <= count;
 }
 
+bool reads_input(const ProgramStage& stage) {
+  return std::any_of(stage.code.begin(), stage.code.end(), [](const Instruction& own) {
+    return own.op == Op::input || own.op == Op::pre;
+  });
+}
+
+// The input's share may be there in registers alone, and so in one stage.
+int stage_of_input(const ProgramPass& pass) {
+  const auto first = std::find_if(pass.stages.begin(), pass.stages.end(), reads_input);
+  if (first == pass.stages.end()) return 0;
+  expect(std::none_of(first + 1, pass.stages.end(), reads_input), "two stages read the input");
+  return static_cast<int>(first - pass.stages.begin());
+}
+
 double cycles_of(Op op) {
   switch (op) {
     case Op::log:
@@ -171,6 +185,7 @@ void Program::complete() {
       registers = std::max(registers, stage.registers);
       for (const Instruction& own : stage.code) pass->cycles += cycles_of(own.op);
     }
+    pass->input = stage_of_input(*pass);
   }
   for (const ProgramStage& stage : backward.stages) {
     for (const Instruction& own : stage.code) {

@@ -25,7 +25,9 @@ struct ProgramStage {
 struct ProgramPass {
   std::vector<ProgramStage> stages;
   std::vector<int> product;  // [stages] as in Stages
-  double cycles = 0;         // of a vector, roughly; complete() adds them up
+  // What complete() works out:
+  double cycles = 0;  // of a vector, roughly
+  int input = 0;      // forward, which stage has the input's product
 
   Stages products() const { return {static_cast<int>(stages.size()), product.data()}; }
 };

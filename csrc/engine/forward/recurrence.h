@@ -200,6 +200,10 @@ class ForwardRecurrence {
             pass_.w_ih_slot(job), pass_.w_hh_slot(product)};
   }
 
+  bool reads_input(int stage) const {
+    return stage == (shape_.program ? shape_.program->forward_pass(pass_.plan.save).input : 0);
+  }
+
   // Odd steps walk the panels backwards, and so begin with those that are in cache still.
   ForwardStep<Real> step_arguments(const Job& job, int64_t t, int stage, Range rows, Range panels,
                                    const Panel& weights) const {
@@ -211,7 +215,7 @@ class ForwardRecurrence {
             rows.end - rows.begin,
             shape_.H,
             K,
-            job.decision.fused.yes && stage == 0 ? job.in_features : 0,
+            job.decision.fused.yes && reads_input(stage) ? job.in_features : 0,
             pass_.projected_panel(job),
             job.packed.bias,
             weights.w_ih,
@@ -231,6 +235,7 @@ class ForwardRecurrence {
     step.code = ProgramStage::view(own.code);
     step.of_rows = ProgramStage::view(own.of_rows);
     step.product_number = product;
+    step.reads_input = reads_input(stage);
     step.kept_panel = panels_.kept_panel(batch_.active(t));
     step.product = product < 0 ? Slots{} : panels_.cell.product[product];
     step.w_ih_slot = weights.w_ih_slot;

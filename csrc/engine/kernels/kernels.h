@@ -131,6 +131,7 @@ struct ProgramStep {
   int64_t heads;         // blocks on the diagonal of its weights, 1: dense
   Real* shares;          // the products of some rows, the thread's own (see ProgramShares)
   Slots input, product;  // those of the stage's products; none: count 0
+  bool reads_input;      // is this the stage that has those of the input's?
   int slots;
   int vector_count;
   int kept;  // quantities in a panel of a row's `saved`

@@ -111,18 +111,27 @@ def _of_weight(spec: Spec, options: Regularised, like: Tensor, training: bool) -
         return None
     columns = 1 if options.weight_dropout_by == "row" else spec.out
     shape = (len(spec.gates) * spec.hidden_size, columns)
-    return dropout_mask(shape, options.weight_dropout, like)
+    return _scaled(options.weight_dropout, shape, like)
 
 
 def _dropout(p: float, shape: tuple[int, ...], like: Tensor, count: int) -> list[Tensor]:
-    return [dropout_mask(shape, p, like) for _ in range(count)] if p else []
+    return [_scaled(p, shape, like) for _ in range(count)] if p else []
+
+
+def _scaled(p: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """0 with probability p, else 1 / (1 - p)."""
+    return _drawn(1 - p, shape, like).div_(1 - p)
 
 
 def _of_zoneout(p: float, shape: tuple[int, ...], like: Tensor) -> Tensor | None:
+    """1 with probability p, else 0."""
+    return _drawn(p, shape, like) if p else None
+
+
+def _drawn(p: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """1 with probability p, else 0: by numbers in [0, 1) of single precision, whatever the dtype.
 
-    That takes half the time of ``bernoulli_``, whose numbers are of double precision.
+    That takes a third of the time of ``bernoulli_``, whose numbers are of double precision.
     """
-    if not p:
-        return None
-    return torch.rand(shape, dtype=torch.float32, device=like.device).lt(p).to(like.dtype)
+    numbers = torch.rand(shape, dtype=torch.float32, device=like.device)
+    return numbers.add_(p).floor_().to(like.dtype)

@@ -55,10 +55,10 @@ class Parts(NamedTuple):
     """What the cell of a call has to do that the cell without these options has not.
 
     ``on`` is "h", "candidate" or "" for no recurrent dropout; ``per_step`` and ``separate`` belong
-    to its masks. ``zoneout`` has the rates, which ``drawn`` masks stand for in training. What norms
-    do to the input's share is done ``ahead`` of the steps, which get it as inputs, or ``within``
-    them. ``norm`` is that of the recurrent share, to which ``shifted`` adds in the gate n of a GRU;
-    where its weights are ``centred`` its mean is 0, which no step has to compute.
+    to its masks. ``zoneout`` has the rates, which ``drawn`` masks stand for in training.
+    ``norm_input`` is the norm of the input's share, behind which ``moved`` adds biases and betas;
+    ``norm`` that of the recurrent share, to which ``shifted`` adds in the gate n of a GRU. Where
+    the weights are ``centred`` the means of both are 0, which no step has to compute.
     """
 
     on: str
@@ -67,8 +67,8 @@ class Parts(NamedTuple):
     zoneout_h: float
     zoneout_c: float
     drawn: bool
-    ahead: bool
-    within: bool
+    norm_input: bool
+    moved: bool
     norm: bool
     norm_over: str
     centred: bool
@@ -90,17 +90,15 @@ class Parts(NamedTuple):
 
     def inputs(self, gates: str) -> list[str]:
         """What every step has of its own: shares of the input, and masks."""
-        shares = [f"x_{gate}" for gate in gates] if self.ahead else []
         zoned = {"zoneout_h": self.zoneout_h, "zoneout_c": self.zoneout_c}
         of_zoneout = [name for name, rate in zoned.items() if rate and self.drawn]
-        return [*shares, *(self.masks(gates) if self.per_step else []), *of_zoneout]
+        return [*(self.masks(gates) if self.per_step else []), *of_zoneout]
 
     def vectors(self) -> dict[str, str]:
         """The learned numbers of each direction that go into its step, by name and kind."""
-        found = {"norm_hh_weight": "gate"} if self.norm and self.gamma else {}
-        if self.within:
-            names = _parameters("ih", self.gamma, True)
-            found = dict.fromkeys(names, "gate") | found
+        names = _parameters("ih", self.gamma, self.moved) if self.norm_input else []
+        names += _parameters("hh", self.gamma, False) if self.norm else []
+        found = dict.fromkeys(names, "gate")
         if self.shifted:
             found["shift_n"] = "unit"
         if self.norm_cell != "none":
@@ -111,13 +109,13 @@ class Parts(NamedTuple):
 def parts_of(spec: Spec, options: Regularised, training: bool, centred: bool) -> Parts | None:
     """What the cell of a call does; None if it does what the cell without options does.
 
-    ``centred`` says whether the weights of a normalised recurrent share are to be.
+    ``centred`` says whether the weights of normalised shares are to be.
     """
     drops = training and options.recurrent_dropout > 0
     if not (drops or options.normalises or any(options.zoneout)):
         return None
     norm, (h, c) = options.layer_norm in ("recurrent", "both"), options.zoneout
-    beta = norm and options.layer_norm_beta is True
+    norm_input, beta = options.layer_norm in ("input", "both"), options.layer_norm_beta is True
     n_apart = spec.cell == "gru" and spec.variant.reset_after and bool(options.layer_norm)
     return Parts(
         on=options.recurrent_dropout_on if drops else "",
@@ -126,14 +124,14 @@ def parts_of(spec: Spec, options: Regularised, training: bool, centred: bool) ->
         zoneout_h=h,
         zoneout_c=c,
         drawn=training,
-        ahead=options.layer_norm in ("input", "both"),
-        within=False,
+        norm_input=norm_input,
+        moved=norm_input and (spec.bias or beta),
         norm=norm,
         norm_over=options.layer_norm_over,
-        centred=norm and centred,
+        centred=(norm or norm_input) and centred,
         eps=options.layer_norm_eps,
         gamma=options.layer_norm_gamma,
-        shifted=n_apart and (spec.bias or beta),
+        shifted=n_apart and (spec.bias or (norm and beta)),
         norm_cell=options.layer_norm_cell,
         beta_cell=options.layer_norm_beta is not False,
     )

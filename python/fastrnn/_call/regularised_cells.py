@@ -59,16 +59,16 @@ class _Regularised:
 
     def shares(self, x: Any, u: Any, p: Any) -> tuple[Any, Any]:
         """What enters the gates: the two shares, as far as there are any, with their norms."""
-        if self.parts.ahead:
-            x = SimpleNamespace(**{g: getattr(p, f"x_{g}") for g in self.gates.split()})
-        elif self.parts.within:
-            normed = self.normalised(x, "norm_ih_weight", layer_norm, p).items()
-            x = SimpleNamespace(**{g: one + getattr(p.norm_ih_bias, g) for g, one in normed})
+        norm = rms_norm if self.parts.centred else layer_norm
+        if self.parts.norm_input:
+            normed = self.normalised(x, "norm_ih_weight", norm, p)
+            if self.parts.moved:
+                normed = {g: one + getattr(p.norm_ih_bias, g) for g, one in normed.items()}
+            x = SimpleNamespace(**normed)
         if not (self.parts.norm or self.parts.shifted):
             return x, u
         of_gates = {gate: getattr(u, gate) for gate in self.gates.split() if gate in dir(u)}
         if self.parts.norm:
-            norm = rms_norm if self.parts.centred else layer_norm
             of_gates = self.normalised(u, "norm_hh_weight", norm, p)
         if self.parts.shifted and "n" in of_gates:
             of_gates["n"] = of_gates["n"] + p.shift_n

@@ -1,7 +1,7 @@
 """What a frozen layer with norms or zoneout computes: all of it in the step of one program.
 
 In evaluation there are no masks but those of weights, which no frozen layer has; so a stack is one
-call, in which the input's share is normalised within the step as well.
+call.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ def as_program(
     call = Call(spec, options, training=False)
     parts = call.parts
     assert parts is not None
-    parts = parts._replace(ahead=False, within=parts.ahead)
     text, variant = cell_of(spec, parts)
     weights: list[Tensor] = []
     for own in directions:

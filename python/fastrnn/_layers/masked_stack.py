@@ -2,13 +2,13 @@
 
 Masks are drawn first. Then the layers run one after the other, each as a layer of its own: with
 masked weights and input, and with a cell that is written for what is to be done in its step. A
-layer whose steps get masks or normalised shares has a call for each direction, which gets others.
+layer whose steps get masks has a call for each direction, which gets others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from .._call.arguments import as_returned, batch_of
 from .._call.regularised import Parts
 from .._call.regularised_cells import program_of
 from .._call.spec import PLAIN, Spec, Variant
-from .._call.weights import expected_of_layer
+from .._call.weights import Expected, name_of
 from .masked_weights import Call, Direction, met
 from .run import run_layer
 
@@ -85,10 +85,10 @@ class _Form:
         self.call, self.packed = call, input if isinstance(input, PackedSequence) else None
         data = input if self.packed is None else input.data
         rank = None if self.packed else checks.check_rank(data, spec.cell, (2, 3))
-        expected = expected_of_layer(replace(spec, num_layers=1))
         mismatch = RuntimeError if self.packed and spec.cell == "lstm" else ValueError
         if not _torch.is_any_autocast_enabled():
-            checks.check_input(data, expected, [weight], mismatch)
+            asked = Expected(spec, (), (f"weights[0] ({name_of('weight_ih', 0, 0)})",))
+            checks.check_input(data, asked, [weight], mismatch)
         checks.check_features(data, spec.input_size)
         self.rank, self.single = rank, rank == 2
         self.batch_first = call.batch_first and rank == 3
@@ -167,13 +167,12 @@ class _Layer:
         parts = self.parts
         self.per_step = parts is not None and parts.per_step
         self.held = parts is not None and bool(parts.on) and not parts.per_step
-        self.ahead = parts is not None and parts.ahead
 
     def run(self, data: Tensor, h: Tensor | None, c: Tensor | None) -> tuple[Any, ...]:
         """y, h_n and c_n, and if wanted h_all and c_all; None for a c that there is not."""
         data = masked_input(self.masks.input, data, self._over_input)
         count = len(self.directions)
-        alike = not (self.ahead or any(m.of_steps(self.per_step) for m in self.masks.directions))
+        alike = not any(m.of_steps(self.per_step) for m in self.masks.directions)
         if count == 1 or alike:
             return self._run(data, h, c, range(count), self.variant)
         apart = []
@@ -223,7 +222,8 @@ class _Layer:
         has_c = spec.has_cell_state
         if not self.held:
             return None if h is None else (h, c) if has_c else h
-        held = torch.stack([torch.cat(list(self.masks.directions[d].recurrent), -1) for d in which])
+        each = [_together(self.masks.directions[d].recurrent) for d in which]
+        held = each[0].unsqueeze(0) if len(each) == 1 else torch.stack(each)
         if h is None:
             h = held.new_zeros(len(which), self.form.batch, spec.out)
             c = held.new_zeros(len(which), self.form.batch, spec.hidden_size) if has_c else None
@@ -253,8 +253,12 @@ def masked_input(of_input: Sequence[Tensor], data: Tensor, as_met: Any) -> Tenso
     """The input of a layer, or those of its gates side by side."""
     if not of_input:
         return data
-    masked = [data * as_met(mask) for mask in of_input]
-    return masked[0] if len(masked) == 1 else torch.cat(masked, -1)
+    return _together([data * as_met(mask) for mask in of_input])
+
+
+def _together(parts: Sequence[Tensor]) -> Tensor:
+    """What gates have apart, side by side."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), -1)
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import layer_norm, linear
 
 from .._call import masks
 from .._call.regularised import Parts, Regularised, parts_of
@@ -86,42 +85,35 @@ def met(
     if drawn.weight is not None:
         weights = weights._replace(w_hh=weights.w_hh * drawn.weight)
     if parts is not None:
-        data, weights, shares = _with_norms(call, parts, own._replace(weights=weights), data)
-        of_steps = [*shares, *of_steps]
+        weights = _with_norms(call, parts, own._replace(weights=weights))
     features = data.shape[-1]
     data = torch.cat([data, *of_steps], -1) if of_steps else data
     there = [one for one in weights if one is not None]
     return Met(data, features, there, weights.b_ih is not None)
 
 
-def _with_norms(
-    call: Call, parts: Parts, own: Direction, data: Tensor
-) -> tuple[Tensor, Weights, list[Tensor]]:
-    """Input and weights of a cell that does ``parts``, and the shares of gates that it is given."""
-    weights, shares = own.weights, []
+def _with_norms(call: Call, parts: Parts, own: Direction) -> Weights:
+    """The weights of a cell that does ``parts``, with all that it has learned as its vectors."""
+    weights, vectors = own.weights, dict(own.norms)
     if parts.centred:
         groups = 1 if parts.norm_over == "all" else len(call.spec.gates)
-        weights = weights._replace(w_hh=_centred(weights.w_hh, groups))
-    shift_n: list[Tensor] = []
+        if parts.norm_input:
+            weights = weights._replace(w_ih=_centred(weights.w_ih, groups))
+        if parts.norm:
+            weights = weights._replace(w_hh=_centred(weights.w_hh, groups))
     if call.options.layer_norm:
         shift, shift_n = _shifts(parts, own)
-        if parts.ahead:
-            share = _normalised(call, own.norms, linear(data, weights.w_ih), shift)
-            rows, shift = len(weights.w_ih), None
-            data, shares = data.new_zeros((*data.shape[:-1], 1)), [share]
-            weights = weights._replace(w_ih=weights.w_ih.new_zeros(rows, 1))
-        elif parts.within:  # biases would be added before the norm
-            behind = weights.w_ih.new_zeros(len(weights.w_ih)) if shift is None else shift
-            own, shift = own._replace(norms={**own.norms, "norm_ih_bias": behind}), None
+        if shift_n is not None:
+            vectors["shift_n"] = shift_n
+        if parts.norm_input and shift is not None:  # biases would be added before the norm
+            vectors["norm_ih_bias"], shift = shift, None
         nothing = None if shift is None else torch.zeros_like(shift)
         weights = weights._replace(b_ih=shift, b_hh=nothing)
-    vectors = [] if weights.w_ch is None else [weights.w_ch]
-    for name in parts.vectors():
-        vectors += shift_n if name == "shift_n" else [own.norms[name]]
-    if vectors:
-        joined = vectors[0] if len(vectors) == 1 else torch.cat(vectors)
-        weights = weights._replace(w_ch=joined)
-    return data, weights, shares
+    learned = [] if weights.w_ch is None else [weights.w_ch]
+    learned += [vectors[name] for name in parts.vectors()]
+    if not learned:
+        return weights
+    return weights._replace(w_ch=learned[0] if len(learned) == 1 else torch.cat(learned))
 
 
 def _centred(weight: Tensor, groups: int) -> Tensor:
@@ -135,7 +127,7 @@ def _centred(weight: Tensor, groups: int) -> Tensor:
     return (apart - apart.mean(1, keepdim=True)).flatten(0, 1)
 
 
-def _shifts(parts: Parts, own: Direction) -> tuple[Tensor | None, list[Tensor]]:
+def _shifts(parts: Parts, own: Direction) -> tuple[Tensor | None, Tensor | None]:
     """What is added to the normalised shares: to that of the input, and to the recurrent one of n.
 
     Where a gate adds its two shares it is all the same which of them has the biases and betas.
@@ -143,25 +135,11 @@ def _shifts(parts: Parts, own: Direction) -> tuple[Tensor | None, list[Tensor]]:
     of_input = _sum([own.norms.get("norm_ih_bias"), own.weights.b_ih])
     recurrent = _sum([own.norms.get("norm_hh_bias"), own.weights.b_hh])
     if not parts.shifted or recurrent is None:
-        return _sum([of_input, recurrent]), []
+        return _sum([of_input, recurrent]), None
     r, z, n = recurrent.chunk(3)
-    return _sum([of_input, torch.cat([r, z, torch.zeros_like(n)])]), [n]
+    return _sum([of_input, torch.cat([r, z, torch.zeros_like(n)])]), n
 
 
 def _sum(terms: Sequence[Tensor | None]) -> Tensor | None:
     there = [term for term in terms if term is not None]
     return None if not there else there[0] if len(there) == 1 else there[0] + there[1]
-
-
-def _normalised(
-    call: Call, norms: Mapping[str, Tensor], share: Tensor, shift: Tensor | None
-) -> Tensor:
-    """The input's share [..., G*H] of every step."""
-    options, gates = call.options, len(call.spec.gates)
-    gamma, eps = norms.get("norm_ih_weight"), options.layer_norm_eps
-    if options.layer_norm_over == "all":
-        return layer_norm(share, share.shape[-1:], gamma, shift, eps)
-    apart = share.unflatten(-1, (gates, -1))  # type: ignore[no-untyped-call]
-    normed = layer_norm(apart, apart.shape[-1:], None, None, eps).flatten(-2)
-    scaled = normed if gamma is None else normed * gamma
-    return scaled if shift is None else scaled + shift

@@ -67,9 +67,10 @@ def forward(
 ) -> tuple[Any, ...]:
     """What a layer with options returns."""
     spec, options = spec_of(layer), layer.regularised
-    dropout = layer.dropout if layer.training else 0.0
+    if layer.training and layer.dropout:
+        spec = replace(spec, dropout=layer.dropout)
     call = Call(
-        replace(spec, dropout=dropout),
+        spec,
         *(options, layer.training, layer.batch_first, lengths, resets, return_states),
     )
     weights = by_name(layer, layer._flat_weights_names)

@@ -176,19 +176,39 @@ class _Forward(_Direction):
     def __init__(self, program: Equations, slots: Slots, joint: Joint) -> None:
         super().__init__(program, slots, joint)
         self.saved = saved_of(joint)
+        self.input_stage = 0
 
     def first_stage(self, node: Node) -> int:
+        if node.operation == "input":
+            return self.input_stage
         return self.stage_of.get(self.product_of[node.name], 0) if node.operation == "hidden" else 0
+
+    def stage_that_reads_input(self, results: Sequence[int]) -> int:
+        """The first one that computes with the input's share, which need not be kept for it."""
+        nodes = self.joint.nodes
+        needed = self.needed(results)
+        if any(nodes[index].operation == "pre" for index in needed):
+            return 0
+        if any(nodes[index].operation == "input" for index in self.joint.operands):
+            return 0
+        found = (
+            self.levels[index] - (nodes[index].operation == "row_sum")
+            for index in needed
+            if any(nodes[operand].operation == "input" for operand in nodes[index].operands)
+        )
+        return min(found, default=0)
 
     def code(self, saved: Sequence[int]) -> Code:
         """Its stages, with what is saved kept to the end."""
-        self.stage_of = {0: 0} if self.slots.products[0][1] else {}
+        self.stage_of, self.input_stage = {0: 0} if self.slots.products[0][1] else {}, 0
         self.find_levels()
         for product, operand in enumerate(self.joint.operands, 1):
             after = self.stage_of.get(product - 1, 0)
             self.stage_of[product] = 1 + max(self.levels[operand], after)
             self.find_levels()
         operands, results = self.joint.operands, self.joint.results
+        self.input_stage = self.stage_that_reads_input([*operands, *results])
+        self.find_levels()
         sinks = [
             (self.levels[operand], Sink("set_operand", product, operand))
             for product, operand in enumerate(operands, 1)
@@ -215,7 +235,21 @@ class _Forward(_Direction):
         if node.operation in OF_SLOTS:
             slot = getattr(self.slots, node.operation)[node.name]
             return (node.operation, slot) if self.levels[index] == stage else None
+        slots = self._slots_of_shares(node, stage)
+        if len(slots) == 2 and slots["input"] == slots["hidden"]:
+            return "pre", slots["input"]
         return self.lasting(index)
+
+    def _slots_of_shares(self, node: Node, stage: int) -> dict[str, int]:
+        """Of a sum of two shares that a stage has, the slot of each by kind."""
+        if node.operation != "add":
+            return {}
+        shares = [(self.joint.nodes[one], self.levels[one]) for one in node.operands]
+        return {
+            share.operation: getattr(self.slots, share.operation)[share.name]
+            for share, level in shares
+            if share.operation in ("input", "hidden") and level == stage
+        }
 
 
 class _Backward(_Direction):

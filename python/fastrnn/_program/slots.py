@@ -137,9 +137,11 @@ def _both(nodes: Sequence[Node], results: Iterable[int]) -> set[str]:
 def _slots(
     gates: Sequence[str], products: Sequence[Sequence[str]], of_input: set[str], both: set[str]
 ) -> Slots:
-    first, later = products[0], products[1:]
+    """The first product that has gates may have some of both shares and some of its own."""
+    lead = next((place for place, product in enumerate(products) if product), 0)
+    first, later = products[lead], [*products[:lead], *products[lead + 1 :]]
     together = [gate for gate in first if gate in both]
-    whole = [product for product in later if set(product) <= both]
+    whole = [product for product in later if product and set(product) <= both]
     apart = [product for product in later if not set(product) <= both]
     summed = [gate for product in whole for gate in product]
     alone = [gate for gate in first if gate not in both]
@@ -155,13 +157,16 @@ def _slots(
     at = len(alone) + len(together)
     input_slots = {gate: at + place for place, gate in enumerate([*summed, *inputs])}
     hidden = {gate: start + k for p, (start, _) in ranges.items() for k, gate in enumerate(p)}
+    hidden |= {gate: place for place, gate in enumerate(alone)}
+    of_both = {gate: len(alone) + place for place, gate in enumerate(together)}
+    ranges[tuple(first)] = (0, at)
     return Slots(
         gates=tuple(order),
         inputs=(len(alone), len(together) + len(input_slots)),
-        products=((0, at), *(ranges[tuple(product)] for product in later)),
-        pre={gate: len(alone) + place for place, gate in enumerate(together)},
-        input=input_slots,
-        hidden=hidden | {gate: place for place, gate in enumerate(alone)},
+        products=tuple(ranges[tuple(product)] if product else (0, 0) for product in products),
+        pre={} if lead else of_both,
+        input=input_slots | of_both if lead else input_slots,
+        hidden=hidden | of_both if lead else hidden,
     )
 
 

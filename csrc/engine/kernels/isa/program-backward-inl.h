@@ -2,10 +2,14 @@
 
 template <class Real>
 void run_backward(const BackwardStep<Real>& p, const BackwardRow<Real>* rows,
-                  const ProgramBlock<Real>& block) {
+                  const ProgramBlock<Real>& block, const ComingBlock<BackwardRow<Real>>& coming) {
   constexpr int64_t width = ProgramBlock<Real>::kWidth;
   const ProgramStep<Real>& own = *p.program;
   const int64_t units = block.is_full() ? width : block.valid;
+  for (int64_t i = 0; i < own.of_rows.count; ++i) {
+    if (own.of_rows.first[i].op == Op::kept)
+      prefetch_kept<Real, 0>(own, coming, own.of_rows.first[i].a, 1);
+  }
   run_rows(own, rows, block, [&](Op op, const Segment& at, int number) {
     if (op == Op::kept)
       return const_cast<Real*>(rows[at.row].saved) + at.panel * own.kept_panel + number * width;
@@ -17,6 +21,7 @@ void run_backward(const BackwardStep<Real>& p, const BackwardRow<Real>* rows,
     const Real* from = own.registers + at->a * kRegister<Real>;
     const int a = at->a, number = at->to;
     if (at->op <= Op::sum) {
+      if (at->op == Op::kept) prefetch_kept<Real, 0>(own, coming, a, width);
       take_source(own, p.H, rows, block, at->op, a, to);
       ++at;
       continue;
@@ -87,20 +92,6 @@ void run_backward(const BackwardStep<Real>& p, const BackwardRow<Real>* rows,
   }
 }
 
-// What was kept for some rows and panels. It lies far apart for different rows, so that the
-// processor does not see it coming.
-template <class Real>
-void prefetch_kept(const ProgramStep<Real>& own, const BackwardRow<Real>* rows, int64_t count,
-                   int64_t panel, int64_t panels) {
-  const int64_t size = own.kept * ProgramBlock<Real>::kWidth;
-  for (int64_t m = 0; m < count; ++m) {
-    for (int64_t i = panel; i < panel + panels; ++i) {
-      const Real* from = rows[m].saved + i * own.kept_panel;
-      for (int64_t j = 0; j < size; j += kLine<Real>) __builtin_prefetch(from + j);
-    }
-  }
-}
-
 template <class Real>
 void program_backward(const BackwardStep<Real>& p) {
   typedef ProgramBlock<Real> Block;
@@ -110,14 +101,13 @@ void program_backward(const BackwardStep<Real>& p) {
     const int64_t next = panel + panels, rest = p.panel_end - next;
     for (int64_t r = 0; r < p.count; r += at_once) {
       const int64_t left = p.count - r, some = left < at_once ? left : at_once;
-      if (some < left) {
-        prefetch_kept(*p.program, p.rows + r + some, left < 2 * some ? left - some : some, panel,
-                      panels);
-      } else if (rest > 0) {
-        prefetch_kept(*p.program, p.rows, p.count < some ? p.count : some, next,
-                      rest < panels ? rest : panels);
+      ComingBlock<BackwardRow<Real>> coming = {p.rows + r + some,
+                                               left < 2 * some ? left - some : some, panel, panels};
+      if (some == left) {
+        coming = {p.rows, rest > 0 ? (p.count < some ? p.count : some) : 0, next,
+                  rest < panels ? rest : panels};
       }
-      run_backward(p, p.rows + r, Block(p.H, panel, panels, some));
+      run_backward(p, p.rows + r, Block(p.H, panel, panels, some), coming);
     }
   });
 }
