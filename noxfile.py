@@ -23,7 +23,7 @@ EXTRAS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependenci
 COMPILERS = (
     *(f"g++-{version}" for version in range(10, 15)),
     *(f"clang++-{version}" for version in range(14, 20)),
-    *(f"clang++-{version} -stdlib=libc++" for version in (14, 19)),
+    *(f"clang++-{version} -stdlib=libc++" for version in (14, 16, 19)),
 )
 
 WHEELHOUSE = Path(__file__).parent / "wheelhouse"
