@@ -151,27 +151,6 @@ FASTRNN_INLINE void take_state(const ProgramBlock<Real>& block, int number, Real
   }
 }
 
-// Rows and panels of a step whose turn comes next
-template <class Row>
-struct ComingBlock {
-  const Row* rows;
-  int64_t count, panel, panels;
-};
-
-// A quantity that is kept for them, to be read or written (kWrite). It lies far apart for different
-// rows, so that the processor does not see it coming; and all that is kept at once would be more
-// lines than it waits for.
-template <class Real, int kWrite, class Row>
-FASTRNN_INLINE void prefetch_kept(const ProgramStep<Real>& own, const ComingBlock<Row>& coming,
-                                  int number, int64_t size) {
-  for (int64_t m = 0; m < coming.count; ++m) {
-    const Real* from =
-        coming.rows[m].saved + coming.panel * own.kept_panel + number * ProgramBlock<Real>::kWidth;
-    for (int64_t i = 0; i < coming.panels; ++i, from += own.kept_panel)
-      for (int64_t j = 0; j < size; j += kLine<Real>) __builtin_prefetch(from + j, kWrite);
-  }
-}
-
 // A quantity of a unit among `count` of a panel
 template <class Pointer>
 FASTRNN_INLINE Pointer quantity(Pointer row, const Segment& at, int count, int number,

@@ -1,14 +1,33 @@
 // The backward steps of cells that were written as programs.
 
+// Rows and panels of a step whose turn comes next
+template <class Real>
+struct ComingBlock {
+  const BackwardRow<Real>* rows;
+  int64_t count, panel, panels;
+};
+
+// A quantity that was kept for them. It lies far apart for different rows, so that the processor
+// does not see it coming; and all that is kept at once would be more lines than it waits for.
+template <class Real>
+FASTRNN_INLINE void prefetch_kept(const ProgramStep<Real>& own, const ComingBlock<Real>& coming,
+                                  int number, int64_t size) {
+  for (int64_t m = 0; m < coming.count; ++m) {
+    const Real* from =
+        coming.rows[m].saved + coming.panel * own.kept_panel + number * ProgramBlock<Real>::kWidth;
+    for (int64_t i = 0; i < coming.panels; ++i, from += own.kept_panel)
+      for (int64_t j = 0; j < size; j += kLine<Real>) __builtin_prefetch(from + j);
+  }
+}
+
 template <class Real>
 void run_backward(const BackwardStep<Real>& p, const BackwardRow<Real>* rows,
-                  const ProgramBlock<Real>& block, const ComingBlock<BackwardRow<Real>>& coming) {
+                  const ProgramBlock<Real>& block, const ComingBlock<Real>& coming) {
   constexpr int64_t width = ProgramBlock<Real>::kWidth;
   const ProgramStep<Real>& own = *p.program;
   const int64_t units = block.is_full() ? width : block.valid;
   for (int64_t i = 0; i < own.of_rows.count; ++i) {
-    if (own.of_rows.first[i].op == Op::kept)
-      prefetch_kept<Real, 0>(own, coming, own.of_rows.first[i].a, 1);
+    if (own.of_rows.first[i].op == Op::kept) prefetch_kept(own, coming, own.of_rows.first[i].a, 1);
   }
   run_rows(own, rows, block, [&](Op op, const Segment& at, int number) {
     if (op == Op::kept)
@@ -21,7 +40,7 @@ void run_backward(const BackwardStep<Real>& p, const BackwardRow<Real>* rows,
     const Real* from = own.registers + at->a * kRegister<Real>;
     const int a = at->a, number = at->to;
     if (at->op <= Op::sum) {
-      if (at->op == Op::kept) prefetch_kept<Real, 0>(own, coming, a, width);
+      if (at->op == Op::kept) prefetch_kept(own, coming, a, width);
       take_source(own, p.H, rows, block, at->op, a, to);
       ++at;
       continue;
@@ -101,8 +120,8 @@ void program_backward(const BackwardStep<Real>& p) {
     const int64_t next = panel + panels, rest = p.panel_end - next;
     for (int64_t r = 0; r < p.count; r += at_once) {
       const int64_t left = p.count - r, some = left < at_once ? left : at_once;
-      ComingBlock<BackwardRow<Real>> coming = {p.rows + r + some,
-                                               left < 2 * some ? left - some : some, panel, panels};
+      ComingBlock<Real> coming = {p.rows + r + some, left < 2 * some ? left - some : some, panel,
+                                  panels};
       if (some == left) {
         coming = {p.rows, rest > 0 ? (p.count < some ? p.count : some) : 0, next,
                   rest < panels ? rest : panels};

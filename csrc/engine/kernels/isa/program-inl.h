@@ -31,8 +31,7 @@ struct ProgramShares {
 
 template <class Real>
 void run_forward(const ForwardStep<Real>& p, const ProgramShares<Real>& shares,
-                 const ForwardRow<Real>* rows, const ProgramBlock<Real>& block,
-                 const ComingBlock<ForwardRow<Real>>& coming) {
+                 const ForwardRow<Real>* rows, const ProgramBlock<Real>& block) {
   constexpr int64_t width = ProgramBlock<Real>::kWidth;
   const ProgramStep<Real>& own = *p.program;
   const auto input = [&](int64_t m, const Segment& at, int slot) {
@@ -100,7 +99,6 @@ void run_forward(const ForwardStep<Real>& p, const ProgramShares<Real>& shares,
         });
         break;
       case Op::keep:
-        prefetch_kept<Real, 1>(own, coming, number, width);
         give(block, from, [&](const Segment& segment) {
           return rows[segment.row].saved + segment.panel * own.kept_panel + number * width;
         });
@@ -259,21 +257,6 @@ ProgramShares<NumberOf<F>> multiply_for_program(const ForwardStep<NumberOf<F>>& 
   return {inputs > 0 ? of_input : nullptr, hidden > 0 ? of_hidden : nullptr};
 }
 
-// What comes after a block that begins with a row, of the step's rows and panels; nothing after
-// panels of a single row.
-template <class Real>
-FASTRNN_INLINE ComingBlock<ForwardRow<Real>> coming_after(const ForwardStep<Real>& p,
-                                                          const ProgramBlock<Real>& block,
-                                                          int64_t row) {
-  if (block.across) return {};
-  const int64_t next = row + block.segments, left = p.count - next, panel = block.first.panel;
-  const auto some = [&](int64_t rows) { return rows < block.segments ? rows : block.segments; };
-  if (left > 0) return {p.rows + next, some(left), panel, 1};
-  const int64_t other = p.descending ? panel - 1 : panel + 1;
-  const bool there = other >= p.panel_begin && other < p.panel_end;
-  return {p.rows, there ? some(p.count) : 0, other, 1};
-}
-
 template <class F>
 void program_forward(const ForwardStep<NumberOf<F>>& p) {
   typedef NumberOf<F> Real;
@@ -294,7 +277,7 @@ void program_forward(const ForwardStep<NumberOf<F>>& p) {
       for (int64_t r = 0; r < count; r += at_once) {
         const int64_t left = count - r;
         const Block block(p.H, panel, panels, left < at_once ? left : at_once);
-        run_forward(p, shares, rows + r, block, coming_after(p, block, tiling.begin(t) + r));
+        run_forward(p, shares, rows + r, block);
         const int64_t passed = block.segments * Block::kWidth;
         if (shares.input) shares.input += passed * own.input.count;
         if (shares.hidden) shares.hidden += passed * own.product.count;
@@ -331,7 +314,6 @@ void program_forward_row(const ForwardStep<Real>& p) {
     add_bias_to_slots(p, block, input);
     if (p.K > 0)
       multiply_unpacked_slots(p, block, own.product, p.rows->before[kHidden], p.w_hh, p.K, hidden);
-    run_forward(p, ProgramShares<Real>{input, p.K > 0 ? hidden : nullptr}, p.rows, block,
-                ComingBlock<ForwardRow<Real>>{});
+    run_forward(p, ProgramShares<Real>{input, p.K > 0 ? hidden : nullptr}, p.rows, block);
   });
 }
