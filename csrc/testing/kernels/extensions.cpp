@@ -182,7 +182,7 @@ void each_call_in_bfloat16(Check check) {
   each_extension(Format::kBfloat16Dots, [&](const KernelTable&, const KernelTable& dots) {
     for (Cell cell : kAll) {
       // The last has rows for two blocks of a backward pass.
-      for (const Sizes& n : {Sizes{1, 1, 7, 5}, Sizes{4, 9, 33, 40}, Sizes{103, 10, 5, 6}}) {
+      for (const Sizes& n : {Sizes{2, 3, 17, 21}, Sizes{4, 9, 33, 40}, Sizes{103, 10, 5, 6}}) {
         const Shape shape =
             plain::shape_of<float>(cell, n, cell == Cell::kProgram ? &program : nullptr);
         check(cell, n, shape, plain::random_arguments(cell, n, 8), dots);
@@ -204,16 +204,31 @@ UNIT(a_call_in_bfloat16_has_the_bits_of_frozen_weights) {
   });
 }
 
+UNIT(a_call_of_a_single_step_multiplies_in_float32) {
+  const Sizes n = {1, 3, 33, 40};
+  each_extension(Format::kBfloat16Dots, [&](const KernelTable&, const KernelTable& dots) {
+    for (Cell cell : kAll) {
+      if (cell == Cell::kProgram) continue;
+      const Shape shape = plain::shape_of<float>(cell, n);
+      const Arguments given = plain::random_arguments(cell, n, 8);
+      const auto forward = [&](Format format) {
+        return plain::Call<float>(shape, given, dots, false, nullptr, format).forward().y;
+      };
+      EXPECT(forward(Format::kBfloat16Dots) == forward(Format::kPlain));
+    }
+  });
+}
+
 UNIT(a_nan_among_the_weights_of_a_call_in_bfloat16_stays_one) {
-  const Sizes n = {1, 2, 6, 5};
+  const Sizes n = {2, 2, 6, 5};
   const Shape shape = plain::shape_of<float>(Cell::kRnnTanh, n);
   each_extension(Format::kBfloat16Dots, [&](const KernelTable&, const KernelTable& dots) {
     Arguments given = plain::random_arguments(Cell::kRnnTanh, n, 8);
     given[plain::kWIh][3 * n.I + 1] = std::numeric_limits<double>::quiet_NaN();
     plain::Call<float> call(shape, given, dots, false, nullptr, Format::kBfloat16Dots);
     const Doubles found = call.forward().y;
-    for (size_t i = 0; i < found.size(); ++i)
-      EXPECT_EQUAL(std::isnan(found[i]), static_cast<int64_t>(i) % n.H == 3);
+    for (int64_t i = 0; i < n.T * n.B * n.H; ++i)  // of one unit, and in the next step of all
+      EXPECT_EQUAL(std::isnan(found[i]), i % n.H == 3 || i >= n.B * n.H);
   });
 }
 
