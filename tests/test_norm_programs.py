@@ -158,6 +158,16 @@ def test_masks_of_zoneout_have_their_rate_and_are_those_of_every_dtype(rate):
     assert abs(float(drawn[0].mean()) - rate) < 5 * deviation
 
 
+@pytest.mark.parametrize("rate", [0.5, 1e-4, 1e-9])
+def test_the_largest_number_that_is_drawn_drops_nothing(rate, monkeypatch):
+    def largest(shape, **options):
+        return torch.full(shape, 1 - 2.0**-24, **options)
+
+    monkeypatch.setattr(torch, "rand", largest)
+    drawn = masks._scaled(rate, (3,), torch.zeros(3, dtype=torch.float64))
+    assert torch.equal(drawn, torch.full((3,), 1 / (1 - rate), dtype=torch.float64))
+
+
 def test_gates_of_both_shares_have_one_gradient_behind_a_mask():
     """The product that multiplies the masked state is laid out as that of the state itself."""
     masked = engine_arguments(of_layer("GRU", recurrent_dropout=0.3), H)

@@ -128,10 +128,14 @@ def _of_zoneout(p: float, shape: tuple[int, ...], like: Tensor) -> Tensor | None
     return _drawn(p, shape, like) if p else None
 
 
+_LARGEST = 1 - 2.0**-24
+"""Of the numbers of single precision below 1. Added to itself it stays below 2."""
+
+
 def _drawn(p: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """1 with probability p, else 0: by numbers in [0, 1) of single precision, whatever the dtype.
 
     That takes a third of the time of ``bernoulli_``, whose numbers are of double precision.
     """
     numbers = torch.rand(shape, dtype=torch.float32, device=like.device)
-    return numbers.add_(p).floor_().to(like.dtype)
+    return numbers.add_(min(p, _LARGEST)).floor_().to(like.dtype)
