@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import device, language_model, machine, memory, report, self_check
-from benchmarks.contenders import BASELINE, CONTENDERS, SUBJECT, Contender
+from benchmarks.contenders import BASELINE, CONTENDERS, FROZEN, SUBJECT, Contender
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.device import DEVICES
 from benchmarks.language_model import Outcome
@@ -156,7 +156,10 @@ def _chosen_contenders(
 ) -> list[Contender]:
     """Drop the contenders that nobody asked for, and with a line those that are not installed."""
     quick = (SUBJECT, BASELINE) if options.quick else None
-    names = options.contender or quick or [contender.name for contender in contenders]
+    usual = [contender.name for contender in contenders if contender.name != FROZEN]
+    if any(workload.formats for workload in GRIDS[_chosen_grid(options)]):
+        usual.append(FROZEN)
+    names = options.contender or quick or usual
     installed = []
     for contender in contenders:
         if contender.name not in names or not device.runs_on(contender, options.device):

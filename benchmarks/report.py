@@ -64,7 +64,8 @@ def _show_speed(points: Sequence[Point], where: str, console: Console) -> None:
             console.print(points_table(phase.capitalize() + where, of_phase))
     speed = summarise(points)
     if speed:
-        console.print(summary_table(f"How many times as fast {SUBJECT} is{where}", speed))
+        title = f"How many times as fast {points[0].subject} is{where}"
+        console.print(summary_table(title, speed))
 
 
 def yardsticks(machine: dict[str, Any]) -> list[str]:
@@ -100,9 +101,10 @@ def points_table(title: str, points: Sequence[Point]) -> Table:
     Several peers leave no room for their times, which the subject's and the ratios imply.
     """
     names = list(dict.fromkeys(name for point in points for name in point.times_ms))
-    peers = [name for name in names if name != SUBJECT] if SUBJECT in names else []
-    timed = [SUBJECT] if len(peers) > 1 else names
-    measured = SUBJECT if SUBJECT in names else BASELINE
+    subject = points[0].subject
+    peers = [name for name in names if name != subject] if subject in names else []
+    timed = [subject] if len(peers) > 1 else names
+    measured = subject if subject in names else BASELINE
     table = new_table(title)
     table.add_column("workload", no_wrap=True)
     headings = [

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.contenders import SUBJECT
+from benchmarks.contenders import FROZEN, SUBJECT
 from benchmarks.device import Device
 from benchmarks.language_model import Outcome
 from benchmarks.situations import Situation
@@ -50,15 +50,20 @@ class Point:
     device: Device = "cpu"
     situation: Situation = field(default_factory=Situation)
 
+    @property
+    def subject(self) -> str:
+        """Whom the others are compared with: fastrnn's layers, or frozen ones in their absence."""
+        return SUBJECT if SUBJECT in self.times_ms or FROZEN not in self.times_ms else FROZEN
+
     def peers(self) -> list[str]:
         """Return the contenders that were timed beside the subject."""
-        return [name for name in self.times_ms if name != SUBJECT]
+        return [name for name in self.times_ms if name != self.subject]
 
     def ratios(self) -> dict[str, float]:
         """Return peer -> how many times as fast the subject is."""
-        if SUBJECT not in self.times_ms:
+        if self.subject not in self.times_ms:
             return {}
-        subject = self.rounds_ms[SUBJECT]
+        subject = self.rounds_ms[self.subject]
         return {peer: ratio_of_rounds(self.rounds_ms[peer], subject) for peer in self.peers()}
 
     def memory_ratios(self) -> dict[str, float]:

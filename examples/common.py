@@ -34,6 +34,8 @@ import fastrnn
 
 LAYERS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 BACKENDS = {"fastrnn": fastrnn, "torch": torch.nn}
+FORMATS = ("float32", "bfloat16", "int8")
+RUNS = 5
 
 # Okabe and Ito's palette: told apart by every kind of colour vision, and in grey.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
@@ -57,6 +59,18 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="DIR", help="write pictures, metrics.json here")
     parser.add_argument("--seed", type=int, default=0)
     return parser
+
+
+def add_formats_option(parser: argparse.ArgumentParser) -> None:
+    """For the examples that tell what `measure_formats` finds."""
+    parser.add_argument(
+        "--formats", action="store_true", help="judge it frozen in each number format, too"
+    )
+
+
+def check_formats_option(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.formats and options.double:
+        parser.error("--formats: frozen layers compute in float32, which excludes --double")
 
 
 def change(options: argparse.Namespace, **changes: Any) -> argparse.Namespace:
@@ -208,6 +222,33 @@ def mean_loss(learner: Learner, batches: Collection[Any]) -> float:
     """Over these batches, in eval mode."""
     learner.model.eval()
     return statistics.fmean(learner.loss(batch).item() for batch in batches)
+
+
+def measure_formats(
+    model: nn.Module, metric: str, measure: Callable[[Any], float]
+) -> dict[str, dict[str, float]]:
+    """Print and return what freezing does to a trained model, by number format.
+
+    ``measure`` gives the figure of a model, here that of the model itself ("trained") and of the
+    frozen ones; the seconds beside are the median of runs that take turns.
+    """
+    model.eval()
+    models = {"trained": model}
+    models |= {name: fastrnn.freeze(model, weights=name) for name in FORMATS}
+    figures, seconds = {}, {name: list[float]() for name in models}
+    for _ in range(RUNS):
+        for name, one in models.items():
+            begin = time.perf_counter()
+            with torch.no_grad():
+                figures[name] = measure(one)
+            seconds[name].append(time.perf_counter() - begin)
+    lines = {
+        name: {metric: figures[name], "seconds": statistics.median(seconds[name])}
+        for name in models
+    }
+    table = pandas.DataFrame.from_dict(lines, orient="index")
+    print(table.to_string(float_format="{:.5g}".format))
+    return lines
 
 
 def plot_curves(axes: Axes, curves: Curves, *names: str) -> None:

@@ -11,7 +11,8 @@ models do is here in its plainest form:
 The default text is on every machine: the sources of Python's standard library, by characters.
 `--data DIR` reads ptb.train.txt, ptb.valid.txt and ptb.test.txt, by words unless `--level` says
 otherwise. What has to be beaten is the perplexity of a model that knows the frequencies alone.
-`--beside` trains the same model once more without any of these, and draws both curves.
+`--beside` trains the same model once more without any of these, and draws both curves. `--formats`
+tells what is left of the perplexity when the layers are frozen in bfloat16 or int8.
 
     python examples/language_model.py [--quick] [--cell gru] [--data DIR] [--prompt TEXT] [--beside]
 """
@@ -177,7 +178,11 @@ def learn(
     epochs = options.epochs or (3 if options.quick else 6)
     schedule = Schedule(epochs, learning_rate=3e-3, patience=2)
     curves = common.fit(learner, schedule, title)
-    return model, curves, math.exp(common.mean_loss(learner, parts["test"]))
+    return model, curves, perplexity_of(model, parts["test"])
+
+
+def perplexity_of(model: nn.Module, text: Sequence[tuple[int, Tensor, Tensor]]) -> float:
+    return math.exp(common.mean_loss(Learner(model, (), (), Reader(model)), text))
 
 
 def example(options: argparse.Namespace) -> Result:
@@ -188,6 +193,10 @@ def example(options: argparse.Namespace) -> Result:
     if options.beside:
         plain = argparse.Namespace(**vars(options) | dict.fromkeys(RATES, 0.0))
         _, everything["without"], details["without"] = learn(plain, corpus, f"{title}, without")
+    if options.formats:
+        test = windows(corpus.texts["test"])
+        measure = lambda one: perplexity_of(one, test)  # noqa: E731
+        details["formats"] = common.measure_formats(model, "perplexity", measure)
 
     prompt = encode(tokens(options.prompt, corpus.words), corpus.vocabulary)
     written = corpus.decode(generate(model, prompt, options.length, options.temperature))
@@ -217,7 +226,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompt", default="def ", help="what the written text begins with")
     parser.add_argument("--length", type=int, default=400, help="of it, in tokens")
     parser.add_argument("--temperature", type=float, default=0.7, help="low: the likely tokens")
+    common.add_formats_option(parser)
     options = parser.parse_args(arguments)
+    common.check_formats_option(parser, options)
     if not options.prompt or options.temperature <= 0:
         parser.error("expected a prompt and a positive temperature")
     if options.backend != "fastrnn" and (options.weight_dropout or options.zoneout):

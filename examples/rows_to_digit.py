@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -171,7 +172,10 @@ def example(options: argparse.Namespace) -> Result:
         training.images.reshape(len(training.images), -1), training.classes
     )
     baseline = float(linear.score(test.images.reshape(len(test.images), -1), test.classes))
-    details = {"epochs": len(curves["training"]), "test_images": len(told)}
+    details: dict[str, Any] = {"epochs": len(curves["training"]), "test_images": len(told)}
+    if options.formats:
+        measure = lambda one: float(np.mean(one.told(test) == test.classes))  # noqa: E731
+        details["formats"] = common.measure_formats(model, "accuracy", measure)
     picture = draw(test, told, curves)
     return Result("accuracy", accuracy, baseline, {"digits": curves}, details, picture)
 
@@ -180,7 +184,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.make_parser("Read digits row by row.")
     parser.add_argument("--data", type=Path, metavar="DIR", help="MNIST's four idx files")
     parser.add_argument("--hidden", type=int, default=128, metavar="UNITS", help="of each layer")
-    common.run("rows_to_digit", example, parser.parse_args(arguments))
+    common.add_formats_option(parser)
+    options = parser.parse_args(arguments)
+    common.check_formats_option(parser, options)
+    common.run("rows_to_digit", example, options)
 
 
 if __name__ == "__main__":

@@ -38,10 +38,15 @@ class Wrong(TorchLayers):
         )
 
 
-def be_brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the method, take the waiting out of it, and leave this process as it is."""
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time blocks one upon the other; the garbage of all tests before would take a second each."""
     monkeypatch.setattr(timing, "PAUSE_S", 0.0)
     monkeypatch.setattr(gc, "collect", lambda: 0)
+
+
+def be_brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the method, take the waiting out of it, and leave this process as it is."""
+    without_pauses(monkeypatch)
     monkeypatch.setattr(yardstick, "SIZE", 32)
     monkeypatch.setattr(yardstick, "_PROBE", BRIEF)
     monkeypatch.setattr(cli, "FULL", BRIEF)

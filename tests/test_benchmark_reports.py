@@ -16,7 +16,7 @@ pytest.importorskip("rich")
 from rich.console import Console
 
 from benchmarks import cli, device, memory, report, self_check
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import CONTENDERS, FROZEN
 from benchmarks.contenders.torch_nn import TorchLayers
 from benchmarks.plot import save_plot
 from benchmarks.results import Point, Report, summarise
@@ -76,6 +76,17 @@ def test_a_point_with_a_single_peer_counts_for_the_best_peer_too() -> None:
     assert means["best peer"] == (pytest.approx(4.0), 2)
     assert means["other"] == (pytest.approx(2.0), 1)
     assert list(means) == ["torch", "other", "best peer"]
+
+
+def test_frozen_layers_are_the_subject_where_those_of_fastrnn_do_not_take_part() -> None:
+    measured = {"torch": 4.0, "frozen": 2.0}
+    rounds = {name: [ms, ms] for name, ms in measured.items()}
+    alone = replace(point(1.0), times_ms=measured, rounds_ms=rounds)
+    ours = {"times_ms": measured | {"fastrnn": 1.0}, "rounds_ms": rounds | {"fastrnn": [1.0, 1.0]}}
+    beside = replace(alone, **ours)
+    assert (alone.subject, alone.ratios()) == ("frozen", pytest.approx({"torch": 2.0}))
+    assert (beside.subject, beside.ratios()) == ("fastrnn", pytest.approx(measured))
+    assert report.points_table("", [alone]).columns[-1].header == "share\nof\ngemm"
 
 
 def test_share_compares_rounds_timed_side_by_side() -> None:
@@ -159,6 +170,7 @@ def test_no_table_is_cut_at_a_hundred_columns_with_everyone_who_is_in_it(
         contender.name
         for contender in CONTENDERS
         if device.runs_on(contender, where)
+        and (contender.name != FROZEN or grid == "formats")
         and any(contender.supports(workload, phase) for workload in GRIDS[grid])
     ]
     longest = max(GRIDS[grid], key=lambda workload: len(workload.name))

@@ -32,6 +32,7 @@ PEERS = [
 INFERENCE_ONLY = [peer for peer in PEERS if peer.name in ("onnx_runtime", "openvino")]
 
 FORMATS = formats.CONTENDERS
+AUTOCAST = [peer for peer in FORMATS if isinstance(peer, formats.UnderAutocast)]
 SIZE = {"T": 4, "B": 3, "I": 5, "H": 7}
 KINDS = [
     workload
@@ -119,12 +120,21 @@ def test_rounded_weights_cost_what_their_format_allows(peer: Contender, cell: Ce
     if reason:
         pytest.skip(reason)
     assert peer.supports(workload, "inference")
-    assert not peer.supports(workload, "training")
-    assert not peer.supports(Workload(cell, **SIZE), "inference")
+    assert peer.supports(workload, "training") == (peer in AUTOCAST)
+    assert peer.supports(Workload(cell, **SIZE), "inference") == (peer == formats.FROZEN)
     error_of = error(peer, workload, "inference")
     assert error_of <= (getattr(peer, "tolerance", None) or TOLERANCE["float32"])
     if peer.name != "amp":  # whose products are float32 on processors without bfloat16
         assert (error_of > TOLERANCE["float32"]) == (peer.name != "frozen")
+
+
+@pytest.mark.parametrize("cell", CELLS[:2])
+@pytest.mark.parametrize("peer", AUTOCAST, ids=lambda peer: peer.name)
+def test_training_under_autocast_costs_what_bfloat16_allows(peer: Contender, cell: Cell) -> None:
+    if reason := peer.missing():
+        pytest.skip(reason)
+    workload = Workload(cell, 4, 3, 32, 32, formats=True)
+    assert error(peer, workload, "training") <= formats.OF_BFLOAT16
 
 
 @pytest.mark.parametrize("peer", INFERENCE_ONLY, ids=lambda peer: peer.name)

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from stand_ins import without_pauses
 from torch import nn
 
-from benchmarks import language_model, timing
+from benchmarks import language_model
 from benchmarks.language_model import CELLS, Outcome, Size, compare, conversions, read_text
 
 SMALL = Size(steps=8, block=4, window=16, batch=4, features=8, hidden=24, held_out_windows=2)
@@ -17,7 +18,7 @@ SMALL = Size(steps=8, block=4, window=16, batch=4, features=8, hidden=24, held_o
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "PAUSE_S", 0.0)
+    without_pauses(monkeypatch)
 
 
 def unchanged(model: nn.Module) -> nn.Module:

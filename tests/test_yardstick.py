@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,17 +14,18 @@ import engine
 import pytest
 import torch
 from cases import assert_near
+from stand_ins import BRIEF, without_pauses
 
 from benchmarks import in_cache, yardstick
-from benchmarks.timing import Call, Effort, Rounds
+from benchmarks.timing import Call, Rounds
 from benchmarks.yardstick import Product, chosen_yardsticks, fastest
 
-BRIEF = Effort(block_s=1e-4, min_rounds=2, max_rounds=2, budget_s=0.0, precision=0.0)
 OWN = "own kernel in cache"
 
 
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_pauses(monkeypatch)
     monkeypatch.setattr(yardstick, "SIZE", 32)
     monkeypatch.setattr(yardstick, "_PROBE", BRIEF)
     monkeypatch.setattr(in_cache, "_BRIEF", BRIEF)
@@ -32,8 +34,9 @@ def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def _binding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lead this process, and those that it starts, to the tests' module."""
-    folder = str(Path(engine.probe().__file__).parent)
-    monkeypatch.syspath_prepend(folder)
+    module = engine.probe()
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    folder = str(Path(module.__file__).parent)
     paths = (folder, os.environ.get("PYTHONPATH"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
 

@@ -15,6 +15,7 @@ from benchmarks.contenders import (
 from benchmarks.contenders.base import Contender, Entry
 
 SUBJECT = fastrnn_layers.CONTENDER.name
+FROZEN = formats.FROZEN.name
 BASELINE = torch_nn.CONTENDER.name
 
 CONTENDERS: tuple[Contender, ...] = (
@@ -30,4 +31,4 @@ CONTENDERS: tuple[Contender, ...] = (
     *formats.CONTENDERS,
 )
 
-__all__ = ["BASELINE", "CONTENDERS", "SUBJECT", "Contender", "Entry"]
+__all__ = ["BASELINE", "CONTENDERS", "FROZEN", "SUBJECT", "Contender", "Entry"]

@@ -1,7 +1,8 @@
 """Layers of other number formats: frozen ones, those of autocast, and the peers' of int8.
 
-They take part where a workload compares formats, and in inference alone. What their rounding may
-cost is more than the suite allows others.
+They take part where a workload compares formats: in inference, and those of autocast in training
+as well. Frozen layers of float32 may stand in any inference, if they are asked for. What their
+rounding may cost is more than the suite allows others.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class FrozenLayers(FastrnnLayers):
     tolerance: float | None = None
 
     def supports(self, workload: Workload, phase: Phase) -> bool:
-        return _compares_formats(workload, phase)
+        is_exact = self.number_format == "float32" == workload.dtype
+        return phase == "inference" and (workload.formats or is_exact)
 
     def application(self, module: torch.nn.Module, problem: Problem) -> Callable[[Any], Any]:
         return super().application(fastrnn.freeze(module, weights=self.number_format), problem)
@@ -83,7 +85,7 @@ class UnderAutocast(TorchLayers):
         return super().missing()
 
     def supports(self, workload: Workload, phase: Phase) -> bool:
-        return _compares_formats(workload, phase)
+        return workload.formats
 
     def application(self, module: torch.nn.Module, problem: Problem) -> Callable[[Any], Any]:
         apply = super().application(module, problem)
@@ -132,8 +134,9 @@ def _silenced() -> Iterator[None]:
 
 OF_BFLOAT16, OF_INT8 = 0.03, 0.1
 
+FROZEN = FrozenLayers("frozen", "fastrnn")
 CONTENDERS = (
-    FrozenLayers("frozen", "fastrnn"),
+    FROZEN,
     FrozenLayers("bf16", "fastrnn", ("cpu",), "bfloat16", OF_BFLOAT16),
     FrozenLayers("int8", "fastrnn", ("cpu",), "int8", OF_INT8),
     UnderAutocast("amp", "fastrnn", ("cpu",), OF_BFLOAT16),

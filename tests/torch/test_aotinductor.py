@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from cases import CELLS, LAYERS, OLD_TORCH, flat, input_of
+from new_process import run_python
 from torch import Tensor
 from torch.export import Dim
 
@@ -33,8 +34,7 @@ class WithKeywords(torch.nn.Module):
         return self.layer(x, lengths=lengths, resets=resets)
 
 
-def packaged(exported: Any, folder: Path) -> Path:
-    path = folder / "model.pt2"
+def packaged(exported: Any, path: Path) -> Path:
     with torch.no_grad():
         torch._inductor.aoti_compile_and_package(
             exported,
@@ -54,7 +54,38 @@ def exported(layer: Any, *arguments: Any, dims: Any = None) -> Any:
     return torch.export.export(layer.eval(), arguments, dynamic_shapes=dims)
 
 
-def test_a_package_calls_the_operators_with_any_batch_and_time(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Packages:
+    """A package with our operators, one without, and where a process on its own has left y."""
+
+    layer: WithKeywords
+    path: Path
+    decomposed: fastrnn.GRU
+    x: Tensor
+    y: Path
+    said: subprocess.CompletedProcess[str]
+
+
+ALONE = """
+import sys, torch
+path, decomposed, x, y = sys.argv[1:]
+try:
+    torch._inductor.aoti_load_package(path)
+except RuntimeError as error:
+    assert "Could not find schema for fastrnn::recurrence" in str(error), error
+else:
+    raise AssertionError("it was loaded without operators")
+torch.save(torch._inductor.aoti_load_package(decomposed)(torch.load(x))[0], y)
+assert "fastrnn" not in sys.modules
+import fastrnn.functional
+torch._inductor.aoti_load_package(path)
+"""
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    """Both packages, loaded in a process that knows nothing of fastrnn at first."""
+    folder = tmp_path_factory.mktemp("packages")
     layer = WithKeywords(fastrnn.LSTM(3, 4, num_layers=2, bidirectional=True, proj_size=2))
     time, batch = Dim("time"), Dim("batch")
     program = exported(
@@ -64,42 +95,29 @@ def test_a_package_calls_the_operators_with_any_batch_and_time(tmp_path: Path) -
         None,
         dims=({0: time, 1: batch}, {0: batch}, None),
     )
-    path = packaged(program, tmp_path)
-    package = torch._inductor.aoti_load_package(str(path))
+    path = packaged(program, folder / "operators.pt2")
+    gru, x = fastrnn.GRU(3, 4, bidirectional=True), torch.randn(2, 7, 3)
+    program = exported(gru, torch.randn(2, 2, 3), dims=({1: Dim("batch")},))
+    program = program.run_decompositions(fastrnn.decompositions())
+    decomposed = packaged(program, folder / "equations.pt2")
+    torch.save(x, folder / "x.pt")
+    files = (path, decomposed, folder / "x.pt", folder / "y.pt")
+    said = run_python("-c", ALONE, *map(str, files))
+    return Packages(layer, path, gru, x, folder / "y.pt", said)
+
+
+def test_a_package_calls_the_operators_with_any_batch_and_time(packages: Packages) -> None:
+    assert packages.said.returncode == 0, packages.said.stderr
+    package = torch._inductor.aoti_load_package(str(packages.path))
+    layer = packages.layer
     assert_computes(package, layer, torch.randn(5, 2, 3), torch.tensor([4, 5]), None)
     assert_computes(package, layer, torch.randn(9, 3, 3), torch.tensor([9, 0, 2]), None)
 
-    alone = (
-        "import sys, torch\n"
-        f"load = lambda: torch._inductor.aoti_load_package({str(path)!r})\n"
-        "try:\n"
-        "    load()\n"
-        "except RuntimeError as error:\n"
-        "    assert 'Could not find schema for fastrnn::recurrence' in str(error), error\n"
-        "else:\n"
-        "    raise AssertionError('it was loaded without operators')\n"
-        "assert 'fastrnn' not in sys.modules\n"
-        "import fastrnn.functional\n"
-        "load()\n"
-    )
-    subprocess.run([sys.executable, "-c", alone], check=True)
 
-
-def test_a_decomposed_package_needs_no_operator_of_ours(tmp_path: Path) -> None:
-    layer = fastrnn.GRU(3, 4, bidirectional=True)
-    program = exported(layer, torch.randn(2, 2, 3), dims=({1: Dim("batch")},))
-    path = packaged(program.run_decompositions(fastrnn.decompositions()), tmp_path)
-    x = torch.randn(2, 7, 3)
-    torch.save(x, tmp_path / "x.pt")
-    alone = (
-        "import sys, torch\n"
-        f"package = torch._inductor.aoti_load_package({str(path)!r})\n"
-        f"x = torch.load({str(tmp_path / 'x.pt')!r})\n"
-        f"torch.save(package(x)[0], {str(tmp_path / 'y.pt')!r})\n"
-        "assert 'fastrnn' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", alone], check=True)
-    torch.testing.assert_close(torch.load(tmp_path / "y.pt"), layer(x)[0].detach())
+def test_a_decomposed_package_needs_no_operator_of_ours(packages: Packages) -> None:
+    assert packages.said.returncode == 0, packages.said.stderr
+    expected = packages.decomposed(packages.x)[0].detach()
+    torch.testing.assert_close(torch.load(packages.y), expected)
 
 
 OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
