@@ -93,6 +93,21 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+_full_collections = 0
+
+
+def pytest_runtest_logfinish() -> None:
+    """And what a full collection has found in use after a test: torch's compilers and caches.
+
+    Each of the next would look at all of it again, for half a second.
+    """
+    global _full_collections
+    collections = gc.get_stats()[-1]["collections"]
+    if collections > _full_collections:
+        _full_collections = collections
+        gc.freeze()
+
+
 @pytest.fixture(params=ISAS)
 def each_isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Force one instruction set; the test runs once for each of `ISAS`."""

@@ -31,30 +31,23 @@ ROADS = (*(["short"] if hasattr(Tensor, "__dlpack_c_exchange_api__") else []), *
 def road(name: str) -> Iterator[None]:
     """Every call takes the road of this name; at least one did, and none took another."""
     taken: Counter[str] = Counter()
-    ways = {
-        "short": fork._directly,
-        "short, raised": fork._directly_raised,
-        "eager": fork.eager.run,
-        "operator": fork.operators.run,
-    }
 
-    def spy(way: str) -> Any:
+    def spy(way: str, function: Any) -> Any:
         def call(*arguments: Any, **keywords: Any) -> Any:
-            kind = way.partition(",")[0]
-            if kind == "short" and name != "short":
+            if way == "short" and name != "short":
                 return None
-            done = ways[way](*arguments, **keywords)
+            done = function(*arguments, **keywords)
             if backends.chosen is None:  # the reference is on no road
-                taken[kind] += done is not None
+                taken[way] += done is not None
             return done
 
         return call
 
     with (
-        mock.patch.object(fork, "_directly", spy("short")),
-        mock.patch.object(fork, "_directly_raised", spy("short, raised")),
-        mock.patch.object(fork.eager, "run", spy("eager")),
-        mock.patch.object(fork.operators, "run", spy("operator")),
+        mock.patch.object(fork, "_directly", spy("short", fork._directly)),
+        mock.patch.object(fork, "_directly_raised", spy("short", fork._directly_raised)),
+        mock.patch.object(fork.eager, "run", spy("eager", fork.eager.run)),
+        mock.patch.object(fork.operators, "run", spy("operator", fork.operators.run)),
     ):
         if name == "operator":
             with mock.patch.object(fork.operators, "is_watched", return_value=True):

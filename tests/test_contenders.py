@@ -151,8 +151,8 @@ def test_programs_are_left_to_those_who_run_them() -> None:
         supporting = [peer for peer in PEERS if peer.supports(workload, "inference")]
         return {peer.name for peer in supporting}
 
-    assert peers(Workload("gru", **SIZE, program="GRU")) == {"built_in"}
-    assert peers(TIMED) == peers(HEADS) == {"compiled_loop"}
+    assert peers(Workload("gru", **SIZE, program="GRU")) == {"built_in", "frozen"}
+    assert peers(TIMED) == peers(HEADS) == {"compiled_loop", "frozen"}
     assert not peers(Workload("gru", **SIZE)) & {"built_in", "compiled_loop"}
 
 

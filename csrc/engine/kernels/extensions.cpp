@@ -16,31 +16,17 @@
 
 namespace fastrnn {
 
-#ifdef FASTRNN_HAVE_avx2_vnni
-namespace avx2_vnni {
-extern const WeightFormat<float> kFormat;
-}
-#endif
-#ifdef FASTRNN_HAVE_avx512_vnni
-namespace avx512_vnni {
-extern const WeightFormat<float> kFormat;
-}
-#endif
-#ifdef FASTRNN_HAVE_avx512_bf16
-namespace avx512_bf16 {
-extern const WeightFormat<float> kFormat;
-}
-#endif
-#ifdef FASTRNN_HAVE_avx512_amx_int8
-namespace avx512_amx_int8 {
-extern const WeightFormat<float> kFormat;
-}
-#endif
-#ifdef FASTRNN_HAVE_avx512_amx_bf16
-namespace avx512_amx_bf16 {
-extern const WeightFormat<float> kFormat;
-}
-#endif
+// Of those that are built; the others are never asked for.
+#define FASTRNN_DECLARE(extension)          \
+  namespace extension {                     \
+  extern const WeightFormat<float> kFormat; \
+  }
+FASTRNN_DECLARE(avx2_vnni)
+FASTRNN_DECLARE(avx512_vnni)
+FASTRNN_DECLARE(avx512_bf16)
+FASTRNN_DECLARE(avx512_amx_int8)
+FASTRNN_DECLARE(avx512_amx_bf16)
+#undef FASTRNN_DECLARE
 
 namespace {
 
