@@ -54,6 +54,7 @@ def extension(
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    assert module.__file__ == str(built), f"{name} is in this process already, from other sources"
     return module
 
 

@@ -16,10 +16,8 @@ from compiled import CSRC, compiler, extension
 
 CUDA = CSRC / "cuda"
 EMULATION = Path(__file__).parent / "emulation"
-NAME = "_cuda_emulated"
 SILENT = EMULATION.with_name("silent")
 FLAGS = (
-    f"-DFASTRNN_CUDA_MODULE={NAME}",
     '-DFASTRNN_CUDA_ARCHITECTURES="none"',
     '-DFASTRNN_CUDA_COMPILER="none"',
 )
@@ -45,16 +43,17 @@ def missing() -> str | None:
 
 def load() -> ModuleType:
     """The module, built if it is not there yet."""
-    return _built((*CHECKED, *FLAGS), EMULATION)
+    return _built("_cuda_emulated", (*CHECKED, *FLAGS), EMULATION)
 
 
 def load_silent() -> ModuleType:
     """The same with kernels that do nothing, as fast as the host's part is in the extension."""
-    return _built(("-O2", *FLAGS), SILENT)
+    return _built("_cuda_silent", ("-O2", *FLAGS), SILENT)
 
 
-def _built(flags: tuple[str, ...], launches: Path) -> ModuleType:
+def _built(name: str, flags: tuple[str, ...], launches: Path) -> ModuleType:
+    flags = (f"-DFASTRNN_CUDA_MODULE={name}", *flags)
     kernels = [*sorted((CUDA / "precisions").glob("*.cu")), *EMULATION.glob("*.cpp")]
     of_host = [*sorted(CUDA.glob("*.cpp")), *sorted((CUDA / "torch").glob("*.cpp"))]
     of_host += [CSRC / "python" / "torch" / f"{name}.cpp" for name in SHARED]
-    return extension(NAME, kernels, flags, (launches,), of_host)
+    return extension(name, kernels, flags, (launches,), of_host)

@@ -116,10 +116,16 @@ class Recorded::BackwardPass {
     return static_cast<int64_t>(place - kWeights) / of_layer;
   }
 
+  // The rows of a weight that stand before those of slot `first`
+  int64_t rows_before(int first) const { return stack_.layout.first_gate(first) * shape_.H; }
+  py::object turned(const py::object& rows, int64_t by) const {
+    return by ? torch_.rolled(rows, by) : rows;
+  }
+
   // Transposed, its gates in the order of the slots
   py::object recurrent_weights(const py::object& w_hh) const {
-    const int64_t turned = stack_.layout.first_gate(stack_.layout.hidden_slot) * shape_.H;
-    return torch_.contiguous(torch_.transposed(turned ? torch_.rolled(w_hh, -turned) : w_hh));
+    const py::object rows = turned(w_hh, -rows_before(stack_.layout.hidden_slot));
+    return torch_.contiguous(torch_.transposed(rows));
   }
 
   bool transpose(const py::object& matrix, Sizes sizes, const void*& to) {
@@ -252,9 +258,8 @@ class Recorded::BackwardPass {
   void weight_gradient(size_t of_w, size_t of_b, int first, const Side& side,
                        const py::object& operand, const py::object& known_d_b) {
     const py::object d_gates = columns(side.d_pre, first, stack_.layout.gates);
-    const int64_t turned = stack_.layout.first_gate(first) * shape_.H;
     const auto in_order = [&](const py::object& gradient) {
-      return turned ? torch_.rolled(gradient, turned) : gradient;
+      return turned(gradient, rows_before(first));
     };
     if (is_needed(kWeights + of_w))
       call_.gradients[kWeights + of_w] =
