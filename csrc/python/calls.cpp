@@ -52,7 +52,7 @@ void run_pass(const Plan& plan, const From& from, int64_t workspace, Run run) {
   with_dtype(plan.shape.dtype, [&](auto zero) {
     using Real = decltype(zero);
     std::vector<Weights<const Real>> all_weights;
-    if (!plan.packed) all_weights = weights_at<const Real>(plan.shape, from.weights);
+    if (!plan.packed) all_weights = weights_at<const Real>(plan.shape, from.weights, from.source);
     const auto all_masks = pointers<Real>(from.masks);
     const Scratch scratch(workspace);
     Args<Real> args;

@@ -36,7 +36,8 @@ T* at(Address address) {
 // For each direction of each layer in turn: w_ih, [w_hh], [b_ih], [b_hh], [w_hr], as torch has
 // them, then [w_ch]
 template <class Real>
-std::vector<Weights<Real>> weights_at(const Shape& shape, const Addresses& flat) {
+std::vector<Weights<Real>> weights_at(const Shape& shape, const Addresses& flat,
+                                      Source source = Source::kPlain) {
   std::vector<Weights<Real>> all(shape.layers * shape.directions);
   const Present has(shape);
   auto next = flat.begin();
@@ -47,6 +48,7 @@ std::vector<Weights<Real>> weights_at(const Shape& shape, const Addresses& flat)
     if (has.b_hh) w.b_hh = at<Real>(*next++);
     if (has.w_hr) w.w_hr = at<Real>(*next++);
     if (has.w_ch) w.w_ch = at<Real>(*next++);
+    w.source = source;
   }
   return all;
 }
@@ -65,12 +67,14 @@ struct ForwardAddresses {
   Address h0 = 0, c0 = 0, h_n = 0, c_n = 0, h_all = 0, c_all = 0;
   Addresses weights, masks;
   Address saved = 0;
+  Source source = Source::kPlain;  // of the matrices
 };
 struct BackwardAddresses {
   Strided x{}, d_y{}, d_x{};
   Address h0 = 0, c0 = 0, d_h_n = 0, d_c_n = 0, d_h_all = 0, d_c_all = 0, d_h0 = 0, d_c0 = 0;
   Addresses weights, d_weights, masks;
   Address saved = 0;
+  static constexpr Source source = Source::kPlain;
 };
 
 // Release the GIL. Raise ValueError if there are not as many weights or masks as the plan has; one

@@ -312,9 +312,13 @@ class Direct:
         batch_first: bool,
         grad_enabled: bool,
         threads: int,
+        bfloat16: bool,
         /,
     ) -> Any:
-        """Return what the layer or cell returns, or None if this call is too unusual."""
+        """Return what the layer or cell returns, or None if this call is too unusual.
+
+        ``bfloat16``: the matrices among the weights are, in a call of float32 without gradients.
+        """
 
 def extensions() -> list[Extension]: ...
 def isa_built() -> list[str]: ...

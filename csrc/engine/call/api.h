@@ -29,6 +29,15 @@ enum class DType { kFloat32, kFloat64 };
 enum class Format { kPlain, kBfloat16, kInt8, kBfloat16Dots };
 constexpr int kFormats = 4;
 
+// What the matrices that a call brings are made of: its own numbers, or bfloat16, which are raised
+// as they are read.
+enum class Source { kPlain, kBfloat16 };
+
+// A number of bfloat16: what stands in the upper half of the float32 that it is.
+struct UpperHalf {
+  uint16_t bits;
+};
+
 // The sizes of a call. Letters are torch's: T steps, B rows at the widest step, I input features, H
 // hidden units.
 struct Shape {
@@ -80,7 +89,8 @@ struct View {
 };
 
 // The parameters of one (layer, direction), or their gradients, in torch's own layout. Absent ones
-// are null.
+// are null. With Source::kBfloat16, which only forward passes in float32 have, matrices are
+// UpperHalf and the vectors still numbers of the call.
 template <class Real>
 struct Weights {
   Real* w_ih = nullptr;  // [G * H, I]
@@ -89,6 +99,7 @@ struct Weights {
   Real* b_hh = nullptr;  // [G * H]
   Real* w_hr = nullptr;  // [P, H]
   Real* w_ch = nullptr;  // [vectors * H], of programs
+  Source source = Source::kPlain;
 };
 
 // States are [layers * directions, B, H_out] (the hidden one) and [layers * directions, B, H] (each

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 
 #include "engine/call/plan.h"
 
@@ -51,7 +52,7 @@ class DirectionPacking {
   void pack_w_hr(Range panels, Real* to) const {
     const int gate = 0;
     panels_.kernels.pack_gates({weights_.w_hr, shape_.P, shape_.H, 1, &gate, panels_.column, to,
-                                panels.begin, panels.end});
+                                panels.begin, panels.end, weights_.source});
   }
 
   // The bias of all panels lies from `to` on. Each slot starts from that of every product that it
@@ -82,13 +83,13 @@ class DirectionPacking {
                   int64_t slot_stride) const {
     const int* gates = panels_.cell.gate_of_slot + slots.first;
     if (!panels_.cell.by_slot) {
-      panels_.kernels.pack_gates(
-          {w, shape_.H, K, slots.count, gates, panels_.unit, to, panels.begin, panels.end});
+      panels_.kernels.pack_gates({w, shape_.H, K, slots.count, gates, panels_.unit, to,
+                                  panels.begin, panels.end, weights_.source});
       return;
     }
     for (int s = 0; s < slots.count; ++s) {
       panels_.kernels.pack_gates({w, shape_.H, K, 1, gates + s, panels_.unit, to + s * slot_stride,
-                                  panels.begin, panels.end});
+                                  panels.begin, panels.end, weights_.source});
     }
   }
 
@@ -106,12 +107,21 @@ class DirectionPacking {
         const int64_t first = i * unit, begin = first / of_head * of_head;
         for (int64_t u = first; u < std::min(first + unit, shape_.H); ++u) {
           const int64_t head = u / of_head, row = (head * panels_.cell.gates + gate) * of_head;
-          const Real* from = w + (row + u % of_head) * of_head;
+          const int64_t from = (row + u % of_head) * of_head;
           Real* column = panel + (head * of_head - begin) * unit + u - first;
-          for (int64_t k = 0; k < of_head; ++k) column[k * unit] = from[k];
+          for (int64_t k = 0; k < of_head; ++k) column[k * unit] = number(w, from + k);
         }
       }
     }
+  }
+
+  // The i-th of a matrix
+  Real number(const Real* w, int64_t i) const {
+    if (weights_.source == Source::kPlain) return w[i];
+    const uint32_t bits = uint32_t{reinterpret_cast<const UpperHalf*>(w)[i].bits} << 16;
+    float raised;
+    std::memcpy(&raised, &bits, sizeof raised);
+    return raised;
   }
 
   static bool has(const Slots& slots, int s) {

@@ -24,8 +24,9 @@ class ForwardRecurrence {
   void take_single_step(const Job& job, Crew group) const {
     const int64_t count = list_rows(job, 0, 0);
     if (count == 1 && panels_.cell.forward_row) {
-      panels_.cell.forward_row(step_arguments(job, 0, 0, {0, count}, job.own.panels,
-                                              {job.weights->w_ih, job.weights->w_hh, 0, 0}));
+      panels_.cell.forward_row(
+          step_arguments(job, 0, 0, {0, count}, job.own.panels,
+                         {job.weights->w_ih, job.weights->w_hh, 0, 0, job.weights->source}));
       end_step(job, 0, group);
       return;
     }
@@ -187,11 +188,12 @@ class ForwardRecurrence {
   }
 
   // A stage's weights from a panel on, and how far one slot's are from the next one's where they
-  // lie by slot
+  // lie by slot; or the caller's, of a source
   struct Panel {
     const void* w_ih;
     const void* w_hh;
     int64_t w_ih_slot, w_hh_slot;
+    Source source = Source::kPlain;
   };
   Panel panel_of(const Job& job, int stage, int64_t panel) const {
     const int product = panels_.cell.forward_stages.product[stage];
@@ -224,7 +226,8 @@ class ForwardRecurrence {
             panels.end,
             t % 2 != 0,
             shape_.program ? program_step(job, t, stage, weights) : nullptr,
-            job.scratch.operands};
+            job.scratch.operands,
+            weights.source};
   }
 
   const ProgramStep<Real>* program_step(const Job& job, int64_t t, int stage,

@@ -20,7 +20,7 @@ namespace fastrnn {
 // Gate panels out of torch's w[gate * units + unit][k].
 template <class Real>
 struct PackGates {
-  const Real* w;
+  const void* w;  // of `source`
   int64_t units;
   int64_t K;
   int gates;
@@ -28,6 +28,7 @@ struct PackGates {
   int64_t unit_width;
   Real* panels;  // [panel][K][gates][unit_width]
   int64_t panel_begin, panel_end;
+  Source source = Source::kPlain;
 };
 
 // Column panels out of rows that are contiguous already.
@@ -175,7 +176,8 @@ struct ForwardStep {
   bool descending;  // walk the panels backwards
   const ProgramStep<Real>* program;
   char*
-      operands;  // [count] for the input and [count] for the state, of WeightFormat::operand_bytes
+      operands;   // [count] for the input and [count] for the state, of WeightFormat::operand_bytes
+  Source source;  // of weights as torch keeps them
 };
 
 // One row at one step, backward.

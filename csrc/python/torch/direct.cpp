@@ -29,7 +29,9 @@ CellFacts Direct::cell() const {
 }
 
 bool Direct::has_weights(PlainCall& call, const py::sequence& weights) const {
-  if (!packed_) return call.read_weights(weights);
+  const bool plain = call.at.source == Source::kPlain;
+  if (!plain && call.shape.dtype != DType::kFloat32) return false;
+  if (!packed_) return call.read_weights(weights) && (plain || !call.differentiable);
   return packed_->kernels == &active_kernels() && call.shape.dtype == packed_->shape.dtype &&
          !call.differentiable;
 }
@@ -51,8 +53,9 @@ static bool read_dtype(Element element, DType& dtype) {
 }
 
 py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights, bool batch_first,
-                        bool grad_enabled, int threads) const {
+                        bool grad_enabled, int threads, bool bfloat16) const {
   PlainCall call(tensors_, shape_, cell(), {one_step_, batch_first}, grad_enabled);
+  if (bfloat16) call.at.source = Source::kBfloat16;
   if (!call.read_input(x) || !read_dtype(call.memory.element, call.shape.dtype) ||
       !call.read_states(hx) || !has_weights(call, weights) || !call.make_outputs())
     return py::none();

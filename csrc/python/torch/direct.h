@@ -28,8 +28,9 @@ class Direct {
          Format format);
 
   // What torch.nn's layer or cell would return, or None if the call has to take the long way.
+  // bfloat16: the weights' matrices are, all else is float32, and none has a gradient.
   pybind11::object call(pybind11::handle x, pybind11::handle hx, const pybind11::sequence& weights,
-                        bool batch_first, bool grad_enabled, int threads) const;
+                        bool batch_first, bool grad_enabled, int threads, bool bfloat16) const;
 
  private:
   bool has_weights(PlainCall& call, const pybind11::sequence& weights) const;

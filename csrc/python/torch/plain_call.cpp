@@ -29,9 +29,9 @@ Strided Form::contiguous(const Shape& shape, int64_t features, Address sequence)
   return {sequence, shape.B * features, features};
 }
 
-bool PlainCall::read(py::handle tensor, Sizes sizes, Address& address) {
+bool PlainCall::read(py::handle tensor, Memory own, Sizes sizes, Address& address) {
   differentiable = differentiable || (grad_enabled && requires_grad(tensor));
-  return tensors.read_contiguous(tensor, memory, sizes, address);
+  return tensors.read_contiguous(tensor, own, sizes, address);
 }
 
 bool PlainCall::read_input(py::handle given) {
@@ -57,22 +57,25 @@ bool PlainCall::read_states(py::handle hx) {
   const Sizes of_h = form.state(shape, shape.out());
   if (!cell.has_cell_state) {
     h = py::reinterpret_borrow<py::object>(hx);
-    return read(h, of_h, at.h0);
+    return read(h, memory, of_h, at.h0);
   }
   if (!PyTuple_CheckExact(hx.ptr()) || PyTuple_GET_SIZE(hx.ptr()) != 2) return false;
   h = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(hx.ptr(), 0));
   c = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(hx.ptr(), 1));
-  return read(h, of_h, at.h0) && read(c, form.state(shape, shape.state_stride(1)), at.c0);
+  return read(h, memory, of_h, at.h0) &&
+         read(c, memory, form.state(shape, shape.state_stride(1)), at.c0);
 }
 
 bool PlainCall::read_weights(const py::sequence& weights) {
   const size_t count = weights.size();
+  Memory of_matrices = memory;
+  if (at.source == Source::kBfloat16) of_matrices.element = Element::kBFloat16;
   at.weights.reserve(count);
   const bool all = for_each_weight(shape, cell.gates, [&](Sizes sizes) {
     if (at.weights.size() == count) return false;
     const py::object weight = weights[at.weights.size()];
     at.weights.push_back(0);
-    return read(weight, sizes, at.weights.back());
+    return read(weight, sizes.count() > 1 ? of_matrices : memory, sizes, at.weights.back());
   });
   return all && at.weights.size() == count;
 }

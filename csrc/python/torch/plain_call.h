@@ -63,7 +63,7 @@ struct PlainCall {
 
   bool read_input(pybind11::handle x);  // which says what memory the others have to have
   bool read_states(pybind11::handle hx);
-  bool read_weights(const pybind11::sequence& weights);
+  bool read_weights(const pybind11::sequence& weights);  // matrices of at.source
   bool make_outputs();
   pybind11::tuple outputs() const;
   std::vector<Origin> origins(const pybind11::sequence& weights) const;
@@ -82,7 +82,7 @@ struct PlainCall {
   ForwardAddresses at;  // of what is read and of the outputs
 
  private:
-  bool read(pybind11::handle tensor, Sizes sizes, Address& address);
+  bool read(pybind11::handle tensor, Memory own, Sizes sizes, Address& address);
 };
 
 // What torch.nn's layer or cell would return of these outputs

@@ -1,6 +1,7 @@
 // Calls of the engine on what plain.h has, on one thread.
 #pragma once
 
+#include <cstring>
 #include <memory>
 
 #include "engine/backward/backward.h"
@@ -53,22 +54,16 @@ class Call {
               kernels),
         saved_(plan_.saved_bytes) {}
 
-  Results forward() {
-    const Shape& n = plan_.shape;
-    std::vector<Real> y(n.T * n.B * n.H), h(n.B * n.H), c(n.B * n.H);
-    std::vector<char> workspace(plan_.forward_bytes);
-    const Weights<const Real> weights = given_.template weights<const Real>();
-    ForwardArgs<Real> args;
-    args.x = {given_.all[kX].data(), n.B * n.I, n.I};
-    args.y = {y.data(), n.B * n.H, n.H};
-    set_states(args.initial, given_.all[kH0], given_.all[kC0]);
-    set_states(args.last, h, c);
-    args.weights = plan_.packed ? nullptr : &weights;
-    args.saved = plan_.save ? saved_.data() : nullptr;
-    args.workspace = workspace.data();
-    fastrnn::forward(plan_, args);
-    if (n.states == 1) c = given_.all[kC0];
-    return {doubles(y), doubles(h), doubles(c)};
+  Results forward() { return forward_with(given_.template weights<const Real>()); }
+
+  // The same with matrices of bfloat16, whose numbers they have to be
+  Results forward_of_halves() {
+    const auto w_ih = upper_halves(given_.all[kWIh]), w_hh = upper_halves(given_.all[kWHh]);
+    Weights<const Real> weights = given_.template weights<const Real>();
+    weights.w_ih = reinterpret_cast<const Real*>(w_ih.data());
+    weights.w_hh = reinterpret_cast<const Real*>(w_hh.data());
+    weights.source = Source::kBfloat16;
+    return forward_with(weights);
   }
 
   // After forward
@@ -100,11 +95,38 @@ class Call {
   }
 
  private:
+  Results forward_with(const Weights<const Real>& weights) {
+    const Shape& n = plan_.shape;
+    std::vector<Real> y(n.T * n.B * n.H), h(n.B * n.H), c(n.B * n.H);
+    std::vector<char> workspace(plan_.forward_bytes);
+    ForwardArgs<Real> args;
+    args.x = {given_.all[kX].data(), n.B * n.I, n.I};
+    args.y = {y.data(), n.B * n.H, n.H};
+    set_states(args.initial, given_.all[kH0], given_.all[kC0]);
+    set_states(args.last, h, c);
+    args.weights = plan_.packed ? nullptr : &weights;
+    args.saved = plan_.save ? saved_.data() : nullptr;
+    args.workspace = workspace.data();
+    fastrnn::forward(plan_, args);
+    if (n.states == 1) c = given_.all[kC0];
+    return {doubles(y), doubles(h), doubles(c)};
+  }
+
   static PlanOptions options(bool save, std::shared_ptr<const Packed> packed, Format format) {
     PlanOptions all;
     all.format = format;
     all.save = save;
     all.packed = std::move(packed);
+    return all;
+  }
+
+  static std::vector<UpperHalf> upper_halves(const std::vector<float>& numbers) {
+    std::vector<UpperHalf> all;
+    for (float number : numbers) {
+      uint32_t bits;
+      std::memcpy(&bits, &number, sizeof bits);
+      all.push_back({static_cast<uint16_t>(bits >> 16)});
+    }
     return all;
   }
 

@@ -88,6 +88,19 @@ UNIT(layers_are_those_of_plain_loops) {
   });
 }
 
+UNIT(matrices_of_bfloat16_give_the_bits_of_raised_ones) {
+  each_case([](Cell cell, const Sizes& n, const KernelTable& table, const Program* program) {
+    Arguments given = plain::random_arguments(cell, n, 1);
+    plain::round_to_bfloat16(given[plain::kWIh]);
+    plain::round_to_bfloat16(given[plain::kWHh]);
+    plain::Call<float> call(plain::shape_of<float>(cell, n, program), given, table, false);
+    const Results found = call.forward_of_halves(), expected = call.forward();
+    EXPECT(found.y == expected.y);
+    EXPECT(found.h == expected.h);
+    EXPECT(found.c == expected.c);
+  });
+}
+
 UNIT(gradients_are_the_slopes_of_plain_loops) {
   each_case([](Cell cell, const Sizes& n, const KernelTable& table, const Program* program) {
     if (n.H > 100) return;  // differences of plain loops would take too long

@@ -33,6 +33,7 @@ __all__ = [
     "lowered",
     "lowered_each",
     "raised",
+    "raised_vectors",
     "reduced_dtype",
     "run",
     "under_autocast",
@@ -107,6 +108,11 @@ def _is_layer_of_onednn(input: Any, state: Tensor | None) -> bool:
 def raised(value: Any) -> Any:
     """``value`` with float32 for every bfloat16 or float16 Tensor in it."""
     return _recast(value, REDUCED, torch.float32)
+
+
+def raised_vectors(weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """``weights`` of which those are raised that are no matrices."""
+    return tuple(weight if weight.dim() > 1 else raised(weight) for weight in weights)
 
 
 def as_autocast_casts(value: Any, dtype: torch.dtype) -> Any:

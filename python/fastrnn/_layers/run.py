@@ -91,7 +91,7 @@ def _directly(plan: Plan, input: Any, hx: Any, weights: Sequence[Any], batch_fir
     if plan.direct is None or _sees_no_short_way() or backends.chosen is not None:
         return None
     return plan.direct(
-        input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads()
+        input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads(), False
     )
 
 
@@ -103,22 +103,30 @@ def _directly_raised(
 ) -> Any:
     """The same in half precision, by tensors that have been raised; autocast has raised them.
 
-    ``dtypes`` are those of the outputs, None for the one that all arguments have.
+    ``dtypes`` are those of the outputs, None for the one that all arguments have. Matrices of
+    bfloat16 stay what they are in calls without gradients: the engine raises them as it reads.
     """
     if plan.direct is None or _is_watched() or backends.chosen is not None:
         return None
     if not isinstance(tensors[0], Tensor):
         return None
+    dtype = precision.reduced_dtype(tensors)
     if dtypes is None:
-        dtype = precision.reduced_dtype(tensors)
         if dtype is None:
             return None
         dtypes = precision.Dtypes(dtype, dtype)
-    input, hx, weights = precision.raised(tensors)
+    input, hx = precision.raised(tensors[:2])
+    weights = tensors[2]
     low = precision.low_dtype(tensors[0]) is torch.bfloat16
     in_bfloat16 = low and backends.named("cpu").multiplies_bfloat16
     direct: Any = plan.direct_in_bfloat16 if in_bfloat16 else plan.direct
-    done = direct(input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads())
+    form = batch_first, torch.is_grad_enabled(), torch.get_num_threads()
+    done = None
+    if dtype is torch.bfloat16:
+        weights = precision.raised_vectors(weights)
+        done = direct(input, hx, weights, *form, True)
+    if done is None:
+        done = direct(input, hx, precision.raised(weights), *form, False)
     return None if done is None else precision.lowered_each(done, dtypes, spec=plan.expected.spec)
 
 

@@ -287,22 +287,22 @@ void program_forward(const ForwardStep<NumberOf<F>>& p) {
 }
 
 // shares[panel][slot] = x * w^T for some panels of each slot, w as torch keeps it
-template <class Real>
+template <class From, class Real>
 void multiply_unpacked_slots(const ForwardStep<Real>& p, const ProgramBlock<Real>& block,
                              const Slots& slots, const Real* x, const void* w, int64_t K,
                              Real* shares) {
   const int* gates = p.program->gate_of_slot + slots.first;
   each_segment(block, [&](int64_t, const Segment& at) {
     for (int s = 0; s < slots.count; ++s, shares += block.kWidth) {
-      multiply_unpacked<Real, 1, kColumnVectors>(x, static_cast<const Real*>(w), K, p.H, at.panel,
+      multiply_unpacked<Real, 1, kColumnVectors>(x, static_cast<const From*>(w), K, p.H, at.panel,
                                                  gates + s, shares);
     }
   });
 }
 
 // What program_forward does for one row, with dense weights as torch keeps them
-template <class Real>
-void program_forward_row(const ForwardStep<Real>& p) {
+template <class From, class Real>
+FASTRNN_NOINLINE void program_forward_row_of(const ForwardStep<Real>& p) {
   typedef ProgramBlock<Real> Block;
   const ProgramStep<Real>& own = *p.program;
   const bool descending = false;
@@ -310,10 +310,17 @@ void program_forward_row(const ForwardStep<Real>& p) {
     const Block block(p.H, panel, panels, 1);
     Real* input = own.shares;
     Real* hidden = input + block.segments * own.input.count * Block::kWidth;
-    multiply_unpacked_slots(p, block, own.input, p.rows->x, p.w_ih, p.I, input);
+    multiply_unpacked_slots<From>(p, block, own.input, p.rows->x, p.w_ih, p.I, input);
     add_bias_to_slots(p, block, input);
-    if (p.K > 0)
-      multiply_unpacked_slots(p, block, own.product, p.rows->before[kHidden], p.w_hh, p.K, hidden);
+    if (p.K > 0) {
+      multiply_unpacked_slots<From>(p, block, own.product, p.rows->before[kHidden], p.w_hh, p.K,
+                                    hidden);
+    }
     run_forward(p, ProgramShares<Real>{input, p.K > 0 ? hidden : nullptr}, p.rows, block);
   });
+}
+
+template <class Real>
+void program_forward_row(const ForwardStep<Real>& p) {
+  with_source<Real>(p.source, [&](auto number) { program_forward_row_of<decltype(number)>(p); });
 }

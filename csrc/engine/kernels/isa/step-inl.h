@@ -193,24 +193,25 @@ void forward_step(const ForwardStep<NumberOf<F>>& p) {
 }
 
 // sum += lanes of w_block^T * x for a block of `columns` elements of x
-template <class Real, bool kWhole>
-FASTRNN_INLINE void add_block(const Real* x, const Real* w, int64_t K, int64_t rows,
+template <class Real, bool kWhole, class From>
+FASTRNN_INLINE void add_block(const Real* x, const From* w, int64_t K, int64_t rows,
                               int64_t columns, Vec<Real>& sum) {
   Vec<Real> block[kLanes<Real>];
   load_transposed<Real, kWhole>(w, K, rows, columns, block);
-#pragma GCC unroll 16
-  for (int i = 0; i < kLanes<Real>; ++i) {
-    if (kWhole || i < columns) sum += broadcast(x[i]) * block[i];
+#pragma GCC unroll 32
+  for (int i = 0; i < kBlockColumns<Real, From>; ++i) {
+    if (kWhole || i < columns) sum += broadcast(x[i]) * column_of<From, Real>(block, i);
   }
 }
 
 // tile = x * w^T for the units of one panel, so many vectors of them for each of the gates, w as
 // torch keeps it
-template <class Real, int kGates, int kUnitVectors>
-FASTRNN_INLINE void multiply_unpacked(const Real* x, const Real* w, int64_t K, int64_t H,
+template <class Real, int kGates, int kUnitVectors, class From>
+FASTRNN_INLINE void multiply_unpacked(const Real* x, const From* w, int64_t K, int64_t H,
                                       int64_t panel, const int* gate, Real* tile) {
   constexpr int lanes = kLanes<Real>, vectors = kGates * kUnitVectors;
-  const Real* from[vectors];
+  constexpr int columns = kBlockColumns<Real, From>;
+  const From* from[vectors];
   int64_t rows[vectors];
   bool whole = true;
   for (int v = 0; v < vectors; ++v) {
@@ -225,13 +226,13 @@ FASTRNN_INLINE void multiply_unpacked(const Real* x, const Real* w, int64_t K, i
     int64_t k = pieces[i].begin;
     Vec<Real> sum[vectors] = {};
     if (whole) {
-      for (; k + lanes <= end; k += lanes) {
+      for (; k + columns <= end; k += columns) {
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v)
-          add_block<Real, true>(x + k, from[v] + k, K, lanes, lanes, sum[v]);
+          add_block<Real, true>(x + k, from[v] + k, K, lanes, columns, sum[v]);
       }
     }
-    for (; k < end; k += lanes) {
+    for (; k < end; k += columns) {
       for (int v = 0; v < vectors; ++v)
         add_block<Real, false>(x + k, from[v] + k, K, rows[v], end - k, sum[v]);
     }
@@ -240,20 +241,26 @@ FASTRNN_INLINE void multiply_unpacked(const Real* x, const Real* w, int64_t K, i
   }
 }
 
-template <class C, class Real>
-void forward_row(const ForwardStep<Real>& p) {
+// Out of line, each source has the registers to itself.
+template <class C, class From, class Real>
+FASTRNN_NOINLINE void forward_row_of(const ForwardStep<Real>& p) {
   typedef CellPanel<C, Real> Panel;
   alignas(64) Real input[Panel::kWidth], hidden[Panel::kWidth];
   const ForwardRow<Real>& row = *p.rows;
   for (int64_t panel = p.panel_begin; panel < p.panel_end; ++panel) {
-    multiply_unpacked<Real, C::kGates, Panel::kUnitVectors>(row.x, static_cast<const Real*>(p.w_ih),
+    multiply_unpacked<Real, C::kGates, Panel::kUnitVectors>(row.x, static_cast<const From*>(p.w_ih),
                                                             p.I, p.H, panel,
                                                             C::kGateOfSlot + C::kInputSlot, input);
     multiply_unpacked<Real, C::kGates, Panel::kUnitVectors>(
-        row.before[kHidden], static_cast<const Real*>(p.w_hh), p.K, p.H, panel,
+        row.before[kHidden], static_cast<const From*>(p.w_hh), p.K, p.H, panel,
         C::kGateOfSlot + C::kHiddenSlot, hidden);
     apply_forward<C>(p, Shares<Real>{input, hidden}, &row, 1, panel);
   }
+}
+
+template <class C, class Real>
+void forward_row(const ForwardStep<Real>& p) {
+  with_source<Real>(p.source, [&](auto number) { forward_row_of<C, decltype(number)>(p); });
 }
 
 // The slots of d_pre stand as close together as the panel has units, so that later products pass
