@@ -9,6 +9,8 @@ import torch
 from cases import assert_near
 
 import fastrnn
+from fastrnn._autograd import operators
+from fastrnn._autograd.centred import centred
 from fastrnn._call import masks
 from fastrnn._call.regularised import parts_of
 from fastrnn._call.weights import Weights
@@ -119,6 +121,26 @@ def test_centred_weights_give_shares_whose_mean_is_zero(over):
     share = (torch.rand(9, H) @ found.weights[1].t()).unflatten(-1, (4, H))
     mean = share.mean((-2, -1) if over == "all" else -1)
     assert_near(mean, torch.zeros_like(mean), 4 * H + H, 1)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_centred_weights_have_the_gradients_of_torchs_operations(groups, monkeypatch):
+    weights = [torch.randn(4 * H, k, requires_grad=True) for k in (3, H)]
+    factors = [torch.randn(4 * H, k, requires_grad=True) for k in (3, H)]
+    found = []
+    for watched in (False, True):
+        monkeypatch.setattr(operators, "is_watched", lambda watched=watched: watched)
+        given = centred(weights, groups)
+        loss = sum((w * f).sum() for w, f in zip(given, factors, strict=True))
+        first = torch.autograd.grad(loss, weights, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), factors)
+        found.append([*given, *first, *second])
+    for own, of_torch in zip(*found, strict=True):
+        torch.testing.assert_close(own, of_torch, rtol=0, atol=1e-6)
+    assert all(torch.equal(*pair) for pair in list(zip(*found, strict=True))[:4])
+    alone = centred([weights[0].detach(), weights[1]], groups)
+    loss = sum(one.square().sum() for one in alone)
+    assert torch.autograd.grad(loss, weights[1])[0].shape == weights[1].shape
 
 
 @pytest.mark.parametrize(
