@@ -180,7 +180,7 @@ def test_masks_of_zoneout_have_their_rate_and_are_those_of_every_dtype(rate):
     assert abs(float(drawn[0].mean()) - rate) < 5 * deviation
 
 
-@pytest.mark.parametrize("rate", [0.5, 1e-4, 1e-9])
+@pytest.mark.parametrize("rate", [1e-3, 1e-4, 1e-9])
 def test_the_largest_number_that_is_drawn_drops_nothing(rate, monkeypatch):
     def largest(shape, **options):
         return torch.full(shape, 1 - 2.0**-24, **options)
