@@ -216,7 +216,7 @@ def powers_of_the_mask(per: str, packed: bool) -> Tensor:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_one_mask_a_call_is_one_mask_of_all_steps(packed):
-    torch.manual_seed(1)
+    torch.manual_seed(3)
     there = powers_of_the_mask("call", packed) != 0
     assert (there == there[0]).all()
     assert there[0].any()

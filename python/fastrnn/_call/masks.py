@@ -8,6 +8,7 @@ rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -131,11 +132,20 @@ def _of_zoneout(p: float, shape: tuple[int, ...], like: Tensor) -> Tensor | None
 _LARGEST = 1 - 2.0**-24
 """Of the numbers of single precision below 1. Added to itself it stays below 2."""
 
+_RARE = 2.0**-7
+"""A rate that 16 bits would be off by more than a thousandth."""
+
 
 def _drawn(p: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """1 with probability p, else 0: by numbers in [0, 1) of single precision, whatever the dtype.
+    """1 with probability p, else 0, the same whatever the dtype.
 
-    That takes a third of the time of ``bernoulli_``, whose numbers are of double precision.
+    On the CPU 64 bits are drawn at once, for four numbers that say p to 16 bits. It takes less than
+    half the time of a number in [0, 1) for each; and that a third of the time of ``bernoulli_``.
     """
+    if _RARE <= p <= 1 - _RARE and like.is_cpu:
+        count = math.prod(shape)
+        bits = torch.randint(-(2**63), 2**63 - 1, ((count + 3) // 4,), dtype=torch.int64)
+        numbers = bits.view(torch.int16)[:count].view(shape).to(torch.float32)
+        return numbers.add_(2**15 + round(p * 2**16)).mul_(2.0**-16).floor_().to(like.dtype)
     numbers = torch.rand(shape, dtype=torch.float32, device=like.device)
     return numbers.add_(min(p, _LARGEST)).floor_().to(like.dtype)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._autograd.centred import centred
 from .._call import masks
 from .._call.regularised import Parts, Regularised, parts_of
 from .._call.spec import Spec
@@ -97,10 +98,9 @@ def _with_norms(call: Call, parts: Parts, own: Direction) -> Weights:
     weights, vectors = own.weights, dict(own.norms)
     if parts.centred:
         groups = 1 if parts.norm_over == "all" else len(call.spec.gates)
-        if parts.norm_input:
-            weights = weights._replace(w_ih=_centred(weights.w_ih, groups))
-        if parts.norm:
-            weights = weights._replace(w_hh=_centred(weights.w_hh, groups))
+        names = [n for n, own in (("w_ih", parts.norm_input), ("w_hh", parts.norm)) if own]
+        found = centred([getattr(weights, name) for name in names], groups)
+        weights = weights._replace(**dict(zip(names, found, strict=True)))
     if call.options.layer_norm:
         shift, shift_n = _shifts(parts, own)
         if shift_n is not None:
@@ -114,17 +114,6 @@ def _with_norms(call: Call, parts: Parts, own: Direction) -> Weights:
     if not learned:
         return weights
     return weights._replace(w_ch=learned[0] if len(learned) == 1 else torch.cat(learned))
-
-
-def _centred(weight: Tensor, groups: int) -> Tensor:
-    """Weights [G*H, K] less their mean over all rows, or over the rows of each group.
-
-    What they make of a state has the mean 0.
-    """
-    if groups == 1:
-        return weight - weight.mean(0)
-    apart: Tensor = weight.unflatten(0, (groups, -1))  # type: ignore[no-untyped-call]
-    return (apart - apart.mean(1, keepdim=True)).flatten(0, 1)
 
 
 def _shifts(parts: Parts, own: Direction) -> tuple[Tensor | None, Tensor | None]:

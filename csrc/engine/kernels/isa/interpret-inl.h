@@ -3,7 +3,7 @@
 // once, and none is fused with another, so that a row's results depend on that row alone.
 
 // Vectors that a register holds
-constexpr int kBlockVectors = 12;
+constexpr int kBlockVectors = 24;
 
 // The units of a row in a panel: `unit` is the first of them.
 struct Segment {

@@ -8,7 +8,7 @@ FASTRNN_INLINE int64_t up_to_three(int64_t left) { return left == 4 ? 2 : left <
 // of a single row as many as there is room for, if they are full; otherwise each alone.
 template <class Real, class Step, class Visit>
 FASTRNN_INLINE void each_group(const Step& p, bool descending, Visit visit) {
-  static_assert(kBlockVectors == 3 * kColumnVectors, "a block holds three panels of a row");
+  static_assert(kBlockVectors >= 3 * kColumnVectors, "a block holds three panels of a row");
   const int64_t full = p.H / ProgramBlock<Real>::kWidth;  // only the last one may be another
   int64_t low = p.panel_begin, high = p.panel_end;
   while (low < high) {
