@@ -178,7 +178,7 @@ def processors_of(folder: Path) -> dict[str, set[str]]:
         The processor as the names of files have it -> what the system called it there.
     """
     grids = "|".join(sorted(GRIDS, key=len, reverse=True))
-    name = re.compile(rf"(?:{grids})-(?P<processor>.+)-[^-]+-\d+threads")
+    name = re.compile(rf"(?:frozen-)?(?:{grids})-(?P<processor>.+)-[^-]+-\d+threads")
     found: dict[str, set[str]] = {}
     for file in sorted(folder.glob("*.json")):
         matched = name.fullmatch(file.stem)

@@ -28,6 +28,7 @@ def test_a_processor_is_what_stands_between_grid_and_instruction_set(tmp_path: P
 
     write("cudnn-quick-some-gpu-avx2-16threads.json", "a")
     write("cudnn-some-gpu-avx512-2threads.json", "b")
+    write("frozen-small-some-gpu-avx2-16threads.json", "a")
     write("busy-arm-neoverse-neon-4threads.json", "c")
     assert processors_of(tmp_path) == {"some-gpu": {"a", "b"}, "arm-neoverse": {"c"}}
 
