@@ -49,6 +49,16 @@ CALLS: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {
         {"num_layers": 2, "dropout": 0.5, "bidirectional": True},
         lambda layer: layer(X, lengths=LENGTHS, resets=RESETS),
     ),
+    "masks and a norm": (
+        {
+            "input_dropout": 0.3,
+            "recurrent_dropout": 0.3,
+            "weight_dropout": 0.3,
+            "zoneout": 0.2,
+            "layer_norm": "both",
+        },
+        lambda layer: layer(X),
+    ),
     "half precision": ({"dtype": torch.bfloat16}, lambda layer: layer(X.bfloat16())),
     "traced": ({}, lambda layer: torch.jit.trace(layer, (X,), check_trace=False)(X)),
     "samples": ({}, lambda layer: torch.func.vmap(layer, in_dims=1)(X[:, :, None])),
