@@ -15,6 +15,7 @@ from .._call.regularised import Regularised, norm_sizes
 from .._call.spec import PLAIN, Spec
 from .._call.weights import Weights, by_direction, name_of
 from ..regularised import check_combination
+from . import of_program  # noqa: F401 (what classes and modes see of a call)
 from .masked_stack import run_stack
 from .masked_step import run_step
 from .masked_weights import Call, Direction
