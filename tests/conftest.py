@@ -9,6 +9,10 @@ import os
 # cores that they then wait for: a small backward pass of torch's took fifty times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# torch's compiler compiles in the process that asks: others of its own would import torch once
+# more for each of pytest's, and find no processor free.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path

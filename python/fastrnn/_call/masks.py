@@ -143,8 +143,9 @@ def _drawn(p: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
     half the time of a number in [0, 1) for each; and that a third of the time of ``bernoulli_``.
     """
     if _RARE <= p <= 1 - _RARE:
-        count, like_bits = math.prod(shape), {"dtype": torch.int64, "device": like.device}
-        bits = torch.randint(-(2**63), 2**63 - 1, (-(-count // 4),), **like_bits)
+        count, device = math.prod(shape), like.device
+        words = (-(-count // 4),)
+        bits = torch.randint(-(2**63), 2**63 - 1, words, dtype=torch.int64, device=device)
         numbers = bits.view(torch.int16)[:count].view(shape).to(torch.float32)
         return numbers.add_(2**15 + round(p * 2**16)).mul_(2.0**-16).floor_().to(like.dtype)
     numbers = torch.rand(shape, dtype=torch.float32, device=like.device)
