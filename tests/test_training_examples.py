@@ -132,8 +132,10 @@ def language_models(tmp_path_factory):
     """What the example prints, and where it writes: a regularised model, and the same without."""
     folder = tmp_path_factory.mktemp("language_models")
     rates = ("--weight-dropout", "0.3", "--zoneout", "0.05")
-    options = ("--cell", "gru", "--prompt", "import ", "--epochs", "1", "--beside", *rates)
-    return quick(language_model, folder, *options), folder
+    options = ("--cell", "gru", "--prompt", "import ", "--epochs", "1", "--beside", "--formats")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(language_model.common, "RUNS", 1)
+        return quick(language_model, folder, *options, *rates), folder
 
 
 @pytest.mark.slow
@@ -154,6 +156,22 @@ def test_a_language_model_is_drawn_beside_the_same_without_regularisation(langua
     curves, alone = metrics["curves"]["text"], metrics["curves"]["without"]
     assert curves["training"] != alone["training"]
     assert max(metrics["value"], metrics["details"]["without"]) < metrics["baseline"] / 2
+
+
+@pytest.mark.slow
+def test_number_formats_cost_a_language_model_little(language_models):
+    lines = metrics_of(language_models[1])["details"]["formats"]
+    perplexity = {name: line["perplexity"] for name, line in lines.items()}
+    assert perplexity["trained"] == perplexity["float32"] != perplexity["bfloat16"]
+    assert perplexity["bfloat16"] == pytest.approx(perplexity["trained"], rel=0.003)
+    assert perplexity["int8"] == pytest.approx(perplexity["trained"], rel=0.01)
+
+
+def test_formats_are_those_of_float32(capsys):
+    for example in (language_model, rows_to_digit):
+        with pytest.raises(SystemExit):
+            example.main(["--formats", "--double"])
+        assert "frozen layers compute in float32" in capsys.readouterr().err
 
 
 def test_torchs_layers_are_not_asked_for_what_they_have_not(capsys):
