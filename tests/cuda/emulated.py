@@ -21,6 +21,7 @@ FLAGS = (
     '-DFASTRNN_CUDA_ARCHITECTURES="none"',
     '-DFASTRNN_CUDA_COMPILER="none"',
 )
+FAST = "-O2"
 SHARED = ("plain_call", "saved_call", "tensors")
 """What the short ways on the CPU and on a GPU have in common."""
 CHECKED = (
@@ -48,7 +49,7 @@ def load() -> ModuleType:
 
 def load_silent() -> ModuleType:
     """The same with kernels that do nothing, as fast as the host's part is in the extension."""
-    return _built("_cuda_silent", ("-O2", *FLAGS), SILENT)
+    return _built("_cuda_silent", (FAST, *FLAGS), SILENT)
 
 
 def _built(name: str, flags: tuple[str, ...], launches: Path) -> ModuleType:

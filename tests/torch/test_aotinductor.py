@@ -34,12 +34,19 @@ class WithKeywords(torch.nn.Module):
         return self.layer(x, lengths=lengths, resets=resets)
 
 
+SOONER_DONE = {"compile_wrapper_opt_level": "O0", "precompile_headers": False}
+
+
 def packaged(exported: Any, path: Path) -> Path:
     with torch.no_grad():
         torch._inductor.aoti_compile_and_package(
             exported,
             package_path=str(path),
-            inductor_configs={"aot_inductor.compile_wrapper_opt_level": "O0"},  # sooner done
+            inductor_configs={
+                f"aot_inductor.{name}": value
+                for name, value in SOONER_DONE.items()
+                if hasattr(torch._inductor.config.aot_inductor, name)
+            },
         )
     return path
 
