@@ -16,6 +16,7 @@ pybind11_add_module(
   csrc/python/frozen.cpp
   csrc/python/plans.cpp
   csrc/python/scratch.cpp
+  csrc/python/torch/centred.cpp
   csrc/python/torch/direct.cpp
   csrc/python/torch/openmp.cpp
   csrc/python/torch/plain_call.cpp

@@ -10,10 +10,12 @@ from cases import assert_near
 
 import fastrnn
 from fastrnn._autograd import operators
-from fastrnn._autograd.centred import centred
+from fastrnn._autograd.normed import normed
 from fastrnn._call import masks
 from fastrnn._call.regularised import parts_of
-from fastrnn._call.weights import Weights
+from fastrnn._call.spec import GATES
+from fastrnn._call.weights import NAMES, Weights
+from fastrnn._engine import native
 from fastrnn._layers.masked_stack import cell_of
 from fastrnn._layers.masked_weights import Call, Direction, met
 from fastrnn._layers.plan import spec_of
@@ -123,24 +125,84 @@ def test_centred_weights_give_shares_whose_mean_is_zero(over):
     assert_near(mean, torch.zeros_like(mean), 4 * H + H, 1)
 
 
-@pytest.mark.parametrize("groups", [1, 4])
-def test_centred_weights_have_the_gradients_of_torchs_operations(groups, monkeypatch):
-    weights = [torch.randn(4 * H, k, requires_grad=True) for k in (3, H)]
-    factors = [torch.randn(4 * H, k, requires_grad=True) for k in (3, H)]
+@pytest.mark.parametrize("over", ["all", "gate"])
+@pytest.mark.parametrize("norm", ["input", "recurrent", "both"])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("LSTM", {"peephole": "ifo"}),
+        ("LSTM", {"bias": False, "layer_norm_cell": "inside"}),
+        ("LSTM", {"layer_norm_beta": False}),
+        ("GRU", {}),
+        ("GRU", {"bias": False, "layer_norm_beta": False}),
+        ("GRU", {"layer_norm_gamma": False}),
+    ],
+)
+def test_the_node_of_norms_computes_what_torchs_operations_do(
+    kind, options, norm, over, monkeypatch
+):
+    """Values, gradients and second derivatives."""
+    options = {"layer_norm": norm, "layer_norm_over": over, **options}
+    layer: Any = getattr(fastrnn, kind)(3, H, dtype=torch.float64, **options)
+    parts = parts_of(spec_of(layer), layer.regularised, True, True)
+    assert parts is not None
+    given = {
+        name.removesuffix("_l0"): torch.randn_like(parameter).requires_grad_()
+        for name, parameter in layer.named_parameters()
+    }
+    own = Weights(*(given.get(name) for name in NAMES))
+    norms = {name: one for name, one in given.items() if name.startswith("norm")}
+    factors: list[torch.Tensor] = []
     found = []
-    for watched in (False, True):
+    for watched in (True, False):
         monkeypatch.setattr(operators, "is_watched", lambda watched=watched: watched)
-        given = centred(weights, groups)
-        loss = sum((w * f).sum() for w, f in zip(given, factors, strict=True))
-        first = torch.autograd.grad(loss, weights, create_graph=True)
-        second = torch.autograd.grad(sum(g.square().sum() for g in first), factors)
-        found.append([*given, *first, *second])
-    for own, of_torch in zip(*found, strict=True):
-        torch.testing.assert_close(own, of_torch, rtol=0, atol=1e-6)
-    assert all(torch.equal(*pair) for pair in list(zip(*found, strict=True))[:4])
-    alone = centred([weights[0].detach(), weights[1]], groups)
-    loss = sum(one.square().sum() for one in alone)
-    assert torch.autograd.grad(loss, weights[1])[0].shape == weights[1].shape
+        made = [one for one in normed(parts, len(GATES[kind]), own, norms) if one is not None]
+        factors = factors or [torch.randn_like(one).requires_grad_() for one in made]
+        loss = sum((one * factor).sum() for one, factor in zip(made, factors, strict=True))
+        first = torch.autograd.grad(loss, [*given.values()], retain_graph=True)
+        again = torch.autograd.grad(loss, [*given.values()], create_graph=True)
+        penalty = sum(g.square().sum() for g in again)
+        second = torch.autograd.grad(penalty, factors, allow_unused=True)
+        found.append([*made, *first, *again, *(g for g in second if g is not None)])
+    for of_torch, of_node in zip(*found, strict=True):
+        torch.testing.assert_close(of_node, of_torch, rtol=0, atol=1e-12)
+
+
+def test_the_node_of_norms_asks_for_no_gradient_that_nobody_wants():
+    layer: Any = fastrnn.LSTM(3, H, layer_norm="both")
+    layer.weight_ih_l0.requires_grad_(False)
+    y, _ = layer(torch.randn(4, 2, 3))
+    asked = [next_one is not None for next_one, _ in y.grad_fn.next_functions]
+    y.sum().backward()
+    assert layer.weight_ih_l0.grad is None
+    assert layer.weight_hh_l0.grad.abs().sum() > 0
+    layer.weight_ih_l0.requires_grad_(True)
+    y, _ = layer(torch.randn(4, 2, 3))
+    assert sum(asked) + 1 == sum(next_one is not None for next_one, _ in y.grad_fn.next_functions)
+
+
+@pytest.mark.skipif(native.tensors() is None, reason="this torch has no short way")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (6, 5), (48, 17), (51, 64), (768, 33)])
+def test_the_engine_takes_off_the_means_of_columns(dtype, rows, columns, each_isa):
+    tensors = native.tensors()
+    matrix = torch.randn(rows, columns, dtype=dtype) + 3
+    for groups in (1, 3):
+        if rows % groups:
+            assert tensors.centred([matrix], groups) is None
+            continue
+        exact = matrix.double().unflatten(0, (groups, -1))
+        exact = (exact - exact.mean(1, keepdim=True)).flatten(0, 1)
+        first, again = tensors.centred([matrix, matrix.clone()], groups)
+        assert (first - exact).abs().max() <= 8 * torch.finfo(dtype).eps * matrix.abs().max()
+        assert torch.equal(first, again)
+
+
+@pytest.mark.skipif(native.tensors() is None, reason="this torch has no short way")
+def test_the_engine_centres_plain_matrices_alone():
+    matrix = torch.randn(6, 4)
+    others = [matrix.t(), matrix.bfloat16(), matrix[0], matrix.to("meta"), matrix[:0], None]
+    assert [native.tensors().centred([matrix, other], 1) for other in others] == [None] * 6
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@
 #include "frozen.h"
 #include "hooks.h"
 #include "plans.h"
+#include "python/torch/centred.h"
 #include "python/torch/direct.h"
 #include "python/torch/openmp.h"
 #include "scratch.h"
@@ -69,7 +70,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_packed(m);
 
   py::class_<Tensors>(m, "Tensors")
-      .def(py::init<const py::capsule&, py::tuple, py::function, py::tuple>());
+      .def(py::init<const py::capsule&, py::tuple, py::function, py::tuple>())
+      .def("centred", &centred);
   bind_saved_call(py::class_<Recorded>(m, "Recorded")).def_readonly("plan", &Recorded::plan);
   py::class_<Direct>(m, "Direct")
       .def(py::init([](Cell cell, int64_t I, int64_t H, int64_t P, int64_t layers,

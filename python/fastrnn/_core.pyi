@@ -185,6 +185,12 @@ class Tensors:
         The others are in csrc/python/torch/tensors.h.
         """
 
+    def centred(self, matrices: Sequence[Any], groups: int, /) -> list[Any] | None:
+        """Matrices less the means over each group of rows; csrc/python/torch/centred.h says when.
+
+        The gradients are those of the same function.
+        """
+
 class Recorded:
     """A call of `Direct` whose gradients will be asked for; see csrc/python/torch/recorded.h."""
 

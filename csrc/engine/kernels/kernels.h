@@ -118,6 +118,14 @@ struct SumRows {
   bool accumulate;
 };
 
+// to[m][n] = from[m][n] less the mean of its column
+template <class Real>
+struct Centre {
+  const Real* from;
+  int64_t rows, columns;
+  Real* to;
+};
+
 // What a program's code works on beside the rows of a step.
 template <class Real>
 struct ProgramStep {
@@ -274,6 +282,7 @@ struct Kernels {
   void (*product_in_place)(const InPlaceProduct<Real>&);
   void (*outer)(const Outer<Real>&);
   void (*sum_rows)(const SumRows<Real>&);
+  void (*centre)(const Centre<Real>&);
   CellKernels<Real> cells[kCells];
   // What runs the code of programs, whose panels are as wide as column panels
   int64_t program_register;  // elements

@@ -35,8 +35,8 @@ def make_direct(
     """
     if torch.compiler.is_dynamo_compiling():  # a tracer must not see addresses
         return None
-    exchange_api = _torch.dlpack_exchange_api()
-    if exchange_api is None or (spec.dropout and spec.num_layers > 1):
+    tensors = native.tensors()
+    if tensors is None or (spec.dropout and spec.num_layers > 1):
         return None
     cell, program = native.cell_and_program(spec)
     direct = _core.Direct(
@@ -49,12 +49,7 @@ def make_direct(
         spec.bias,
         spec.variant.reverse,
         one_step,
-        _core.Tensors(
-            exchange_api,
-            (Tensor, torch.nn.Parameter),
-            _torch.empty_strided_on_cpu,
-            (torch.float32, torch.float64),
-        ),
+        tensors,
         recorder(Way(spec)),
         memory.new_kept,
         program,

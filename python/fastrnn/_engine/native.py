@@ -7,14 +7,14 @@ from functools import lru_cache
 
 import torch
 
-from .. import _core
+from .. import _core, _torch
 from .._call import written
 from .._call.activations import own_activation
 from .._call.spec import PLAIN, Spec, Variant
 from .._program.lowering import engine_arguments
 from .._program.program import Program
 
-__all__ = ["DTYPES", "cell_and_program", "cell_name"]
+__all__ = ["DTYPES", "cell_and_program", "cell_name", "tensors"]
 
 DTYPES = {torch.float32: _core.DType.float32, torch.float64: _core.DType.float64}
 _CELLS = {
@@ -56,3 +56,15 @@ def _plain(cell: str, variant: Variant) -> str | None:
 @lru_cache(maxsize=256)
 def _program(text: str, hidden_size: int) -> _core.Program:
     return _core.Program(**engine_arguments(Program.parse(text), hidden_size))
+
+
+def tensors() -> _core.Tensors | None:
+    """What reads and makes torch's tensors on the CPU; None if this torch has no such interface."""
+    exchange_api = _torch.dlpack_exchange_api()
+    return None if exchange_api is None else _tensors(exchange_api)
+
+
+@lru_cache(maxsize=1)
+def _tensors(exchange_api: object) -> _core.Tensors:
+    plain, dtypes = (torch.Tensor, torch.nn.Parameter), (torch.float32, torch.float64)
+    return _core.Tensors(exchange_api, plain, _torch.empty_strided_on_cpu, dtypes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -191,7 +192,8 @@ class _FrozenLayer(Frozen):
         weights = [self._restored(name) for name in self._names()]
         if options is None or not options.is_at_work(training=False):
             return spec, weights
-        directions = directions_of(spec, options, weights, self._restored)
+        read = partial(map, self._restored)
+        directions = directions_of(spec, options, weights, read)
         return as_program(spec, options, directions)
 
     def _forward(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from .._call import checks
 from .._call.regularised import Regularised, norm_sizes
 from .._call.spec import PLAIN, Spec
-from .._call.weights import Weights, by_direction, name_of
+from .._call.weights import Weights, each_direction, name_of
 from ..regularised import check_combination
 from . import of_program  # noqa: F401 (what classes and modes see of a call)
 from .masked_stack import run_stack
@@ -75,21 +76,32 @@ def forward(
         *(options, layer.training, layer.batch_first, lengths, resets, return_states),
     )
     weights = by_name(layer, layer._flat_weights_names)
-    return run_stack(
-        call, input, hx, directions_of(spec, options, weights, partial(getattr, layer))
-    )
+    directions = directions_of(spec, options, weights, partial(by_name, layer))
+    return run_stack(call, input, hx, directions)
 
 
 def directions_of(
-    spec: Spec, options: Regularised, weights: Sequence[Any], read: Callable[[str], Tensor]
+    spec: Spec,
+    options: Regularised,
+    weights: Sequence[Any],
+    read: Callable[[Sequence[str]], Iterable[Tensor]],
 ) -> list[Direction]:
-    """The directions of all layers; ``read`` gives a parameter of the norms by name."""
-    norms = norm_sizes(options, len(spec.gates), spec.hidden_size)
-    return [
-        Direction(own, {name: read(name_of(name, number, d)) for name in norms})
-        for number, of_layer in enumerate(by_direction(spec, weights))
-        for d, own in enumerate(of_layer)
-    ]
+    """The directions of all layers; ``read`` gives parameters of the norms by name."""
+    each = each_direction(spec, weights)
+    traced = torch.compiler.is_dynamo_compiling()
+    own, names = (_names_of_norms.__wrapped__ if traced else _names_of_norms)(spec, options)
+    if not own:
+        return [Direction(of_direction) for of_direction in each]
+    values = iter(read(names))
+    return [Direction(of_direction, {name: next(values) for name in own}) for of_direction in each]
+
+
+@lru_cache(maxsize=256)
+def _names_of_norms(spec: Spec, options: Regularised) -> tuple[list[str], list[str]]:
+    """The parameters of a direction's norms, and those of all directions as they are called."""
+    own = list(norm_sizes(options, len(spec.gates), spec.hidden_size))
+    directions = itertools.product(range(spec.num_layers), range(spec.directions))
+    return own, [name_of(name, *at) for at in directions for name in own]
 
 
 def step(module: Any, cell: str, input: Any, hx: Any) -> Any:

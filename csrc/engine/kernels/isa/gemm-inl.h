@@ -230,3 +230,26 @@ void sum_rows(const SumRows<Real>& p) {
     store_first(p.c + m, p.accumulate ? load_first(p.c + m, valid) + sum : sum, valid);
   }
 }
+
+// The sums grow in the place of the first row, which is written last. All columns of a few rows
+// come before the next rows, since the rows of a large matrix are too far apart to be read column by
+// column.
+template <class Real>
+void centre(const Centre<Real>& p) {
+  const SumRows<Real> all = {p.from, p.columns, p.columns, p.rows, nullptr, false};
+  for (int64_t begin = 0; begin < p.rows; begin += kSumPiece) {
+    const bool last = begin + kSumPiece >= p.rows;
+    for (int64_t n = 0; n < p.columns; n += kLanes<Real>) {
+      const int64_t valid = p.columns - n;
+      Vec<Real> sum = sum_piece(all, n, begin, begin + kSumPiece);
+      if (begin > 0) sum += load_first(p.to + n, valid);
+      store_first(p.to + n, last ? sum / static_cast<Real>(p.rows) : sum, valid);
+    }
+  }
+  for (int64_t m = p.rows - 1; m >= 0; --m) {
+    for (int64_t n = 0; n < p.columns; n += kLanes<Real>) {
+      const int64_t at = m * p.columns + n, valid = p.columns - n;
+      store_first(p.to + at, load_first(p.from + at, valid) - load_first(p.to + n, valid), valid);
+    }
+  }
+}

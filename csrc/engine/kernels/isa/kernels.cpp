@@ -53,6 +53,7 @@ constexpr Kernels<Real> kernels() {
           product_in_place<Real>,
           outer<Real>,
           sum_rows<Real>,
+          centre<Real>,
           {cell_kernels<Lstm, Real>(), cell_kernels<Gru, Real>(), cell_kernels<Rnn<Tanh>, Real>(),
            cell_kernels<Rnn<Relu>, Real>()},
           kRegister<Real>,
