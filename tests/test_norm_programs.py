@@ -183,26 +183,28 @@ def test_the_node_of_norms_asks_for_no_gradient_that_nobody_wants():
 
 @pytest.mark.skipif(native.tensors() is None, reason="this torch has no short way")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (6, 5), (48, 17), (51, 64), (768, 33)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (6, 5), (48, 17), (51, 64), (768, 133)])
 def test_the_engine_takes_off_the_means_of_columns(dtype, rows, columns, each_isa):
     tensors = native.tensors()
     matrix = torch.randn(rows, columns, dtype=dtype) + 3
     for groups in (1, 3):
         if rows % groups:
-            assert tensors.centred([matrix], groups) is None
+            assert tensors.centred([matrix], groups, 1) is None
             continue
         exact = matrix.double().unflatten(0, (groups, -1))
         exact = (exact - exact.mean(1, keepdim=True)).flatten(0, 1)
-        first, again = tensors.centred([matrix, matrix.clone()], groups)
+        first, again = tensors.centred([matrix, matrix.clone()], groups, 1)
+        alone = tensors.centred([matrix], groups, 3)
         assert (first - exact).abs().max() <= 8 * torch.finfo(dtype).eps * matrix.abs().max()
         assert torch.equal(first, again)
+        assert torch.equal(first, alone[0])
 
 
 @pytest.mark.skipif(native.tensors() is None, reason="this torch has no short way")
 def test_the_engine_centres_plain_matrices_alone():
     matrix = torch.randn(6, 4)
     others = [matrix.t(), matrix.bfloat16(), matrix[0], matrix.to("meta"), matrix[:0], None]
-    assert [native.tensors().centred([matrix, other], 1) for other in others] == [None] * 6
+    assert [native.tensors().centred([matrix, other], 1, 1) for other in others] == [None] * 6
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ class Tensors:
         The others are in csrc/python/torch/tensors.h.
         """
 
-    def centred(self, matrices: Sequence[Any], groups: int, /) -> list[Any] | None:
+    def centred(self, matrices: Sequence[Any], groups: int, threads: int, /) -> list[Any] | None:
         """Matrices less the means over each group of rows; csrc/python/torch/centred.h says when.
 
         The gradients are those of the same function.

@@ -118,10 +118,11 @@ struct SumRows {
   bool accumulate;
 };
 
-// to[m][n] = from[m][n] less the mean of its column
+// to[m][n] = from[m][n] less the mean of its column, of some columns side by side
 template <class Real>
 struct Centre {
   const Real* from;
+  int64_t stride;  // from row to row, of both
   int64_t rows, columns;
   Real* to;
 };

@@ -37,6 +37,7 @@ constexpr double kTileCycles = 60;          // starting and emptying a tile
 constexpr double kForwardRowCycles = 60;    // the equations, for one row of one panel
 constexpr double kBackwardRowCycles = 160;  // the same of their derivatives
 constexpr double kPackingPerCycle = 4;      // weights that are packed
+constexpr double kCentringCycles = 0.6;     // a weight less its column's mean
 constexpr double kTimesProjectedMoves = 3;  // what is projected is fetched, written, read again
 
 // ---- what threads cost, in cycles ----

@@ -137,7 +137,11 @@ class _How(NamedTuple):
         groups = 1 if self.parts.norm_over == "all" else self.gates
         if matrices and not (torch.is_grad_enabled() or operators.is_watched()):
             tensors = native.tensors()
-            found = None if tensors is None else tensors.centred(matrices, groups)
+            found = (
+                None
+                if tensors is None
+                else tensors.centred(matrices, groups, torch.get_num_threads())
+            )
             if found is not None:
                 return found
         return [_less_mean(matrix, groups) for matrix in matrices]

@@ -231,12 +231,10 @@ void sum_rows(const SumRows<Real>& p) {
   }
 }
 
-// The sums grow in the place of the first row, which is written last. All columns of a few rows
-// come before the next rows, since the rows of a large matrix are too far apart to be read column by
-// column.
+// The sums grow in the place of the first row, which is written last.
 template <class Real>
 void centre(const Centre<Real>& p) {
-  const SumRows<Real> all = {p.from, p.columns, p.columns, p.rows, nullptr, false};
+  const SumRows<Real> all = {p.from, p.stride, p.columns, p.rows, nullptr, false};
   for (int64_t begin = 0; begin < p.rows; begin += kSumPiece) {
     const bool last = begin + kSumPiece >= p.rows;
     for (int64_t n = 0; n < p.columns; n += kLanes<Real>) {
@@ -248,7 +246,7 @@ void centre(const Centre<Real>& p) {
   }
   for (int64_t m = p.rows - 1; m >= 0; --m) {
     for (int64_t n = 0; n < p.columns; n += kLanes<Real>) {
-      const int64_t at = m * p.columns + n, valid = p.columns - n;
+      const int64_t at = m * p.stride + n, valid = p.columns - n;
       store_first(p.to + at, load_first(p.from + at, valid) - load_first(p.to + n, valid), valid);
     }
   }
