@@ -14,6 +14,9 @@ from .symbols import Symbol, lift
 
 __all__ = ["trace"]
 
+_STATES = 8
+"""That the engine takes at most, an output that is none of them among them."""
+
 
 def trace(
     cell: Any, inputs_per_unit: Sequence[bool] | None = None, num_heads: int | None = None
@@ -49,6 +52,7 @@ def trace(
     operands = traced.operands()
     new_states = traced.step()
     output = traced.output(new_states)
+    traced.check_count(output)
     fields = declared._asdict() | {
         "inputs": tuple(zip(declared.inputs, flags, strict=True)),
         "initial": traced.initial(),
@@ -146,6 +150,15 @@ class _Trace:
         given = method(self.x, self._u(), self.s, self.p, Names("new", "state", new))
         output = self._lifted(given, "output", method)
         return None if output == new_states[0] else output
+
+    def check_count(self, output: int | None) -> None:
+        """ValueError for more states than there may be."""
+        states, most = self.declared.states, _STATES - (output is not None)
+        if len(states) > most:
+            beside = "" if output is None else " beside an output that is not the first of them"
+            raise ValueError(
+                f"{self.declared.name}.states: expected up to {most}{beside}, got {len(states)}"
+            )
 
     def initial(self) -> tuple[float, ...]:
         """What each state starts with."""
