@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from . import functions  # noqa: F401  gives symbols their functions
 from .declared import Declared, declared_by
 from .graph import Graph
@@ -49,9 +51,10 @@ def trace(
             f"{' '.join(declared.inputs)}, got {len(flags)}"
         )
     traced = _Trace(cell, declared)
-    operands = traced.operands()
-    new_states = traced.step()
-    output = traced.output(new_states)
+    with torch.enable_grad():  # whatever is around the layer that is made
+        operands = traced.operands()
+        new_states = traced.step()
+        output = traced.output(new_states)
     traced.check_count(output)
     fields = declared._asdict() | {
         "inputs": tuple(zip(declared.inputs, flags, strict=True)),
@@ -81,7 +84,7 @@ class _Trace:
         return Names(name, what, values, {k: v for k, v in hints.items() if k not in values})
 
     def _source(self, kind: str, name: str) -> Symbol:
-        return Symbol(self.graph, self.graph.source(kind, name))
+        return Symbol(self.graph, self.graph.source(kind, name), given=True)
 
     def _parameters(self, hints: Mapping[str, str]) -> Names:
         values: dict[str, Any] = {}
@@ -190,12 +193,12 @@ class _Trace:
         return dict(given)
 
     def _lifted(self, value: Any, name: str, method: Callable[..., Any] | None) -> int:
-        if value is None or isinstance(value, (str, dict, list, tuple)):
+        if value is None or isinstance(value, (str, dict, list, tuple, Names)):
             raise TypeError(
                 f"{self.declared.name}.{name} ({_line(method)}) returns {type(value).__name__}, "
                 "expected a value of the cell"
             )
-        return lift(self.graph, value)
+        return lift(self.graph, value, _line(method))
 
 
 def _line(method: Any) -> str:
