@@ -106,10 +106,7 @@ def relu6(input: Symbol, inplace: bool = False) -> Symbol:
 
 
 def hardswish(input: Symbol, inplace: bool = False) -> Symbol:
-    _not_in_place(inplace)
-    between = emit("mul", input, emit("add", emit("mul", input, 1 / 6), 0.5))
-    above = emit("where", emit("le", 3, input), input, between)
-    return emit("where", emit("le", input, -3), 0, above)
+    return emit("mul", input, hardsigmoid(input, inplace))
 
 
 def mish(input: Symbol, inplace: bool = False) -> Symbol:
@@ -128,14 +125,16 @@ def hardshrink(input: Symbol, lambd: Any = 0.5) -> Symbol:
 def softshrink(input: Symbol, lambd: Any = 0.5) -> Symbol:
     """Its gradient at the limits is zero, as torch's."""
     lambd = number(lambd, "lambd")
-    above = emit("where", emit("lt", lambd, input), emit("sub", input, lambd), 0)
-    return emit("where", emit("lt", input, -lambd), emit("add", input, lambd), above)
+    nearer = emit(
+        "where", emit("lt", 0, input), emit("sub", input, lambd), emit("add", input, lambd)
+    )
+    return emit("where", emit("le", emit("abs", input), lambd), 0, nearer)
 
 
 def threshold(input: Symbol, threshold: Any, value: Any, inplace: bool = False) -> Symbol:
     _not_in_place(inplace)
-    above = emit("lt", number(threshold, "a threshold"), input)
-    return emit("where", above, input, number(value, "a value"))
+    below = emit("le", input, number(threshold, "a threshold"))
+    return emit("where", below, number(value, "a value"), input)
 
 
 ACTIVATIONS: dict[str, Callable[..., Symbol]] = {

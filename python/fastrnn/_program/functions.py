@@ -62,10 +62,11 @@ def pow(input: Any, exponent: Any) -> Symbol:
         return emit("sqrt" if exponent > 0 else "rsqrt", input)
     if not exponent.is_integer() or abs(exponent) > 8:
         refuse(f"** {exponent}", "expected an exponent of 0.5, -0.5 or a whole number up to 8")
-    result = emit("mul", input, ones_like(input)) if exponent else ones_like(input)
+    base = emit("reciprocal", input) if exponent < 0 else input
+    power = emit("mul", base, ones_like(input)) if exponent else ones_like(input)
     for _ in range(1, int(abs(exponent))):
-        result = emit("mul", result, input)
-    return emit("reciprocal", result) if exponent < 0 else result
+        power = emit("mul", power, base)
+    return power
 
 
 def full_like(input: Symbol, fill_value: Any) -> Symbol:
@@ -111,10 +112,6 @@ def log2(input: Symbol) -> Symbol:
 
 def log10(input: Symbol) -> Symbol:
     return emit("mul", emit("log", input), 1 / math.log(10))
-
-
-def erfc(input: Symbol) -> Symbol:
-    return emit("sub", 1, emit("erf", input))
 
 
 def logaddexp(input: Any, other: Any) -> Symbol:
@@ -265,7 +262,7 @@ _NAMED: dict[str, Callable[..., Symbol]] = {
     **{"div": div, "divide": div, "true_divide": div, "pow": pow, "square": square},
     **ACTIVATIONS,
     **{"minimum": minimum, "maximum": maximum, "min": _of_two("min"), "max": _of_two("max")},
-    **{"exp2": exp2, "log2": log2, "log10": log10, "erfc": erfc, "logaddexp": logaddexp},
+    **{"exp2": exp2, "log2": log2, "log10": log10, "logaddexp": logaddexp},
     **{"addcmul": addcmul, "addcdiv": addcdiv, "sgn": _plain("sign"), "heaviside": heaviside},
     **{"clamp": clamp, "clip": clamp, "clamp_min": clamp_min, "clamp_max": clamp_max},
     **{"where": where, "lerp": lerp, "lt": lt, "less": lt, "gt": gt, "greater": gt, "le": le},
@@ -279,7 +276,7 @@ _NAMED: dict[str, Callable[..., Symbol]] = {
     **{"clone": _copy, "to": to, "type_as": to, "float": _of_condition, "double": _of_condition},
 }
 
-_SPECIAL = {"expit": "sigmoid"} | {name: name for name in ("exp2", "expm1", "log1p", "erf", "erfc")}
+_SPECIAL = {"expit": "sigmoid"} | {name: name for name in ("exp2", "expm1", "log1p", "erf")}
 """Functions of torch.special and what they are called in torch."""
 
 _FUNCTIONS_ALONE = ("where", "ones_like", "zeros_like", "full_like", "rsub")

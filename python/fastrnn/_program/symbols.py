@@ -24,7 +24,7 @@ ALLOWED = (
     "+ - * / and comparisons, ** of a whole number, 0.5 or -0.5; exp exp2 expm1 log log2 log10 "
     "log1p sqrt rsqrt sigmoid tanh relu relu6 silu mish gelu softplus logsigmoid elu selu celu "
     "leaky_relu softsign hardsigmoid hardswish hardtanh tanhshrink hardshrink softshrink threshold "
-    "erf erfc abs sign minimum maximum clamp where masked_fill heaviside isnan isinf isfinite sin "
+    "erf abs sign minimum maximum clamp where masked_fill heaviside isnan isinf isfinite sin "
     "cos lerp addcmul addcdiv logaddexp square reciprocal detach ones_like zeros_like full_like of "
     "torch, of torch.nn.functional or as methods; Python numbers; fastrnn.layer_norm, "
     "fastrnn.rms_norm"
