@@ -265,6 +265,7 @@ def test_a_product_s_share_is_there_only_after_it() -> None:
         (type("Own", (), {"gates": "f"}), r"needs a method step\(\)"),
         (type("Own", (), {"step": None}), "declares no gates"),
         (cell_of(lambda x, u, s, p: x.f, late="n"), r"needs a method operand\(\)"),
+        (cell_of(lambda x, u, s, p: x.f, late=1), r"Own\.late: expected names in a str"),
         (cell_of(lambda x, u, s, p: None), "returns NoneType, expected a value of the cell"),
         (cell_of(None, step=lambda self, x, u, s, p: x.f), "expected a dict of states, got Symbol"),
     ],
