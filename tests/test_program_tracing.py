@@ -242,6 +242,14 @@ NAMES: list[tuple[Callable[..., Any] | None, dict[str, Any], str]] = [
     (lambda x, u, s, p: x.f, {"initial": lambda self, s: {"h": s.h}}, "expected a constant"),
     (None, many_states(9), r"Own\.states: expected up to 8, got 9"),
     (None, many_states(8, output=lambda *of: of[1].f), "up to 7 beside an output that is not"),
+    (
+        lambda x, u, s, p: u.e,
+        {
+            **{"gates": "a b c d e", "late": ["b", "c", "d", "e"]},
+            **{"operand": lambda *of: of[3].h, "output": lambda *of: of[1].a},
+        },
+        r"Own\.late: expected up to 3 products beside an output .*, got 4",
+    ),
 ]
 
 

@@ -16,8 +16,8 @@ from .symbols import Symbol, lift
 
 __all__ = ["trace"]
 
-_STATES = 8
-"""That the engine takes at most, an output that is none of them among them."""
+_STATES, _PRODUCTS = 8, 5
+"""That the engine takes at most, an output that is no state among the states."""
 
 
 def trace(
@@ -55,7 +55,7 @@ def trace(
         operands = traced.operands()
         new_states = traced.step()
         output = traced.output(new_states)
-    traced.check_count(output)
+    traced.check_counts(output)
     fields = declared._asdict() | {
         "inputs": tuple(zip(declared.inputs, flags, strict=True)),
         "initial": traced.initial(),
@@ -154,13 +154,21 @@ class _Trace:
         output = self._lifted(given, "output", method)
         return None if output == new_states[0] else output
 
-    def check_count(self, output: int | None) -> None:
-        """ValueError for more states than there may be."""
-        states, most = self.declared.states, _STATES - (output is not None)
-        if len(states) > most:
-            beside = "" if output is None else " beside an output that is not the first of them"
+    def check_counts(self, output: int | None) -> None:
+        """ValueError for more states or products than there may be beside an output of its own."""
+        states, products = self.declared.states, self.declared.products
+        own = output is not None
+        beside = " beside an output that is not the first state" if own else ""
+        if len(states) + own > _STATES:
             raise ValueError(
-                f"{self.declared.name}.states: expected up to {most}{beside}, got {len(states)}"
+                f"{self.declared.name}.states: expected up to {_STATES - own}{beside}, "
+                f"got {len(states)}"
+            )
+        # The first state is another's operand then, which no product of the engine's begins with.
+        if own and products[0] and len(products) + own > _PRODUCTS:
+            raise ValueError(
+                f"{self.declared.name}.late: expected up to {_PRODUCTS - 2} products{beside}, or "
+                f"no gates that are not late, got {len(products) - 1}"
             )
 
     def initial(self) -> tuple[float, ...]:
