@@ -198,6 +198,7 @@ MISTAKES: list[tuple[Callable[..., Any], str]] = [
     (lambda x, u, s, p: divmod(x.f, 2), rf"^a value with divmod\(\) {HERE}: not an operation"),
     (lambda x, u, s, p: x.f << 1, rf"^a value with << {HERE}: not an operation"),
     (lambda x, u, s, p: torch.max(x.f, 0), rf"^torch\.max over a dimension {HERE}: not an"),
+    (lambda x, u, s, p: x.f if x.f.dtype == torch.half else x.n, rf"^Tensor\.dtype == {HERE}: a"),
     (lambda x, u, s, p: x.f.double(), rf"^a dtype of its own {HERE}: a value has the dtype of"),
 ]
 
@@ -206,6 +207,16 @@ MISTAKES: list[tuple[Callable[..., Any], str]] = [
 def test_what_is_no_function_of_values_says_so(value: Callable[..., Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         trace(cell_of(value))
+
+
+def test_an_output_does_not_change_the_states() -> None:
+    def output(self: Any, x: Any, u: Any, s: Any, p: Any, new: Any) -> Any:
+        h = new.h
+        h += 1
+        return h
+
+    with pytest.raises(TypeError, match=rf"^a change in place {HERE}: what a cell is given"):
+        trace(cell_of(lambda x, u, s, p: x.f, output=output))
 
 
 def test_a_tensor_that_is_returned_is_named_with_the_method() -> None:

@@ -17,9 +17,6 @@ from .names import line_of_the_user
 
 __all__ = ["ALLOWED", "DTYPE", "Symbol", "emit", "lift", "number", "refuse", "result"]
 
-DTYPE = object()
-"""The dtype of every value, which is the layer's."""
-
 ALLOWED = (
     "+ - * / and comparisons, ** of a whole number, 0.5 or -0.5; exp exp2 expm1 log log2 log10 "
     "log1p sqrt rsqrt sigmoid tanh relu relu6 silu mish gelu softplus logsigmoid elu selu celu "
@@ -37,6 +34,18 @@ def refuse(what: str, why: str = "") -> NoReturn:
     """Raise the error of what a cell may not do."""
     reason = why or "not an operation that a cell may use on its values"
     raise TypeError(f"{what} ({line_of_the_user()}): {reason}; allowed are {ALLOWED}")
+
+
+class _Dtype:
+    """The dtype of every value, which is the layer's, whatever that is."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> NoReturn:
+        refuse("Tensor.dtype ==", "a program serves layers of any dtype")
+
+
+DTYPE = _Dtype()
 
 
 class Symbol:

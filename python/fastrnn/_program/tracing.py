@@ -147,7 +147,7 @@ class _Trace:
         if method is None:
             return None
         new = {
-            name: Symbol(self.graph, index)
+            name: Symbol(self.graph, index, given=True)
             for name, index in zip(self.declared.states, new_states, strict=True)
         }
         given = method(self.x, self._u(), self.s, self.p, Names("new", "state", new))
