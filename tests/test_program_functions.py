@@ -199,6 +199,8 @@ MISTAKES: list[tuple[Callable[..., Any], str]] = [
     (lambda x, u, s, p: x.f << 1, rf"^a value with << {HERE}: not an operation"),
     (lambda x, u, s, p: torch.max(x.f, 0), rf"^torch\.max over a dimension {HERE}: not an"),
     (lambda x, u, s, p: x.f if x.f.dtype == torch.half else x.n, rf"^Tensor\.dtype == {HERE}: a"),
+    (lambda x, u, s, p: torch.maximum(x.f, 0.0), rf"^maximum.* must be Tensor, not float {HERE}$"),
+    (lambda x, u, s, p: torch.ones(2) @ torch.ones(3), rf"^inconsistent tensor size.* {HERE}$"),
     (lambda x, u, s, p: x.f.double(), rf"^a dtype of its own {HERE}: a value has the dtype of"),
 ]
 

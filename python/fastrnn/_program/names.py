@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import torch
 
-__all__ = ["Names", "line_of_the_user"]
+__all__ = ["Names", "line_of_an_error", "line_of_the_user"]
 
 _NOT_THE_USERS = tuple(
     os.path.dirname(os.path.abspath(file)) + os.sep for file in (__file__, torch.__file__)
@@ -25,6 +26,13 @@ def line_of_the_user() -> str:
     while frame.f_back and os.path.abspath(frame.f_code.co_filename).startswith(_NOT_THE_USERS):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def line_of_an_error(error: Exception) -> str:
+    """The file and line of the user's from which torch or Python has raised it; "file:line"."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if not os.path.abspath(one.filename).startswith(_NOT_THE_USERS)]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else "?"
 
 
 class Names:

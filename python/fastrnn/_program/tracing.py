@@ -10,7 +10,7 @@ import torch
 from . import functions  # noqa: F401  gives symbols their functions
 from .declared import Declared, declared_by
 from .graph import Graph
-from .names import Names
+from .names import Names, line_of_an_error
 from .program import Program, finished
 from .symbols import Symbol, lift
 
@@ -116,7 +116,8 @@ class _Trace:
         found = []
         for stage in range(later):
             chain = (stage,) if self.declared.chained else ()
-            value = self.cell.operand(self.x, self._u(1 + stage), self.s, self.p, *chain)
+            u = self._u(1 + stage)
+            value = _called(self.cell.operand, self.x, u, self.s, self.p, *chain)
             found.append(self._lifted(value, "operand", self.cell.operand))
         return found
 
@@ -124,7 +125,7 @@ class _Trace:
         """The new states."""
         if not callable(getattr(self.cell, "step", None)):
             raise TypeError(f"{self.declared.name} needs a method step()")
-        new = self.cell.step(self.x, self._u(), self.s, self.p)
+        new = _called(self.cell.step, self.x, self._u(), self.s, self.p)
         states = self._dict(new, "step", self.cell.step)
         for state in self.declared.held:
             if state in states:
@@ -150,7 +151,8 @@ class _Trace:
             name: Symbol(self.graph, index, given=True)
             for name, index in zip(self.declared.states, new_states, strict=True)
         }
-        given = method(self.x, self._u(), self.s, self.p, Names("new", "state", new))
+        own = Names("new", "state", new)
+        given = _called(method, self.x, self._u(), self.s, self.p, own)
         output = self._lifted(given, "output", method)
         return None if output == new_states[0] else output
 
@@ -174,7 +176,7 @@ class _Trace:
     def initial(self) -> tuple[float, ...]:
         """What each state starts with."""
         method = getattr(self.cell, "initial", None)
-        given = {} if method is None else method(self.s)
+        given = {} if method is None else _called(method, self.s)
         states = {} if given is None else self._dict(given, "initial", method)
         values = []
         for state in self.declared.states:
@@ -207,6 +209,17 @@ class _Trace:
                 "expected a value of the cell"
             )
         return lift(self.graph, value, _line(method))
+
+
+def _called(method: Callable[..., Any], *arguments: Any) -> Any:
+    """What a method returns; a TypeError with the line where torch or Python refuses a value."""
+    try:
+        return method(*arguments)
+    except (TypeError, RuntimeError) as error:
+        line = line_of_an_error(error)
+        if type(error) not in (TypeError, RuntimeError) or f"({line})" in str(error):
+            raise
+        raise TypeError(f"{error} ({line})") from error
 
 
 def _line(method: Any) -> str:
