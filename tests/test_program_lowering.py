@@ -378,3 +378,16 @@ def test_known_cells_are_as_short_as_by_hand(
         for passed in ("forward", "backward")
     ]
     assert tuple(counts) == computed
+
+
+def test_a_step_may_be_long() -> None:
+    class Unfolded:
+        gates = "h"
+
+        def step(self, x: Any, u: Any, s: Any, p: Any) -> dict[str, Any]:
+            h = x.h + u.h
+            for _ in range(400):
+                h = torch.sin(h) + s.h
+            return {"h": h}
+
+    engine_arguments(trace(Unfolded), H)

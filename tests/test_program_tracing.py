@@ -33,10 +33,11 @@ class Lstm:
         return {"h": o * torch.tanh(c), "c": c}
 
 
-def cell_of(value: Callable[..., Any], **declared: Any) -> type:
+def cell_of(value: Callable[..., Any] | None, **declared: Any) -> type:
     """A cell whose step returns the value as h."""
 
     def own_step(self: Any, x: Any, u: Any, s: Any, p: Any) -> Any:
+        assert value is not None
         return {"h": value(x, u, s, p)}
 
     return type("Own", (), {"gates": "f n", "step": own_step, **declared})
@@ -210,7 +211,16 @@ def test_an_operation_that_a_program_has_not(value: Callable[..., Any], operatio
         trace(cell_of(value))
 
 
-NAMES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
+def many_states(count: int, **declared: Any) -> dict[str, Any]:
+    states = [f"s{number}" for number in range(count)]
+    return {
+        "states": " ".join(states),
+        "step": lambda self, x, u, s, p: {name: getattr(s, name) for name in states},
+        **declared,
+    }
+
+
+NAMES: list[tuple[Callable[..., Any] | None, dict[str, Any], str]] = [
     (lambda x, u, s, p: x.q, {}, rf"^x\.q {HERE}: there is no gate 'q', expected one of: f n$"),
     (lambda x, u, s, p: s.f, {}, r"no state 'f', expected one of: h; 'f' is a gate: x\.f, u\.f$"),
     (lambda x, u, s, p: x.h, {}, r"no gate 'h', expected one of: f n; 'h' is a state: s\.h$"),
@@ -230,12 +240,22 @@ NAMES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (lambda x, u, s, p: x.f, {"recurrent": "heads"}, "num_heads must say how many"),
     (lambda x, u, s, p: x.f, {"vectors": {"a": "row"}}, "'row', expected one of gate, unit"),
     (lambda x, u, s, p: x.f, {"initial": lambda self, s: {"h": s.h}}, "expected a constant"),
+    (None, many_states(9), r"Own\.states: expected up to 8, got 9"),
+    (None, many_states(8, output=lambda *of: of[1].f), "up to 7 beside an output that is not"),
+    (
+        lambda x, u, s, p: u.e,
+        {
+            **{"gates": "a b c d e", "late": ["b", "c", "d", "e"]},
+            **{"operand": lambda *of: of[3].h, "output": lambda *of: of[1].a},
+        },
+        r"Own\.late: expected up to 3 products beside an output .*, got 4",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("value", "declared", "message"), NAMES)
 def test_what_a_cell_does_not_declare(
-    value: Callable[..., Any], declared: dict[str, Any], message: str
+    value: Callable[..., Any] | None, declared: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         trace(cell_of(value, **declared))
@@ -253,8 +273,9 @@ def test_a_product_s_share_is_there_only_after_it() -> None:
         (type("Own", (), {"gates": "f"}), r"needs a method step\(\)"),
         (type("Own", (), {"step": None}), "declares no gates"),
         (cell_of(lambda x, u, s, p: x.f, late="n"), r"needs a method operand\(\)"),
+        (cell_of(lambda x, u, s, p: x.f, late=1), r"Own\.late: expected names in a str"),
         (cell_of(lambda x, u, s, p: None), "returns NoneType, expected a value of the cell"),
-        (cell_of(None, step=lambda self, x, u, s, p: x.f), "expected a dict of states, got Symbol"),  # type: ignore[arg-type]
+        (cell_of(None, step=lambda self, x, u, s, p: x.f), "expected a dict of states, got Symbol"),
     ],
 )
 def test_a_cell_that_is_none(cell: type, message: str) -> None:

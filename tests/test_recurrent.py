@@ -24,9 +24,9 @@ def leaves(value: Any) -> Any:
     return like(value, torch.float64)
 
 
-def assert_is_the_loop(layer: Any, hx: Any = None, **keywords: Any) -> None:
-    x = leaves(torch.randn(T, B, 3, dtype=torch.float64))
-    inputs = {name: leaves(value) for name, value in inputs_of(layer, T, B).items()}
+def assert_is_the_loop(layer: Any, hx: Any = None, steps: int = T, **keywords: Any) -> None:
+    x = leaves(torch.randn(steps, B, 3, dtype=torch.float64))
+    inputs = {name: leaves(value) for name, value in inputs_of(layer, steps, B).items()}
     got, expected = (
         results(way, x, leaves(hx), **inputs, **keywords) for way in (layer, Loop(layer))
     )
@@ -39,6 +39,13 @@ def test_every_cell_is_what_its_methods_compute(name: str, each_engine: str) -> 
     layer = layer_of(name)
     assert_is_the_loop(layer)
     assert_is_the_loop(layer, states_of(layer, B), return_states=True)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_sequence_may_have_a_single_step(name: str, each_engine: str) -> None:
+    layer = layer_of(name, num_layers=2)
+    assert_is_the_loop(layer, steps=1)
+    assert_is_the_loop(layer, states_of(layer, B), steps=1)
 
 
 @pytest.mark.parametrize("name", ZOO)

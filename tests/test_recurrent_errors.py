@@ -75,6 +75,7 @@ def test_inputs_of_steps_are_arguments_like_any_other() -> None:
         ("dt", given["dt"][:4], r"dt: expected shape \(5, 2\), .* or \(5, 2, 4\), got \(4, 2\)"),
         ("mask", X, r"mask: expected shape \(5, 2\), .* or \(5, 2, 4\), got \(5, 2, 3\)"),
         ("mask", given["mask"].float(), "mask: expected torch.float64"),
+        ("mask", given["mask"] + 0j, "mask: expected torch.float64"),
         ("dt", given["dt"].to("meta"), "dt: expected a Tensor on cpu, as input is, got .* meta"),
     ):
         with pytest.raises(RuntimeError, match=words):

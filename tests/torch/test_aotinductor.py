@@ -11,6 +11,7 @@ import pytest
 import torch
 from cases import CELLS, LAYERS, OLD_TORCH, flat, input_of
 from new_process import run_python
+from program_cells import layer_of
 from torch import Tensor
 from torch.export import Dim
 
@@ -141,6 +142,14 @@ def test_decompositions_are_the_equations(kind: str, options: dict[str, Any]) ->
     program = exported(layer, x).run_decompositions(fastrnn.decompositions())
     assert not any("fastrnn" in str(node.target) for node in program.graph.nodes)
     assert_computes(program.module(), layer, torch.randn_like(x))
+
+
+@pytest.mark.parametrize("name", ["LSTM", "sLSTM", "MGU", "chained", "output of two states"])
+def test_a_cell_of_one_s_own_is_decomposed(name: str) -> None:
+    layer, x = layer_of(name, num_layers=2, dtype=torch.float32), torch.randn(4, 2, 3)
+    program = exported(layer, x).run_decompositions(fastrnn.decompositions())
+    assert not any("fastrnn" in str(node.target) for node in program.graph.nodes)
+    torch.testing.assert_close(flat(*program.module()(x)), flat(*layer(x)))
 
 
 @pytest.mark.parametrize("kind", LAYERS)

@@ -230,6 +230,27 @@ def test_a_symbolic_trace_has_one_node() -> None:
     assert same_outputs(traced(x, **inputs), model(x, **inputs))
 
 
+@pytest.mark.parametrize("name", ["module", "method"])
+def test_a_symbolic_trace_takes_inputs_of_any_name(name: str) -> None:
+    class Named(fastrnn.Cell):
+        gates = "a"
+        inputs = name
+
+        def step(self, x: Any, u: Any, s: Any, p: Any) -> dict[str, Any]:
+            return {"h": torch.tanh(x.a + u.a) * getattr(p, name)}
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = fastrnn.Recurrent(Named, 3, 4, dtype=torch.float64)
+
+        def forward(self, x: Tensor, given: Tensor) -> Any:
+            return self.rnn(x, **{name: given})
+
+    model, x, given = Model(), data(), torch.rand(T, B, dtype=torch.float64)
+    assert same_outputs(torch.fx.symbolic_trace(model)(x, given), model(x, given))
+
+
 def test_the_profiler_has_the_cells_name() -> None:
     layer = layer_of("MGU")
     with torch.profiler.profile() as profile:

@@ -87,8 +87,9 @@ def _checked(name: str, value: Tensor, data: Tensor, hidden_size: int) -> Tensor
         raise RuntimeError(
             f"{name}: expected a Tensor on {data.device}, as input is, got one on {value.device}"
         )
-    if not value.is_floating_point():
+    if not (value.is_floating_point() or value.is_complex()):
         return value.to(data.dtype)
-    if value.dtype is not data.dtype and not _torch.is_any_autocast_enabled():
+    lowers = value.is_floating_point() and _torch.is_any_autocast_enabled()
+    if value.dtype is not data.dtype and not lowers:
         raise RuntimeError(other_dtype(value, name, data.dtype))
     return value

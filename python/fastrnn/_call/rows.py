@@ -91,7 +91,7 @@ def beginning(spec: Spec, like: Tensor) -> Beginning:
     """That of a cell, with the dtype and the device of ``like``."""
     if spec.initial is None:
         return Beginning(None, spec.held_size)
-    each = like.new_tensor(spec.initial).repeat_interleave(spec.hidden_size)
+    each = torch.cat([like.new_full((spec.hidden_size,), value) for value in spec.initial])
     return Beginning(torch.split(each, list(spec.widths)), spec.held_size)
 
 

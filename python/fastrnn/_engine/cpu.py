@@ -13,6 +13,7 @@ from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch, Memory
 from .._call.spec import Outputs, Spec, cell_of
 from .._call.weights import Weights, by_direction
+from .._program.program import Program
 from . import native
 from .addresses import (
     Place,
@@ -231,7 +232,7 @@ def unread(spec: Spec, single_step: bool, needed: tuple[bool, ...]) -> tuple[int
         True,
     ]
     program = spec.program
-    chained = not spec.variant.reset_after if program is None else len(program.products) > 1
+    chained = not spec.variant.reset_after if program is None else _multiplies_others(program)
     reads_w_hh = needs_hx or not single_step or chained
     for number, layer in enumerate(of_layers):
         of_weights = Weights(needs_data or number > 0, reads_w_hh, False, False, True, True)
@@ -239,3 +240,8 @@ def unread(spec: Spec, single_step: bool, needed: tuple[bool, ...]) -> tuple[int
             both = zip(own, of_weights, strict=True)
             reads += [read for need, read in both if need is not None]
     return tuple(place for place, read in enumerate(reads) if not read)
+
+
+def _multiplies_others(program: Program) -> bool:
+    """Whether a product is of something else than hx: an operand, or a state behind an output."""
+    return len(program.products) > 1 or program.output is not None

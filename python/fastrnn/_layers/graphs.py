@@ -21,7 +21,7 @@ __all__ = ["as_node", "node_of"]
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
-def node_of(module: torch.nn.Module, method: str, *inner: Any, **given: Any) -> Any:
+def node_of(module: torch.nn.Module, method: str, /, *inner: Any, **given: Any) -> Any:
     """The call of a module as a node of the graph; None where no tracer is at work.
 
     Parameters

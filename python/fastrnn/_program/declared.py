@@ -141,6 +141,11 @@ def _recurrent(cell: Any, num_heads: int | None) -> str | int:
 
 def _products(cell: Any, gates: tuple[str, ...], recurrent: str | int) -> tuple[Any, ...]:
     late = getattr(cell, "late", "") or ""
+    if not isinstance(late, (str, list, tuple)):
+        raise TypeError(
+            f"{_of(cell)}.late: expected names in a str, or a list of such, "
+            f"got {type(late).__name__}"
+        )
     stages = [late] if isinstance(late, str) else list(late)
     later = [_split(cell, "late", stage) for stage in stages if stage or len(stages) > 1]
     if recurrent == "none":

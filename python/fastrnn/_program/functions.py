@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from .symbols import Symbol, emit, refuse
+from .activations import ACTIVATIONS
+from .symbols import DTYPE, Symbol, emit, number, refuse, result
 
 __all__: list[str] = []
 
@@ -22,12 +23,6 @@ _PLAIN = (
     *("abs", "sign", "reciprocal", "rsqrt", "detach"),
 )
 """Operations of one operand that torch has a function and a method of the same name for."""
-
-
-def _number(value: Any, what: str) -> float:
-    if isinstance(value, Symbol) or not isinstance(value, (bool, int, float)):
-        refuse(f"{what} of type {type(value).__name__}", "expected a Python number")
-    return float(value)
 
 
 def _arithmetic(operation: str, a: Any, b: Any) -> Symbol:
@@ -62,103 +57,32 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Symbol:
 def pow(input: Any, exponent: Any) -> Symbol:
     if not isinstance(input, Symbol):
         refuse("a number to the power of a value", "exp(value * log(number)) says the same")
-    exponent = _number(exponent, "an exponent")
+    exponent = number(exponent, "an exponent")
     if abs(exponent) == 0.5:
         return emit("sqrt" if exponent > 0 else "rsqrt", input)
     if not exponent.is_integer() or abs(exponent) > 8:
         refuse(f"** {exponent}", "expected an exponent of 0.5, -0.5 or a whole number up to 8")
-    result = emit("mul", input, ones_like(input)) if exponent else ones_like(input)
+    base = emit("reciprocal", input) if exponent < 0 else input
+    power = emit("mul", base, ones_like(input)) if exponent else ones_like(input)
     for _ in range(1, int(abs(exponent))):
-        result = emit("mul", result, input)
-    return emit("reciprocal", result) if exponent < 0 else result
+        power = emit("mul", power, base)
+    return power
+
+
+def full_like(input: Symbol, fill_value: Any) -> Symbol:
+    return Symbol(input.graph, input.graph.constant(number(fill_value, "fill_value")))
 
 
 def ones_like(input: Symbol) -> Symbol:
-    return Symbol(input.graph, input.graph.constant(1))
+    return full_like(input, 1)
 
 
 def zeros_like(input: Symbol) -> Symbol:
-    return Symbol(input.graph, input.graph.constant(0))
+    return full_like(input, 0)
 
 
 def square(input: Symbol) -> Symbol:
     return emit("mul", input, input)
-
-
-def relu(input: Symbol, inplace: bool = False) -> Symbol:
-    _not_in_place(inplace)
-    return emit("relu", input)
-
-
-def _not_in_place(inplace: bool) -> None:
-    if inplace:
-        refuse("inplace=True", "values do not change")
-
-
-def silu(input: Symbol, inplace: bool = False) -> Symbol:
-    _not_in_place(inplace)
-    return emit("mul", input, emit("sigmoid", input))
-
-
-def gelu(input: Symbol, approximate: str = "none") -> Symbol:
-    half = emit("mul", input, 0.5)
-    if approximate == "tanh":
-        cubic = emit("add", input, emit("mul", 0.044715, pow(input, 3)))
-        inner = emit("tanh", emit("mul", cubic, math.sqrt(2 / math.pi)))
-    else:
-        inner = emit("erf", emit("mul", input, math.sqrt(0.5)))
-    return emit("mul", half, emit("add", inner, 1))
-
-
-def softplus(input: Symbol, beta: Any = 1, threshold: Any = 20) -> Symbol:
-    _number(threshold, "a threshold")  # torch's way to keep exp finite: beyond it, it is the input
-    beta = _number(beta, "beta")
-    return emit("div", emit("softplus", emit("mul", input, beta)), beta)
-
-
-def logsigmoid(input: Symbol) -> Symbol:
-    return emit("neg", emit("softplus", emit("neg", input)))
-
-
-def _negative_part(input: Symbol) -> Symbol:
-    """Zero where the input is positive, so that what follows stays finite there."""
-    return emit("where", emit("lt", 0, input), 0, input)
-
-
-def elu(input: Symbol, alpha: Any = 1.0, inplace: bool = False) -> Symbol:
-    _not_in_place(inplace)
-    alpha = _number(alpha, "alpha")
-    if alpha >= 0:
-        return emit("elu", input, alpha)
-    negative = emit("mul", emit("expm1", _negative_part(input)), alpha)
-    return emit("where", emit("lt", 0, input), input, negative)
-
-
-def leaky_relu(input: Symbol, negative_slope: Any = 0.01, inplace: bool = False) -> Symbol:
-    _not_in_place(inplace)
-    return emit("leaky_relu", input, _number(negative_slope, "negative_slope"))
-
-
-def softsign(input: Symbol) -> Symbol:
-    return emit("div", input, emit("add", emit("abs", input), 1))
-
-
-def hardsigmoid(input: Symbol, inplace: bool = False) -> Symbol:
-    """Its gradient at -3 and 3 is zero, as torch's."""
-    _not_in_place(inplace)
-    line = emit("add", emit("mul", input, 1 / 6), 0.5)
-    above = emit("where", emit("le", 3, input), 1, line)
-    return emit("where", emit("le", input, -3), 0, above)
-
-
-def hardtanh(
-    input: Symbol, min_val: Any = -1.0, max_val: Any = 1.0, inplace: bool = False
-) -> Symbol:
-    """Its gradient at the limits is zero, as torch's."""
-    _not_in_place(inplace)
-    low, high = _number(min_val, "min_val"), _number(max_val, "max_val")
-    below = emit("where", emit("le", high, input), high, input)
-    return emit("where", emit("le", input, low), low, below)
 
 
 def minimum(input: Any, other: Any) -> Symbol:
@@ -167,6 +91,45 @@ def minimum(input: Any, other: Any) -> Symbol:
 
 def maximum(input: Any, other: Any) -> Symbol:
     return emit("maximum", input, other)
+
+
+def _of_two(name: str) -> Callable[..., Symbol]:
+    def extremum(input: Any, other: Any) -> Symbol:
+        if not isinstance(other, (Symbol, torch.Tensor)):
+            refuse(f"torch.{name} over a dimension")
+        return emit(f"{name}imum", input, other)
+
+    return extremum
+
+
+def exp2(input: Symbol) -> Symbol:
+    return emit("exp", emit("mul", input, math.log(2)))
+
+
+def log2(input: Symbol) -> Symbol:
+    return emit("mul", emit("log", input), 1 / math.log(2))
+
+
+def log10(input: Symbol) -> Symbol:
+    return emit("mul", emit("log", input), 1 / math.log(10))
+
+
+def logaddexp(input: Any, other: Any) -> Symbol:
+    apart = emit("where", emit("eq", input, other), 0, emit("sub", input, other))  # not inf - inf
+    beyond = emit("softplus", emit("neg", emit("abs", apart)))
+    return emit("add", emit("maximum", input, other), beyond)
+
+
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Symbol:
+    return add(input, mul(tensor1, tensor2), alpha=value)
+
+
+def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Symbol:
+    return add(input, div(tensor1, tensor2), alpha=value)
+
+
+def heaviside(input: Symbol, values: Any) -> Symbol:
+    return emit("where", emit("eq", input, 0), values, emit("lt", 0, input))
 
 
 def clamp(input: Symbol, min: Any = None, max: Any = None) -> Symbol:
@@ -194,6 +157,10 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Symbol:
 
 def _where_method(self: Any, condition: Any, other: Any) -> Symbol:
     return where(condition, self, other)
+
+
+def masked_fill(input: Any, mask: Any, value: Any) -> Symbol:
+    return where(mask, value, input)
 
 
 def lerp(input: Any, end: Any, weight: Any) -> Symbol:
@@ -228,13 +195,42 @@ def _of_conditions(operation: str, name: str) -> Callable[..., Symbol]:
     def combined(input: Any, *other: Any) -> Symbol:
         if not all(isinstance(one, Symbol) and one.boolean for one in (input, *other)):
             refuse(name, "expected comparisons, as value > 0 is one")
-        return emit(operation, input, *other)
+        return ne(input, *other) if operation == "ne" else emit(operation, input, *other)
 
     return combined
 
 
+def isnan(input: Symbol) -> Symbol:
+    return ne(input, input)
+
+
+def isinf(input: Symbol) -> Symbol:
+    return eq(emit("abs", input), math.inf)
+
+
+def isfinite(input: Symbol) -> Symbol:
+    return lt(emit("abs", input), math.inf)
+
+
 def _identity(input: Symbol) -> Symbol:
     return input
+
+
+def _copy(input: Symbol) -> Symbol:
+    return result(input.graph, input.index, input.boolean)
+
+
+def _of_condition(input: Symbol) -> Symbol:
+    if not input.boolean:
+        refuse("a dtype of its own", "a value has the dtype of the layer")
+    return result(input.graph, input.index)
+
+
+def to(input: Symbol, other: Any) -> Symbol:
+    """The dtype of another value is that of this one, if this is no comparison."""
+    if isinstance(other, Symbol) or other is DTYPE:
+        return result(input.graph, input.index)
+    return _of_condition(input)
 
 
 def _checked(name: str, function: Callable[..., Symbol]) -> Callable[..., Symbol]:
@@ -264,19 +260,26 @@ _NAMED: dict[str, Callable[..., Symbol]] = {
     **{"negative": _plain("neg"), "absolute": _plain("abs"), "positive": _identity},
     **{"add": add, "sub": sub, "subtract": sub, "rsub": rsub, "mul": mul, "multiply": mul},
     **{"div": div, "divide": div, "true_divide": div, "pow": pow, "square": square},
-    **{"relu": relu, "silu": silu, "gelu": gelu, "softplus": softplus},
-    **{"logsigmoid": logsigmoid, "elu": elu, "leaky_relu": leaky_relu, "softsign": softsign},
-    **{"hardsigmoid": hardsigmoid, "hardtanh": hardtanh, "minimum": minimum, "maximum": maximum},
+    **ACTIVATIONS,
+    **{"minimum": minimum, "maximum": maximum, "min": _of_two("min"), "max": _of_two("max")},
+    **{"exp2": exp2, "log2": log2, "log10": log10, "logaddexp": logaddexp},
+    **{"addcmul": addcmul, "addcdiv": addcdiv, "sgn": _plain("sign"), "heaviside": heaviside},
     **{"clamp": clamp, "clip": clamp, "clamp_min": clamp_min, "clamp_max": clamp_max},
     **{"where": where, "lerp": lerp, "lt": lt, "less": lt, "gt": gt, "greater": gt, "le": le},
     **{"less_equal": le, "ge": ge, "greater_equal": ge, "eq": eq, "ne": ne, "not_equal": ne},
     "logical_and": _of_conditions("mul", "torch.logical_and"),
     "logical_or": _of_conditions("maximum", "torch.logical_or"),
     "logical_not": _of_conditions("one_minus", "torch.logical_not"),
-    **{"ones_like": ones_like, "zeros_like": zeros_like, "clone": _identity},
+    "logical_xor": _of_conditions("ne", "torch.logical_xor"),
+    **{"isnan": isnan, "isinf": isinf, "isfinite": isfinite, "masked_fill": masked_fill},
+    **{"ones_like": ones_like, "zeros_like": zeros_like, "full_like": full_like},
+    **{"clone": _copy, "to": to, "type_as": to, "float": _of_condition, "double": _of_condition},
 }
 
-_FUNCTIONS_ALONE = ("where", "ones_like", "zeros_like", "rsub")
+_SPECIAL = {"expit": "sigmoid"} | {name: name for name in ("exp2", "expm1", "log1p", "erf")}
+"""Functions of torch.special and what they are called in torch."""
+
+_FUNCTIONS_ALONE = ("where", "ones_like", "zeros_like", "full_like", "rsub")
 """Functions of torch's that are no methods of a tensor, or not with the same order of operands."""
 
 
@@ -289,6 +292,9 @@ def _register() -> None:
         if hasattr(torch.Tensor, name) and name not in _FUNCTIONS_ALONE:
             method = _checked(f"Tensor.{name}", function)
             Symbol.methods[name] = Symbol.functions[getattr(torch.Tensor, name)] = method
+    for name, plain in _SPECIAL.items():
+        function = _checked(f"torch.special.{name}", _NAMED[plain])
+        Symbol.functions[getattr(torch.special, name)] = function
     Symbol.methods["where"] = _checked("Tensor.where", _where_method)
 
 
@@ -296,6 +302,7 @@ def _operators() -> dict[str, Callable[..., Any]]:
     """Python's operators, those with the tensor on the right side too."""
     both: dict[str, Callable[..., Any]] = {"add": add, "sub": sub, "mul": mul, "truediv": div}
     both |= {"and": _NAMED["logical_and"], "or": _NAMED["logical_or"], "pow": pow}
+    both["xor"] = _NAMED["logical_xor"]
     operators: dict[str, Callable[..., Any]] = {
         "neg": _NAMED["neg"],
         "pos": _identity,
@@ -306,6 +313,7 @@ def _operators() -> dict[str, Callable[..., Any]]:
     }
     for name, function in both.items():
         operators[f"r{name}"] = lambda a, b, function=function: function(b, a)
+        operators[f"i{name}"] = lambda a, b, function=function: a.become(function(a, b))
     return operators
 
 
@@ -316,15 +324,36 @@ def _refused(what: str, why: str = "") -> Callable[..., Any]:
     return refused
 
 
+_OF_NUMPY = {name: name for name in ("add", "subtract", "multiply", "divide", "less", "greater")}
+_OF_NUMPY |= {name: name for name in ("less_equal", "greater_equal", "not_equal")}
+_OF_NUMPY |= {"equal": "eq", "power": "pow"}
+"""Python's operators with a number of NumPy on the left, and what torch calls them."""
+
+
+def _ufunc(self: Symbol, ufunc: Any, method: str, *operands: Any, **keywords: Any) -> Symbol:
+    if method != "__call__" or keywords or ufunc.__name__ not in _OF_NUMPY:
+        refuse(f"numpy.{ufunc.__name__}", "expected a function of torch's")
+    return _NAMED[_OF_NUMPY[ufunc.__name__]](*operands)
+
+
+_SIGNS = {
+    **{"matmul": "@", "mod": "%", "floordiv": "//", "divmod": "divmod()"},
+    **{"lshift": "<<", "rshift": ">>"},
+}
+"""Operators that a tensor has and a program has not."""
+
+
 def _complete() -> None:
     for name, function in _operators().items():
         setattr(Symbol, f"__{name}__", function)
     control = "Python cannot look at a value, which every unit of every row has its own of"
     for name in ("float", "int", "len", "iter", "index", "complex", "round", "contains", "array"):
         setattr(Symbol, f"__{name}__", _refused(f"{name}()", control))
-    for name, sign in (("getitem", "[]"), ("setitem", "[] ="), ("matmul", "@"), ("mod", "%")):
-        setattr(Symbol, f"__{name}__", _refused(f"a value with {sign}"))
-    for name, sign in (("rmatmul", "@"), ("floordiv", "//"), ("rfloordiv", "//"), ("xor", "^")):
+    Symbol.__array_ufunc__ = _ufunc  # type: ignore[attr-defined]
+    for signs in (_SIGNS, {f"r{name}": sign for name, sign in _SIGNS.items()}):
+        for name, sign in signs.items():
+            setattr(Symbol, f"__{name}__", _refused(f"a value with {sign}"))
+    for name, sign in (("getitem", "[]"), ("setitem", "[] ="), ("delitem", "[]")):
         setattr(Symbol, f"__{name}__", _refused(f"a value with {sign}"))
 
 

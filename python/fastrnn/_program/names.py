@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
-__all__ = ["Names", "line_of_the_user"]
+__all__ = ["Names", "line_of_an_error", "line_of_the_user"]
 
 _NOT_THE_USERS = tuple(
     os.path.dirname(os.path.abspath(file)) + os.sep for file in (__file__, torch.__file__)
@@ -25,6 +26,13 @@ def line_of_the_user() -> str:
     while frame.f_back and os.path.abspath(frame.f_code.co_filename).startswith(_NOT_THE_USERS):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def line_of_an_error(error: Exception) -> str:
+    """The file and line of the user's from which torch or Python has raised it; "file:line"."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if not os.path.abspath(one.filename).startswith(_NOT_THE_USERS)]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else "?"
 
 
 class Names:
@@ -47,7 +55,15 @@ class Names:
     def __init__(
         self, name: str, what: str, values: Mapping[str, Any], hints: Mapping[str, str] = {}
     ) -> None:
-        self._name, self._what, self._values, self._hints = name, what, values, hints
+        own = {"_name": name, "_what": what, "_values": values, "_hints": hints}
+        for slot, value in own.items():
+            object.__setattr__(self, slot, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise TypeError(
+            f"{self._name}.{name} = ({line_of_the_user()}): what a cell is given stays as it is; "
+            "step returns a dict of the new states"
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -67,3 +83,16 @@ class Names:
     def __iter__(self) -> Iterator[Any]:
         """The values in order, for `fastrnn.layer_norm` of all of them."""
         return iter(self._values.values())
+
+
+def _no_value(names: Any, *operands: Any, **keywords: Any) -> NoReturn:
+    own = names._name if isinstance(names, Names) else "x, u, s or p"
+    raise TypeError(f"{own} ({line_of_the_user()}): values by name, as x.gate, and not a value")
+
+
+Names.__torch_function__ = classmethod(_no_value)  # type: ignore[attr-defined]
+for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "or"):
+    setattr(Names, f"__{_name}__", _no_value)
+    setattr(Names, f"__r{_name}__", _no_value)
+for _name in ("neg", "abs", "invert", "getitem", "lt", "le", "gt", "ge"):
+    setattr(Names, f"__{_name}__", _no_value)

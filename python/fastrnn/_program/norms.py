@@ -39,7 +39,7 @@ def layer_norm(values: Any, weight: Any = None, bias: Any = None, eps: float = 1
     Raises
     ------
     ValueError
-        A sequence of weights or biases has another length than that of values.
+        A sequence of weights or biases has another length than that of values, or values is none.
 
     References
     ----------
@@ -110,6 +110,9 @@ def _rsqrt(a: Any) -> Any:
 
 
 def _finished(values: Any, normed: list[Any], weight: Any, bias: Any) -> Any:
+    for name, given in (("weight", weight), ("bias", bias)):
+        if _single(values) and isinstance(given, (list, tuple)):
+            raise ValueError(f"{name}: expected one value, as values is, got a sequence")
     weights, biases = _each(weight, len(normed), "weight"), _each(bias, len(normed), "bias")
     scaled = [
         one if weight is None else one * weight for one, weight in zip(normed, weights, strict=True)

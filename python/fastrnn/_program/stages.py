@@ -227,57 +227,73 @@ class _Writer:
 
     def _compute(self, index: int) -> int:
         """The value of each unit; returns its register."""
-        if index in self.there:
-            return index
-        self.there.add(index)
+        self._write(index, 0, self._for_units)
+        return index
+
+    def _number(self, index: int) -> int:
+        """The number of each row; returns its register."""
+        offset = len(self.given.nodes)
+        self._write(index, offset, self._for_rows)
+        return offset + index
+
+    def _write(self, index: int, offset: int, write: Callable[[int], None]) -> None:
+        """Write a node behind those that it needs, whose registers are ``offset`` and the node."""
+        waiting = [index]
+        while waiting:
+            node = waiting[-1]
+            missing = [one for one in self._needs(node, offset) if offset + one not in self.there]
+            if missing:
+                waiting.append(missing[0])
+                continue
+            waiting.pop()
+            if offset + node not in self.there:
+                self.there.add(offset + node)
+                write(node)
+
+    def _needs(self, index: int, offset: int) -> Sequence[int]:
+        """What the stage computes a node from; nothing for what it reads or spreads."""
+        spreads = self.given.of_row[index] and not offset
+        return () if spreads or self._loaded(index) else self._operation(index)[1]
+
+    def _for_units(self, index: int) -> None:
         of_row = self.given.of_row[index]
         if of_row:
             self.of_units.append(("spread", index, self._number(index), 0, 0))
-        elif not self._read(index, index, self.of_units):
-            self._operation(index, index, self._compute, self.of_units)
+        else:
+            self.of_units.append(self._instruction(index, 0))
         for sink in self.waiting.get(index, ()):
             if sink.name in _LAST or (of_row and sink.name == self.given.store):
                 continue
             at = self.places.stored(index) if sink.name == self.given.store else sink.number
             self.of_units.append((sink.name, at, index, 0, 0))
-        return index
 
-    def _number(self, index: int) -> int:
-        """The number of each row; returns its register."""
-        register = len(self.given.nodes) + index
-        if register in self.there:
-            return register
-        self.there.add(register)
-        if not self._read(index, register, self.of_rows):
-            self._operation(index, register, self._number, self.of_rows)
+    def _for_rows(self, index: int) -> None:
+        offset = len(self.given.nodes)
+        self.of_rows.append(self._instruction(index, offset))
         for sink in self.waiting.get(index, ()):
             if sink.name == self.given.store:
                 at = self.places.stored_anew(index)
-                self.of_rows.append((sink.name, at, register, 0, 0))
-        return register
+                self.of_rows.append((sink.name, at, offset + index, 0, 0))
 
-    def _read(self, index: int, register: int, code: list[Instruction]) -> bool:
+    def _instruction(self, index: int, offset: int) -> Instruction:
+        """What gives a node, with the registers of its operands."""
         loaded = self.given.source(index, self.stage)
         if loaded is not None:
-            code.append((loaded[0], register, loaded[1], 0, 0))
-        elif self._loaded(index):
-            place = self.places.loaded(index, self.stage)
-            code.append((self.given.load, register, place, 0, 0))
-        else:
-            return False
-        return True
+            return loaded[0], offset + index, loaded[1], 0, 0
+        if self._loaded(index):
+            return self.given.load, offset + index, self.places.loaded(index, self.stage), 0, 0
+        name, operands = self._operation(index)
+        a, b, c = (*[offset + one for one in operands], 0, 0)[:3]
+        return name, offset + index, a, b, c
 
-    def _operation(
-        self, index: int, register: int, value: Callable[[int], int], code: list[Instruction]
-    ) -> None:
+    def _operation(self, index: int) -> tuple[str, tuple[int, ...]]:
+        """A node's, one with the product that is fused into it."""
         node = self.given.nodes[index]
-        name, operands = node.operation, node.operands
-        if index in self.given.fused:
-            product = self.given.fused[index]
-            (other,) = [one for one in operands if one != product]
-            name, operands = "fma", (*self.given.nodes[product].operands, other)
-        a, b, c = (*[value(operand) for operand in operands], 0, 0)[:3]
-        code.append((name, register, a, b, c))
+        if index not in self.given.fused:
+            return node.operation, node.operands
+        product = self.given.fused[index]
+        (other,) = [one for one in node.operands if one != product]
+        return "fma", (*self.given.nodes[product].operands, other)
 
 
 _SINKS = {

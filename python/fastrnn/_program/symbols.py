@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import FrameType
 from typing import Any, ClassVar, NoReturn
 
 import numpy
@@ -12,15 +15,19 @@ import torch
 from .graph import Graph
 from .names import line_of_the_user
 
-__all__ = ["ALLOWED", "Symbol", "emit", "lift", "refuse"]
+__all__ = ["ALLOWED", "DTYPE", "Symbol", "emit", "lift", "number", "refuse", "result"]
 
 ALLOWED = (
-    "+ - * / and comparisons, ** of a whole number, 0.5 or -0.5; exp expm1 log log1p sqrt rsqrt "
-    "sigmoid tanh relu silu gelu softplus logsigmoid elu leaky_relu softsign hardsigmoid hardtanh "
-    "erf abs sign minimum maximum clamp where sin cos lerp square reciprocal detach ones_like "
-    "zeros_like of torch, of torch.nn.functional or as methods; Python numbers; "
-    "fastrnn.layer_norm, fastrnn.rms_norm"
+    "+ - * / and comparisons, ** of a whole number, 0.5 or -0.5; exp exp2 expm1 log log2 log10 "
+    "log1p sqrt rsqrt sigmoid tanh relu relu6 silu mish gelu softplus logsigmoid elu selu celu "
+    "leaky_relu softsign hardsigmoid hardswish hardtanh tanhshrink hardshrink softshrink threshold "
+    "erf abs sign minimum maximum clamp where masked_fill heaviside isnan isinf isfinite sin "
+    "cos lerp addcmul addcdiv logaddexp square reciprocal detach ones_like zeros_like full_like of "
+    "torch, of torch.nn.functional or as methods; Python numbers; fastrnn.layer_norm, "
+    "fastrnn.rms_norm"
 )
+_APPLY: Any = torch.autograd.Function.apply
+_NUMBERS = (bool, int, float, numpy.integer, numpy.floating, numpy.bool_)
 
 
 def refuse(what: str, why: str = "") -> NoReturn:
@@ -29,19 +36,41 @@ def refuse(what: str, why: str = "") -> NoReturn:
     raise TypeError(f"{what} ({line_of_the_user()}): {reason}; allowed are {ALLOWED}")
 
 
+class _Dtype:
+    """The dtype of every value, which is the layer's, whatever that is."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> NoReturn:
+        refuse("Tensor.dtype ==", "a program serves layers of any dtype")
+
+
+DTYPE = _Dtype()
+
+
 class Symbol:
     """A node of a graph with the face of a tensor: torch's functions, methods and operators.
 
-    ``boolean`` says that a tensor in its place would hold True and False.
+    ``boolean`` says that a tensor in its place would hold True and False, and ``given`` that the
+    cell has got it and not computed it.
     """
 
-    __slots__ = ("boolean", "graph", "index")
+    __slots__ = ("boolean", "given", "graph", "index")
     functions: ClassVar[dict[Any, Callable[..., Any]]] = {}
     """What computes a function of torch's: `functions.py` fills it, and ``methods``."""
     methods: ClassVar[dict[str, Callable[..., Any]]] = {}
 
-    def __init__(self, graph: Graph, index: int, boolean: bool = False) -> None:
-        self.graph, self.index, self.boolean = graph, index, boolean
+    def __init__(
+        self, graph: Graph, index: int, boolean: bool = False, given: bool = False
+    ) -> None:
+        self.graph, self.index, self.boolean, self.given = graph, index, boolean, given
+
+    def become(self, other: Symbol) -> Symbol:
+        """What += does: every name of this value has the other from now on, as of a tensor."""
+        if self.given:
+            refuse("a change in place", "what a cell is given stays as it is")
+        self.index, self.boolean = other.index, other.boolean
+        return self
 
     @classmethod
     def __torch_function__(
@@ -58,6 +87,8 @@ class Symbol:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if name == "dtype":
+            return DTYPE
         if name not in self.methods:
             refuse(f"Tensor.{name}")
         return partial(self.methods[name], self)
@@ -66,7 +97,6 @@ class Symbol:
         return f"a value of a cell: {self.graph[self.index]}"
 
     __hash__ = object.__hash__
-    __array_ufunc__ = None  # so that NumPy's numbers leave an operator to the symbol
 
     def __bool__(self) -> NoReturn:
         refuse(
@@ -83,11 +113,35 @@ def emit(operation: str, *operands: Any) -> Symbol:
     whole = operation in ("mul", "maximum", "one_minus") and all(
         isinstance(operand, Symbol) and operand.boolean for operand in operands
     )
-    return Symbol(graph, graph.apply(operation, *lifted), whole or operation in ("lt", "le", "eq"))
+    boolean = whole or operation in ("lt", "le", "eq")
+    return result(graph, graph.apply(operation, *lifted), boolean)
 
 
-def lift(graph: Graph, value: Any) -> int:
+def result(graph: Graph, index: int, boolean: bool = False) -> Symbol:
+    """A new value of a node, to which no gradient flows where torch takes none down."""
+    if not torch.is_grad_enabled():
+        _refuse_functions_of_autograd()
+        index = index if boolean else graph.apply("detach", index)
+    return Symbol(graph, index, boolean)
+
+
+def _refuse_functions_of_autograd() -> None:
+    """TypeError in the forward of one, which torch calls without gradients."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code is _APPLY.__code__:
+            refuse(
+                "torch.autograd.Function",
+                "a program has the derivatives of its operations and no others; with detach a "
+                "value can have the gradient of another, as (hard - soft).detach() + soft has",
+            )
+        frame = frame.f_back
+
+
+def lift(graph: Graph, value: Any, line: str = "") -> int:
     """The node of a symbol, of a number, or of a tensor of one number.
+
+    ``line`` is the user's in errors, if that is not the one that has called.
 
     Raises
     ------
@@ -101,18 +155,26 @@ def lift(graph: Graph, value: Any) -> int:
             refuse("a value of another trace", "values live as long as the call of a method")
         return value.index
     if isinstance(value, (torch.Tensor, numpy.ndarray)):
-        if value.ndim:
+        line = line or line_of_the_user()
+        if value.ndim > 2 or math.prod(value.shape) != 1:
             raise ValueError(
-                f"a tensor of shape {list(value.shape)} ({line_of_the_user()}) does not broadcast "
-                "over units: learned numbers are vectors of the cell (p.name), those of every "
-                "step are inputs, and other numbers are Python's"
+                f"a tensor of shape {list(value.shape)} ({line}) does not broadcast over units: "
+                "learned numbers are vectors of the cell (p.name), those of every step are "
+                "inputs, and other numbers are Python's"
             )
         if isinstance(value, torch.Tensor) and value.requires_grad:
             raise ValueError(
-                f"a tensor that requires a gradient ({line_of_the_user()}): learned numbers are "
-                "vectors of the cell (p.name)"
+                f"a tensor that requires a gradient ({line}): learned numbers are vectors of the "
+                "cell (p.name)"
             )
         value = value.item()
-    if isinstance(value, (bool, int, float, numpy.number)):
+    if isinstance(value, _NUMBERS):
         return graph.constant(float(value))
     refuse(f"an operand of type {type(value).__name__}", "expected a value of the cell or a number")
+
+
+def number(value: Any, what: str) -> float:
+    """A number where torch takes no tensor; TypeError for anything else."""
+    if not isinstance(value, _NUMBERS):
+        refuse(f"{what} of type {type(value).__name__}", "expected a Python number")
+    return float(value)

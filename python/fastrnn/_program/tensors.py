@@ -101,11 +101,11 @@ class _Step:
         assert w_hh is not None
         G, heads = len(self.program.gates), self.program.heads
         rows = [self.program.gates.index(gate) for gate in gates]
-        blocks = w_hh.reshape(heads, G, -1, w_hh.shape[-1])[:, rows]
+        blocks = _selected(w_hh.reshape(heads, G, -1, w_hh.shape[-1]), rows, 1)
         inner = operand.reshape(-1, heads, w_hh.shape[-1])
         shares = torch.einsum("bhk,hgjk->gbhj", inner, blocks).reshape(len(rows), *self.shape)
         if b_hh is not None:
-            shares = shares + b_hh.reshape(G, 1, -1)[rows]
+            shares = shares + _selected(b_hh.reshape(G, 1, -1), rows, 0)
         self.sources |= {("u", gate): share for gate, share in zip(gates, shares, strict=True)}
 
     def _value(self, result: int) -> Tensor:
@@ -135,3 +135,10 @@ class _Step:
         if node.operation == "row_sum":
             return operands[0].expand(self.shape).sum(-1, keepdim=True)
         return OPERATIONS[node.operation].tensors(*operands)
+
+
+def _selected(tensor: Tensor, rows: Sequence[int], dim: int) -> Tensor:
+    """Some rows, in order, without a tensor of indices, which no exported graph has a place for."""
+    if len(rows) == tensor.shape[dim]:
+        return tensor
+    return torch.stack([tensor.select(dim, row) for row in rows], dim)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from . import functions  # noqa: F401  gives symbols their functions
 from .declared import Declared, declared_by
 from .graph import Graph
-from .names import Names
+from .names import Names, line_of_an_error
 from .program import Program, finished
 from .symbols import Symbol, lift
 
 __all__ = ["trace"]
+
+_STATES, _PRODUCTS = 8, 5
+"""That the engine takes at most, an output that is no state among the states."""
 
 
 def trace(
@@ -46,9 +51,11 @@ def trace(
             f"{' '.join(declared.inputs)}, got {len(flags)}"
         )
     traced = _Trace(cell, declared)
-    operands = traced.operands()
-    new_states = traced.step()
-    output = traced.output(new_states)
+    with torch.enable_grad():  # whatever is around the layer that is made
+        operands = traced.operands()
+        new_states = traced.step()
+        output = traced.output(new_states)
+    traced.check_counts(output)
     fields = declared._asdict() | {
         "inputs": tuple(zip(declared.inputs, flags, strict=True)),
         "initial": traced.initial(),
@@ -77,7 +84,7 @@ class _Trace:
         return Names(name, what, values, {k: v for k, v in hints.items() if k not in values})
 
     def _source(self, kind: str, name: str) -> Symbol:
-        return Symbol(self.graph, self.graph.source(kind, name))
+        return Symbol(self.graph, self.graph.source(kind, name), given=True)
 
     def _parameters(self, hints: Mapping[str, str]) -> Names:
         values: dict[str, Any] = {}
@@ -109,7 +116,8 @@ class _Trace:
         found = []
         for stage in range(later):
             chain = (stage,) if self.declared.chained else ()
-            value = self.cell.operand(self.x, self._u(1 + stage), self.s, self.p, *chain)
+            u = self._u(1 + stage)
+            value = _called(self.cell.operand, self.x, u, self.s, self.p, *chain)
             found.append(self._lifted(value, "operand", self.cell.operand))
         return found
 
@@ -117,7 +125,7 @@ class _Trace:
         """The new states."""
         if not callable(getattr(self.cell, "step", None)):
             raise TypeError(f"{self.declared.name} needs a method step()")
-        new = self.cell.step(self.x, self._u(), self.s, self.p)
+        new = _called(self.cell.step, self.x, self._u(), self.s, self.p)
         states = self._dict(new, "step", self.cell.step)
         for state in self.declared.held:
             if state in states:
@@ -140,17 +148,35 @@ class _Trace:
         if method is None:
             return None
         new = {
-            name: Symbol(self.graph, index)
+            name: Symbol(self.graph, index, given=True)
             for name, index in zip(self.declared.states, new_states, strict=True)
         }
-        given = method(self.x, self._u(), self.s, self.p, Names("new", "state", new))
+        own = Names("new", "state", new)
+        given = _called(method, self.x, self._u(), self.s, self.p, own)
         output = self._lifted(given, "output", method)
         return None if output == new_states[0] else output
+
+    def check_counts(self, output: int | None) -> None:
+        """ValueError for more states or products than there may be beside an output of its own."""
+        states, products = self.declared.states, self.declared.products
+        own = output is not None
+        beside = " beside an output that is not the first state" if own else ""
+        if len(states) + own > _STATES:
+            raise ValueError(
+                f"{self.declared.name}.states: expected up to {_STATES - own}{beside}, "
+                f"got {len(states)}"
+            )
+        # The first state is another's operand then, which no product of the engine's begins with.
+        if own and products[0] and len(products) + own > _PRODUCTS:
+            raise ValueError(
+                f"{self.declared.name}.late: expected up to {_PRODUCTS - 2} products{beside}, or "
+                f"no gates that are not late, got {len(products) - 1}"
+            )
 
     def initial(self) -> tuple[float, ...]:
         """What each state starts with."""
         method = getattr(self.cell, "initial", None)
-        given = {} if method is None else method(self.s)
+        given = {} if method is None else _called(method, self.s)
         states = {} if given is None else self._dict(given, "initial", method)
         values = []
         for state in self.declared.states:
@@ -177,12 +203,23 @@ class _Trace:
         return dict(given)
 
     def _lifted(self, value: Any, name: str, method: Callable[..., Any] | None) -> int:
-        if value is None or isinstance(value, (str, dict, list, tuple)):
+        if value is None or isinstance(value, (str, dict, list, tuple, Names)):
             raise TypeError(
                 f"{self.declared.name}.{name} ({_line(method)}) returns {type(value).__name__}, "
                 "expected a value of the cell"
             )
-        return lift(self.graph, value)
+        return lift(self.graph, value, _line(method))
+
+
+def _called(method: Callable[..., Any], *arguments: Any) -> Any:
+    """What a method returns; a TypeError with the line where torch or Python refuses a value."""
+    try:
+        return method(*arguments)
+    except (TypeError, RuntimeError) as error:
+        line = line_of_an_error(error)
+        if type(error) not in (TypeError, RuntimeError) or f"({line})" in str(error):
+            raise
+        raise TypeError(f"{error} ({line})") from error
 
 
 def _line(method: Any) -> str:
