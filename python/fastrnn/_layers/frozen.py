@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import is_
 from typing import Any, NoReturn
 
 import torch
@@ -44,6 +46,14 @@ OWN_STATE = ("_frozen_plans", "_frozen_loads")
 """What neither copies nor pickles have."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Plans:  # no tuple, in which torch.export would find tensors
+    """What the calls of a layer have packed, and of which tensors."""
+
+    buffers: tuple[Tensor | None, ...]
+    of_program: dict[str | None, FrozenPlan]
+
+
 class Frozen(torch.nn.Module):
     """What all frozen layers and cells share.
 
@@ -74,13 +84,17 @@ class Frozen(torch.nn.Module):
     ) -> FrozenPlan:
         """That of a program with this text, or of torch's cell; ``expect`` what it is held to.
 
-        ``weights`` are those of a call where they are no `_restored_weights`.
+        ``weights`` are those of a call where they are no `_restored_weights`. Plans are of what the
+        buffers are now: ``torch.func.functional_call`` puts others in their places for a while.
         """
-        plans: dict[Any, FrozenPlan] = vars(self).setdefault("_frozen_plans", {})
-        plan = plans.get(program)
+        buffers = self._buffers.values()
+        plans: _Plans | None = vars(self).get("_frozen_plans")
+        if plans is None or not all(map(is_, plans.buffers, buffers)):
+            plans = vars(self)["_frozen_plans"] = _Plans(tuple(buffers), {})
+        plan = plans.of_program.get(program)
         if plan is None:
             own = expect(), self.number_format, weights or self._restored_weights
-            plan = plans[program] = FrozenPlan(*own, one_step=one_step)
+            plan = plans.of_program[program] = FrozenPlan(*own, one_step=one_step)
         return plan
 
     def _restored_weights(self) -> list[Tensor]:
