@@ -209,3 +209,33 @@ def test_a_parametrized_layer_with_an_option_that_torchs_lack_is_not_reverted():
     with pytest.raises(ValueError, match="expected layers that torch has too"):
         fastrnn.revert(layer)
     assert isinstance(layer, fastrnn.GRU)
+
+
+def with_helpers(layer, cell):
+    """Classes whose forward goes through methods of their own, as many do."""
+
+    class OwnForward(layer):
+        def forward(self, x):
+            return self._forward(x)
+
+        def _forward(self, x):
+            return super().forward(2 * x)[0]
+
+    class OwnStep(cell):
+        def forward(self, x):
+            return self._step(x)
+
+        def _step(self, x):
+            return super().forward(2 * x)
+
+    return OwnForward(3, 4), OwnStep(3, 4)
+
+
+def test_derived_classes_may_have_methods_that_are_called_like_a_forward_or_a_step():
+    derived = with_helpers(fastrnn.GRU, fastrnn.GRUCell)
+    for plain, direct in zip(with_helpers(nn.GRU, nn.GRUCell), derived, strict=True):
+        direct.load_state_dict(plain.state_dict())
+        x = torch.randn(5, 2, 3) if isinstance(plain, nn.GRU) else torch.randn(2, 3)
+        expected = plain(x)
+        for layer in (direct, fastrnn.convert(plain, subclasses=True)):
+            torch.testing.assert_close(layer(x), expected)

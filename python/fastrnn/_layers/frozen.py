@@ -208,19 +208,19 @@ class _FrozenLayer(Frozen):
         directions = directions_of(spec, options, weights, self._restored)
         return as_program(spec, options, directions)
 
-    def _forward(
+    def _fastrnn_forward(
         self: Any, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
     ) -> tuple[Any, ...]:
         if _torch.is_fx_tracing():
             known = dict(zip(_FORWARD, (input, hx, lengths, resets, return_states), strict=True))
             node: tuple[Any, ...] | None = graphs.node_of(
-                self, "_forward", *known.values(), **known
+                self, "_fastrnn_forward", *known.values(), **known
             )
             if node is not None:
                 return node
         if torch.compiler.is_dynamo_compiling():
             given = input, hx, lengths, resets, return_states
-            apart: tuple[Any, ...] = outside_graphs(self._forward)(*given)
+            apart: tuple[Any, ...] = outside_graphs(self._fastrnn_forward)(*given)
             return apart
         if hx is None and self.initial_state is True:
             hx = for_batch(self, input)
@@ -255,13 +255,13 @@ class _FrozenCell(Frozen):
         own = Direction(weights, {name: self._restored(name) for name in norms})
         return as_program(spec, options, [own])
 
-    def _step(self: Any, cell: str, input: Any, hx: Any) -> Any:
+    def _fastrnn_step(self: Any, cell: str, input: Any, hx: Any) -> Any:
         if _torch.is_fx_tracing():
-            node = graphs.node_of(self, "_step", cell, input, hx, input=input, hx=hx)
+            node = graphs.node_of(self, "_fastrnn_step", cell, input, hx, input=input, hx=hx)
             if node is not None:
                 return node
         if torch.compiler.is_dynamo_compiling():
-            return outside_graphs(self._step)(cell, input, hx)
+            return outside_graphs(self._fastrnn_step)(cell, input, hx)
         plan = self._plan_of(
             None,
             lambda: expected_of_cell(self._computed(cell)[0]),
@@ -311,11 +311,11 @@ class FrozenRNNCell(_FrozenCell, RNNCell):
 class FrozenRecurrent(_FrozenProgram, Recurrent):
     """`fastrnn.Recurrent` with packed weights; `fastrnn.freeze` makes it."""
 
-    def _forward(self, *given: Any) -> tuple[Any, ...]:
+    def _fastrnn_forward(self, *given: Any) -> tuple[Any, ...]:
         if torch.compiler.is_dynamo_compiling():
-            apart: tuple[Any, ...] = outside_graphs(super()._forward)(*given)
+            apart: tuple[Any, ...] = outside_graphs(super()._fastrnn_forward)(*given)
             return apart
-        return super()._forward(*given)
+        return super()._fastrnn_forward(*given)
 
     def _run(
         self, text: str, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
@@ -327,10 +327,10 @@ class FrozenRecurrent(_FrozenProgram, Recurrent):
 class FrozenRecurrentCell(_FrozenProgram, RecurrentCell):
     """`fastrnn.RecurrentCell` with packed weights; `fastrnn.freeze` makes it."""
 
-    def _forward(self, *given: Any) -> Any:
+    def _fastrnn_forward(self, *given: Any) -> Any:
         if torch.compiler.is_dynamo_compiling():
-            return outside_graphs(super()._forward)(*given)
-        return super()._forward(*given)
+            return outside_graphs(super()._fastrnn_forward)(*given)
+        return super()._fastrnn_forward(*given)
 
     def _run_directly(self, input: Any, hx: Any) -> Any:
         return self._plan_of_step(self._text).run_step_directly(input, hx)

@@ -6,6 +6,9 @@ new, and with it where the weights come from: they are read by name at every cal
 whatever road (``.data``, parametrization, either ``weight_norm``, pruning, ``functional_call``,
 plain assignment) is seen by the very next call.
 
+Classes that somebody derived from torch's have methods like ``_forward`` of their own, and are to
+work derived from these: what a call goes through is named ``_fastrnn_``.
+
 torch's compiler refuses instances of torch's recurrent layers, and with them these, until
 ``torch._dynamo.config.allow_rnn = True``. Each layer is one node of the graph then.
 """
@@ -180,13 +183,13 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
         if backends.may_be_torchs(weight, spec_of(self)):
             super().flatten_parameters()
 
-    def _forward(
+    def _fastrnn_forward(
         self, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
     ) -> tuple[Any, ...]:
         if _torch.is_fx_tracing():
             inner = input, hx, lengths, resets, return_states
             given = dict(zip(_FORWARD, inner, strict=True))
-            node: tuple[Any, ...] | None = graphs.node_of(self, "_forward", *inner, **given)
+            node: tuple[Any, ...] | None = graphs.node_of(self, "_fastrnn_forward", *inner, **given)
             if node is not None:
                 return node
         # Not any truth: a class that somebody derived may have its own attribute of this name.
@@ -265,7 +268,7 @@ class LSTM(_Layer, torch.nn.LSTM):
         ValueError, RuntimeError, AttributeError, TypeError, IndexError
             As `fastrnn.functional.lstm`.
         """
-        return self._forward(input, hx, lengths, resets, return_states)
+        return self._fastrnn_forward(input, hx, lengths, resets, return_states)
 
 
 class GRU(_Layer, torch.nn.GRU):
@@ -290,7 +293,7 @@ class GRU(_Layer, torch.nn.GRU):
         return_states: bool = False,
     ) -> tuple[Any, ...]:
         """Run the layers over whole sequences, as `LSTM.forward` with one state [L*D, B, H]."""
-        return self._forward(input, hx, lengths, resets, return_states)
+        return self._fastrnn_forward(input, hx, lengths, resets, return_states)
 
 
 class RNN(_Layer, torch.nn.RNN):
@@ -314,7 +317,7 @@ class RNN(_Layer, torch.nn.RNN):
         return_states: bool = False,
     ) -> tuple[Any, ...]:
         """Run the layers over whole sequences, as `LSTM.forward` with one state [L*D, B, H]."""
-        return self._forward(input, hx, lengths, resets, return_states)
+        return self._fastrnn_forward(input, hx, lengths, resets, return_states)
 
 
 class _Cell(_WithOptions, torch.nn.RNNCellBase):
@@ -323,9 +326,9 @@ class _Cell(_WithOptions, torch.nn.RNNCellBase):
     def _add_peepholes(self, letters: int) -> None:
         self._new_peepholes("weight_ch", self.weight_hh, letters)
 
-    def _step(self, cell: str, input: Any, hx: Any) -> Any:
+    def _fastrnn_step(self, cell: str, input: Any, hx: Any) -> Any:
         if _torch.is_fx_tracing():
-            node = graphs.node_of(self, "_step", cell, input, hx, input=input, hx=hx)
+            node = graphs.node_of(self, "_fastrnn_step", cell, input, hx, input=input, hx=hx)
             if node is not None:
                 return node
         if self.regularised is not None and self.regularised.is_at_work(self.training):
@@ -365,7 +368,7 @@ class LSTMCell(_Cell, torch.nn.LSTMCell):
         ValueError, RuntimeError, AttributeError, TypeError
             As `fastrnn.functional.lstm_cell`.
         """
-        pair: tuple[Tensor, Tensor] = self._step("lstm", input, hx)
+        pair: tuple[Tensor, Tensor] = self._fastrnn_step("lstm", input, hx)
         return pair
 
 
@@ -378,7 +381,7 @@ class GRUCell(_Cell, torch.nn.GRUCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Run one step, as `LSTMCell.forward` with one state [B, H] or [H]."""
-        h: Tensor = self._step("gru", input, hx)
+        h: Tensor = self._fastrnn_step("gru", input, hx)
         return h
 
 
@@ -391,7 +394,7 @@ class RNNCell(_Cell, torch.nn.RNNCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Run one step, as `LSTMCell.forward` with one state [B, H] or [H]."""
-        h: Tensor = self._step(rnn_cell_of(self.nonlinearity), input, hx)
+        h: Tensor = self._fastrnn_step(rnn_cell_of(self.nonlinearity), input, hx)
         return h
 
 
