@@ -239,3 +239,54 @@ def test_derived_classes_may_have_methods_that_are_called_like_a_forward_or_a_st
         expected = plain(x)
         for layer in (direct, fastrnn.convert(plain, subclasses=True)):
             torch.testing.assert_close(layer(x), expected)
+
+
+class OwnOptions(nn.LSTM):
+    """Names of options here, which mean something else there."""
+
+    forget_bias = 3.0
+    regularised = True
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.variant = "doubled"
+        self.initial_state = nn.Parameter(torch.ones(2, 1, 1, args[1]))
+
+    def forward(self, x):
+        h, c = self.initial_state.expand(-1, -1, x.shape[1], -1)
+        y, _ = super().forward(
+            2 * x if self.variant == "doubled" and self.regularised else x, (h, c)
+        )
+        return y
+
+
+def test_derived_classes_may_have_attributes_that_are_called_like_options():
+    layer, x = OwnOptions(3, 4), torch.randn(5, 2, 3)
+    shown, expected = repr(layer), layer(x)
+    fastrnn.convert(layer, subclasses=True)
+    assert repr(layer) == shown
+    for one in (layer, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        torch.testing.assert_close(one(x), expected)
+        assert one.forget_bias == 3.0
+    torch.manual_seed(0)
+    layer.reset_parameters()
+    drawn = [parameter.clone() for parameter in layer.parameters()]
+    fastrnn.revert(layer)
+    torch.manual_seed(0)
+    layer.reset_parameters()
+    assert all(map(torch.equal, layer.parameters(), drawn))
+
+
+def test_layers_show_their_options_and_derived_ones_their_own():
+    class Own(fastrnn.GRU):
+        variant = "own"
+
+    layer = Own(3, 4, reset_after=False, initial_state=True)
+    assert layer.variant == "own"
+    assert layer.initial_state is True
+    assert fastrnn.GRU(3, 4, reset_after=False).variant.reset_after is False
+    expected = fastrnn.GRU(3, 4, reset_after=False, initial_state=True)
+    expected.load_state_dict(layer.state_dict())
+    x = torch.randn(5, 2, 3)
+    assert torch.equal(layer(x)[0], expected(x)[0])
+    assert fastrnn.GRU.variant is None

@@ -201,7 +201,7 @@ class _FrozenLayer(Frozen):
 
     def _computed(self: Any) -> tuple[Spec, list[Tensor]]:
         """What a call computes, and the weights of it."""
-        spec, options = spec_of(self), self.regularised
+        spec, options = spec_of(self), self._fastrnn_regularised
         weights = [self._restored(name) for name in self._names()]
         if options is None or not options.is_at_work(training=False):
             return spec, weights
@@ -222,7 +222,7 @@ class _FrozenLayer(Frozen):
             given = input, hx, lengths, resets, return_states
             apart: tuple[Any, ...] = outside_graphs(self._fastrnn_forward)(*given)
             return apart
-        if hx is None and self.initial_state is True:
+        if hx is None and self._fastrnn_initial_state:
             hx = for_batch(self, input)
         plan = self._plan_of(None, lambda: expected_of_layer(self._computed()[0]))
         done: tuple[Any, ...] = plan.run_layer(
@@ -238,7 +238,8 @@ class _FrozenCell(Frozen):
     """LSTMCell, GRUCell and RNNCell."""
 
     def _names(self: Any) -> Sequence[str]:
-        peepholes = NAMES[5:] if self.variant is not None and self.variant.peephole else ()
+        variant = self._fastrnn_variant or PLAIN
+        peepholes = NAMES[5:] if variant.peephole else ()
         without = [name for name, parameter in self._parameters.items() if parameter is None]
         return [name for name in (*NAMES[:4], *peepholes) if name not in without]
 
@@ -247,8 +248,8 @@ class _FrozenCell(Frozen):
         w_ih, w_hh, b_ih, b_hh, _, w_ch = map(self._restored, NAMES)
         weights = Weights(*weights_of_cell(w_ih, w_hh, b_ih, b_hh))._replace(w_ch=w_ch)
         sizes, has_bias = (self.input_size, self.hidden_size), weights.b_ih is not None
-        spec = spec_of_cell(cell, *sizes, has_bias, self.variant or PLAIN)
-        options = self.regularised
+        spec = spec_of_cell(cell, *sizes, has_bias, self._fastrnn_variant or PLAIN)
+        options = self._fastrnn_regularised
         if options is None or not options.is_at_work(training=False):
             return spec, flat([weights])
         norms = norm_sizes(options, len(spec.gates), spec.hidden_size)

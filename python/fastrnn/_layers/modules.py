@@ -6,8 +6,8 @@ new, and with it where the weights come from: they are read by name at every cal
 whatever road (``.data``, parametrization, either ``weight_norm``, pruning, ``functional_call``,
 plain assignment) is seen by the very next call.
 
-Classes that somebody derived from torch's have methods like ``_forward`` of their own, and are to
-work derived from these: what a call goes through is named ``_fastrnn_``.
+Classes that somebody derived from torch's have a ``_forward`` or a ``variant`` of their own, and
+are to work derived from these: what a call goes through and asks is named ``_fastrnn_``.
 
 torch's compiler refuses instances of torch's recurrent layers, and with them these, until
 ``torch._dynamo.config.allow_rnn = True``. Each layer is one node of the graph then.
@@ -31,6 +31,7 @@ from ..regularised import Regularised, describe_regularised, take_regularised
 from ..variants import ALL_OPTIONS, check_directions, describe, make_variant, take_nonlinearity
 from . import graphs, regularised
 from .initial_states import for_batch, new_states
+from .options import Option
 from .parameters import by_name
 from .plan import spec_of
 from .run import run_cell, run_layer
@@ -48,9 +49,10 @@ class _WithOptions(torch.nn.Module):
     Without options a module is what torch's constructor makes, and nothing else.
     """
 
-    variant: Variant | None = None
-    regularised: Regularised | None = None
-    forget_bias: float | None = None
+    variant, regularised, forget_bias = Option(), Option(), Option()
+    _fastrnn_variant: Variant | None = None
+    _fastrnn_regularised: Regularised | None = None
+    _fastrnn_forget_bias: float | None = None
     hidden_size: int
     bias: bool
 
@@ -72,7 +74,7 @@ class _WithOptions(torch.nn.Module):
         variant = make_variant(kind, options)
         super().__init__(*args, **kwargs)
         if variant is not None:
-            self.variant = variant
+            self._fastrnn_variant = variant
             self._check_variant(variant)
             if variant.peephole:
                 self._add_peepholes(len(variant.peephole))
@@ -81,8 +83,8 @@ class _WithOptions(torch.nn.Module):
         if forget_bias is not None:
             if not self.bias:
                 raise ValueError(f"forget_bias: expected None with bias=False, got {forget_bias}")
-            self.forget_bias = float(forget_bias)
-            self._set_forget_bias(self.forget_bias)
+            self._fastrnn_forget_bias = float(forget_bias)
+            self._set_forget_bias(self._fastrnn_forget_bias)
 
     def _check_variant(self, variant: Variant) -> None:
         """Refuse what cannot go together."""
@@ -106,21 +108,22 @@ class _WithOptions(torch.nn.Module):
     def reset_parameters(self) -> None:
         """Draw all parameters anew, as the constructor did."""
         super().reset_parameters()  # type: ignore[misc]
-        if self.regularised is not None:
+        if self._fastrnn_regularised is not None:
             regularised.reset_norms(self)
-        if self.forget_bias is not None:
-            self._set_forget_bias(self.forget_bias)
+        if self._fastrnn_forget_bias is not None:
+            self._set_forget_bias(self._fastrnn_forget_bias)
 
     def extra_repr(self) -> str:
-        options = describe(self.variant, self.forget_bias)
-        own = describe_regularised(self.regularised)
+        options = describe(self._fastrnn_variant, self._fastrnn_forget_bias)
+        own = describe_regularised(self._fastrnn_regularised)
         return ", ".join([super().extra_repr(), *options, *own])
 
 
 class _Layer(_WithOptions, torch.nn.RNNBase):
     """What the three layers share."""
 
-    initial_state: bool = False
+    initial_state = Option()
+    _fastrnn_initial_state: bool = False
 
     def __init__(
         self,
@@ -132,20 +135,20 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
     ) -> None:
         super().__init__(*args, device=device, dtype=dtype, **kwargs)
         if initial_state:
-            self.initial_state = True
+            self._fastrnn_initial_state = True
             for name, state in new_states(self).items():
                 self.register_parameter(name, torch.nn.Parameter(state))
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew, as the constructor did; initial states are zeros again."""
         super().reset_parameters()
-        if self.initial_state is True:
+        if self._fastrnn_initial_state:
             with torch.no_grad():
                 for name in new_states(self):
                     getattr(self, name).zero_()
 
     def extra_repr(self) -> str:
-        learned = ["initial_state=True"] if self.initial_state is True else []
+        learned = ["initial_state=True"] if self._fastrnn_initial_state else []
         return ", ".join([super().extra_repr(), *learned])
 
     def _check_variant(self, variant: Variant) -> None:
@@ -178,7 +181,8 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
         The engine reads each weight where it lies: where it alone computes, this does nothing.
         """
         weight = self._parameters.get("weight_ih_l0")
-        if weight is None or not weight.is_cuda or self.variant or self.regularised:
+        has_options = self._fastrnn_variant or self._fastrnn_regularised
+        if weight is None or not weight.is_cuda or has_options:
             return
         if backends.may_be_torchs(weight, spec_of(self)):
             super().flatten_parameters()
@@ -192,10 +196,10 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
             node: tuple[Any, ...] | None = graphs.node_of(self, "_fastrnn_forward", *inner, **given)
             if node is not None:
                 return node
-        # Not any truth: a class that somebody derived may have its own attribute of this name.
-        if hx is None and self.initial_state is True:
+        if hx is None and self._fastrnn_initial_state:
             hx = for_batch(self, input)
-        if self.regularised is not None and self.regularised.is_at_work(self.training):
+        own = self._fastrnn_regularised
+        if own is not None and own.is_at_work(self.training):
             return regularised.forward(self, input, hx, lengths, resets, return_states)
         options = (
             _CELL_OF_MODE[self.mode],
@@ -206,7 +210,7 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
             self.bias,
             self.bidirectional,
             self.dropout if self.training else 0.0,
-            self.variant,
+            self._fastrnn_variant,
         )
         weights = by_name(self, self._flat_weights_names)
         return run_layer(
@@ -331,12 +335,13 @@ class _Cell(_WithOptions, torch.nn.RNNCellBase):
             node = graphs.node_of(self, "_fastrnn_step", cell, input, hx, input=input, hx=hx)
             if node is not None:
                 return node
-        if self.regularised is not None and self.regularised.is_at_work(self.training):
+        own = self._fastrnn_regularised
+        if own is not None and own.is_at_work(self.training):
             return regularised.step(self, cell, input, hx)
-        w_ch = None if self.variant is None else getattr(self, "weight_ch", None)
+        w_ch = None if self._fastrnn_variant is None else getattr(self, "weight_ch", None)
         weights: Any = by_name(self, _CELL_WEIGHTS)
         sizes = self.input_size, self.hidden_size
-        return run_cell(cell, input, hx, weights, w_ch, self.variant, sizes, self)
+        return run_cell(cell, input, hx, weights, w_ch, self._fastrnn_variant, sizes, self)
 
 
 class LSTMCell(_Cell, torch.nn.LSTMCell):
