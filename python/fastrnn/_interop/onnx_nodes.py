@@ -148,11 +148,14 @@ def _read(found: Found) -> _Read:
     inputs = dict(zip(names, [*found.node.input, *[""] * len(names)], strict=False))
     weights = {name: _weight(found, name, inputs[name]) for name in _WEIGHTS if inputs[name]}
     kind = found.node.op_type
-    if kind == "DynamicQuantizeLSTM":
+    quantized = kind == "DynamicQuantizeLSTM"
+    for name in ("W", "R", *(_QUANTIZED if quantized else ())):
+        if name not in weights:
+            raise ValueError(f"{found}: expected an input {name}, got none")
+    if quantized:
         kind = "LSTM"
         for name in ("W", "R"):
-            of_one = (weights[name + what] for what in ("", "_scale", "_zero_point"))
-            weights[name] = dequantized(*of_one)
+            weights[name] = _multiplied_out(found, name, weights)
     direction = _direction(found, attributes)
     directions = 2 if direction == "bidirectional" else 1
     input_size, hidden_size = _sizes(found, kind, attributes, weights, direction)
@@ -177,6 +180,19 @@ def _read(found: Found) -> _Read:
     return read
 
 
+def _multiplied_out(found: Found, name: str, weights: dict[str, Tensor]) -> Tensor:
+    """A weight of a DynamicQuantizeLSTM as an LSTM has it."""
+    weight, scale, zero = (weights[name + what] for what in ("", "_scale", "_zero_point"))
+    fitting = [weight.shape[:1], weight.shape[::2]]
+    if weight.dim() != 3 or scale.shape not in fitting or zero.shape != scale.shape:
+        shapes = ", ".join(str(tuple(one.shape)) for one in (weight, scale, zero))
+        raise ValueError(
+            f"{found}: expected {name} of 3 dimensions, and a scale and a zero point for each "
+            f"direction or each of its columns, got {shapes}"
+        )
+    return dequantized(weight, scale, zero)
+
+
 def _direction(found: Found, attributes: dict[str, Any]) -> str:
     given = attributes.pop("direction", b"forward")
     for name in ("forward", "reverse", "bidirectional"):
@@ -193,9 +209,6 @@ def _sizes(
     direction: str,
 ) -> tuple[int, int]:
     """Features and units, after a look at all weights: what does not fit would be spread or cut."""
-    for name in ("W", "R"):
-        if name not in weights:
-            raise ValueError(f"{found}: expected an input {name}, got none")
     W, gates = weights["W"], len(GATES[kind])
     input_size = W.shape[-1] if W.dim() else 0
     hidden_size = attributes.pop("hidden_size", W.shape[1] // gates if W.dim() > 1 else 0)
