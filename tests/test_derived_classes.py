@@ -277,6 +277,27 @@ def test_derived_classes_may_have_attributes_that_are_called_like_options():
     assert all(map(torch.equal, layer.parameters(), drawn))
 
 
+@pytest.mark.parametrize("name", ["initial_state", "variant", "regularised", "forget_bias"])
+def test_derived_classes_may_register_what_is_called_like_an_option(name):
+    class Own(fastrnn.LSTM):
+        def __init__(self, as_buffer):
+            super().__init__(3, 4)
+            if as_buffer:
+                self.register_buffer(name, torch.ones(2), persistent=False)
+            else:
+                setattr(self, name, nn.Parameter(torch.ones(2)))
+
+    plain, x = fastrnn.LSTM(3, 4), torch.randn(5, 2, 3)
+    for as_buffer in (False, True):
+        layer = Own(as_buffer)
+        layer.load_state_dict(plain.state_dict(), strict=as_buffer)
+        assert torch.equal(getattr(copy.deepcopy(layer), name), torch.ones(2))
+        assert (name in dict(layer.named_parameters())) is not as_buffer
+        assert torch.equal(layer(x)[0], plain(x)[0])
+        with pytest.raises(KeyError, match="already exists"):
+            layer.register_buffer("hidden_size", None)
+
+
 def test_layers_show_their_options_and_derived_ones_their_own():
     class Own(fastrnn.GRU):
         variant = "own"

@@ -31,7 +31,7 @@ from ..regularised import Regularised, describe_regularised, take_regularised
 from ..variants import ALL_OPTIONS, check_directions, describe, make_variant, take_nonlinearity
 from . import graphs, regularised
 from .initial_states import for_batch, new_states
-from .options import Option
+from .options import Option, Registering
 from .parameters import by_name
 from .plan import spec_of
 from .run import run_cell, run_layer
@@ -43,7 +43,7 @@ _CELL_WEIGHTS = NAMES[:4]
 _FORWARD = ("input", "hx", "lengths", "resets", "return_states")
 
 
-class _WithOptions(torch.nn.Module):
+class _WithOptions(Registering):
     """What layers and cells share: the options that torch's lack.
 
     Without options a module is what torch's constructor makes, and nothing else.
