@@ -209,3 +209,105 @@ def test_a_parametrized_layer_with_an_option_that_torchs_lack_is_not_reverted():
     with pytest.raises(ValueError, match="expected layers that torch has too"):
         fastrnn.revert(layer)
     assert isinstance(layer, fastrnn.GRU)
+
+
+def with_helpers(layer, cell):
+    """Classes whose forward goes through methods of their own, as many do."""
+
+    class OwnForward(layer):
+        def forward(self, x):
+            return self._forward(x)
+
+        def _forward(self, x):
+            return super().forward(2 * x)[0]
+
+    class OwnStep(cell):
+        def forward(self, x):
+            return self._step(x)
+
+        def _step(self, x):
+            return super().forward(2 * x)
+
+    return OwnForward(3, 4), OwnStep(3, 4)
+
+
+def test_derived_classes_may_have_methods_that_are_called_like_a_forward_or_a_step():
+    derived = with_helpers(fastrnn.GRU, fastrnn.GRUCell)
+    for plain, direct in zip(with_helpers(nn.GRU, nn.GRUCell), derived, strict=True):
+        direct.load_state_dict(plain.state_dict())
+        x = torch.randn(5, 2, 3) if isinstance(plain, nn.GRU) else torch.randn(2, 3)
+        expected = plain(x)
+        for layer in (direct, fastrnn.convert(plain, subclasses=True)):
+            torch.testing.assert_close(layer(x), expected)
+
+
+class OwnOptions(nn.LSTM):
+    """Names of options here, which mean something else there."""
+
+    forget_bias = 3.0
+    regularised = True
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.variant = "doubled"
+        self.initial_state = nn.Parameter(torch.ones(2, 1, 1, args[1]))
+
+    def forward(self, x):
+        h, c = self.initial_state.expand(-1, -1, x.shape[1], -1)
+        y, _ = super().forward(
+            2 * x if self.variant == "doubled" and self.regularised else x, (h, c)
+        )
+        return y
+
+
+def test_derived_classes_may_have_attributes_that_are_called_like_options():
+    layer, x = OwnOptions(3, 4), torch.randn(5, 2, 3)
+    shown, expected = repr(layer), layer(x)
+    fastrnn.convert(layer, subclasses=True)
+    assert repr(layer) == shown
+    for one in (layer, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        torch.testing.assert_close(one(x), expected)
+        assert one.forget_bias == 3.0
+    torch.manual_seed(0)
+    layer.reset_parameters()
+    drawn = [parameter.clone() for parameter in layer.parameters()]
+    fastrnn.revert(layer)
+    torch.manual_seed(0)
+    layer.reset_parameters()
+    assert all(map(torch.equal, layer.parameters(), drawn))
+
+
+@pytest.mark.parametrize("name", ["initial_state", "variant", "regularised", "forget_bias"])
+def test_derived_classes_may_register_what_is_called_like_an_option(name):
+    class Own(fastrnn.LSTM):
+        def __init__(self, as_buffer):
+            super().__init__(3, 4)
+            if as_buffer:
+                self.register_buffer(name, torch.ones(2), persistent=False)
+            else:
+                setattr(self, name, nn.Parameter(torch.ones(2)))
+
+    plain, x = fastrnn.LSTM(3, 4), torch.randn(5, 2, 3)
+    for as_buffer in (False, True):
+        layer = Own(as_buffer)
+        layer.load_state_dict(plain.state_dict(), strict=as_buffer)
+        assert torch.equal(getattr(copy.deepcopy(layer), name), torch.ones(2))
+        assert (name in dict(layer.named_parameters())) is not as_buffer
+        assert torch.equal(layer(x)[0], plain(x)[0])
+        with pytest.raises(KeyError, match="already exists"):
+            layer.register_buffer("hidden_size", None)
+
+
+def test_layers_show_their_options_and_derived_ones_their_own():
+    class Own(fastrnn.GRU):
+        variant = "own"
+
+    layer = Own(3, 4, reset_after=False, initial_state=True)
+    assert layer.variant == "own"
+    assert layer.initial_state is True
+    assert fastrnn.GRU(3, 4, reset_after=False).variant.reset_after is False
+    expected = fastrnn.GRU(3, 4, reset_after=False, initial_state=True)
+    expected.load_state_dict(layer.state_dict())
+    x = torch.randn(5, 2, 3)
+    assert torch.equal(layer(x)[0], expected(x)[0])
+    assert fastrnn.GRU.variant is None

@@ -206,6 +206,23 @@ def test_what_would_change_a_frozen_layer_is_an_error_that_says_what_to_do() -> 
     assert frozen.half().double().eval().weight_ih_l0.dtype is torch.float32
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("is_first", [False, True])
+@pytest.mark.parametrize("kind", ["LSTM", "GRUCell"])
+def test_a_functional_call_computes_with_the_weights_that_it_is_given(
+    kind: str, is_first: bool
+) -> None:
+    frozen = fastrnn.freeze(getattr(fastrnn, kind)(3, 4), weights="int8")
+    other = fastrnn.freeze(getattr(fastrnn, kind)(3, 4), weights="int8")
+    x = torch.randn(2, 3) if kind == "GRUCell" else torch.randn(5, 2, 3)
+    expected = copy.deepcopy(frozen)(x)
+    if not is_first:
+        frozen(x)
+    for _ in range(2):
+        assert_equal(torch.func.functional_call(frozen, other.state_dict(), (x,)), other(x))
+        assert_equal(frozen(x), expected)
+
+
 @pytest.mark.parametrize("state", [False, True])
 def test_gradients_are_refused(state: bool) -> None:
     frozen = fastrnn.freeze(fastrnn.GRU(3, 4))

@@ -212,3 +212,22 @@ def test_stacked_cells(engine_calls, mask, backwards):
     assert [len(one) for one in nested] == [2, 1, 1]
     assert_the_same(layer, torch.randn(B, T, I), mask=mask_named(mask), training=True)
     assert len(engine_calls) == 3
+
+
+@pytest.mark.parametrize(("inner", "outer"), [("float64", "float64"), ("float32", "float64")])
+@pytest.mark.parametrize("number", [1, 2])
+def test_masks_may_have_another_dtype_than_the_cells(engine_calls, inner, outer, number):
+    # Keras draws them like what the layer passes on to its cells, and rounds that to float32.
+    options = {"dropout": 0.3, "recurrent_dropout": 0.3, "dtype": inner, "seed": 3}
+    x = torch.randn(B, T, I, dtype=getattr(torch, outer))
+    found = []
+    for ours in (False, True):
+        if ours:
+            fastrnn.keras.accelerate()
+        cells = [L.GRUCell(H, **options) for _ in range(number)]
+        layer = built(L.RNN(cells if number > 1 else cells[0], return_state=True, dtype=outer))
+        found.append(results(layer, x, training=True))
+    for expected, got in zip(*found, strict=True):
+        assert got.dtype is expected.dtype
+        assert_near(got.float(), expected.float(), I + H, T)
+    assert len(engine_calls) == number

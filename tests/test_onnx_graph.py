@@ -256,6 +256,35 @@ def test_dynamic_quantize_lstm_is_the_lstm_of_its_weights(per_column: bool, sign
     assert_near(y, in_onnx_runtime(plain, X=X)[0], I + H, T)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "part"),
+    [
+        ({"W_scale": None}, "expected an input W_scale, got none"),
+        ({"W": np.zeros((I, 4 * H), np.int8)}, "expected W of 3 dimensions, and a scale and"),
+        (
+            {"R_scale": np.ones((1, 1), np.float32)},
+            r"expected R of 3 .* got \(1, 5, 20\), \(1, 1\)",
+        ),
+        ({"R_zero_point": np.zeros((1, 4 * H), np.int8)}, r"got \(1, 5, 20\), \(1,\), \(1, 20\)"),
+    ],
+)
+def test_quantized_weights_that_do_not_fit_are_refused_by_name(wrong: Any, part: str) -> None:
+    constants: dict[str, Any] = {}
+    for name, features in (("W", I), ("R", H)):
+        constants[name] = np.zeros((1, features, 4 * H), np.int8)
+        constants[f"{name}_scale"] = np.ones(1, np.float32)
+        constants[f"{name}_zero_point"] = np.zeros(1, np.int8)
+    constants |= wrong
+    places = ["W", "R", *[""] * 5, "W_scale", "W_zero_point", "R_scale", "R_zero_point"]
+    given = [place if constants.get(place) is not None else "" for place in places]
+    node = helper.make_node(
+        "DynamicQuantizeLSTM", ["X", *given], ["Y"], "q", domain="com.microsoft", hidden_size=H
+    )
+    known = {name: array for name, array in constants.items() if array is not None}
+    with pytest.raises(ValueError, match=f"DynamicQuantizeLSTM node 'q': .*{part}"):
+        fastrnn.from_onnx(model_around([node], known))
+
+
 def test_external_data_of_other_nodes_are_not_asked_for() -> None:
     model = model_of("GRU", {}, weights_of("GRU", 1, False, False))
     other = numpy_helper.from_array(np.zeros(1, np.float32), "other")

@@ -176,6 +176,8 @@ def test_weights_may_be_computed_from_constants():
         ({"attributes": {"activation_alpha": [1.0]}}, "expected numbers for .*alone"),
         ({"attributes": {"output_sequence": 1}, "opset": 1}, r"got \['output_sequence'\]"),
         ({"attributes": {"direction": "bidirectional"}}, "expected W for 'bidirectional'"),
+        ({"attributes": {"direction": "backward"}}, "'the node': expected direction forward, rev"),
+        ({"attributes": {"direction": 1}}, "'the node': expected direction forward, reverse or"),
     ],
 )
 def test_what_a_layer_cannot_be_is_refused_with_what_to_do(change, part):
@@ -186,6 +188,35 @@ def test_what_a_layer_cannot_be_is_refused_with_what_to_do(change, part):
     attributes = {"hidden_size": H, **change.get("attributes", {})}
     model = model_of("GRU", attributes, weights, inputs, change.get("opset", 22))
     with pytest.raises(ValueError, match=part):
+        fastrnn.from_onnx(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("W", np.ones((3 * H, I), np.float32)),
+        ("W", np.ones((1, 3 * H + 1, I), np.float32)),
+        ("W", np.ones((1, 3 * H, I), np.int64)),
+        ("R", np.ones((3 * H, H), np.float32)),
+        ("R", np.ones((1, 3 * H, 1), np.float32)),
+        ("R", np.ones((1, 3 * H, H), np.float64)),
+        ("B", np.ones((6 * H,), np.float32)),
+        ("B", np.ones((1, 6 * H + 2), np.float32)),
+        ("B", np.ones((1, 3 * H), np.float32)),
+    ],
+    ids=lambda one: one if isinstance(one, str) else f"{one.dtype}{one.shape}",
+)
+def test_weights_that_do_not_fit_are_refused_by_name(name, wrong):
+    weights = weights_of("GRU", 1, True, False) | {name: wrong}
+    for attributes in ({"hidden_size": H}, {}):
+        with pytest.raises(ValueError, match=f"GRU node 'the node': expected .*{name}"):
+            fastrnn.from_onnx(model_of("GRU", attributes, weights))
+
+
+def test_a_node_without_weights_is_refused_by_name():
+    model = model_of("GRU", {"hidden_size": H}, weights_of("GRU", 1, True, False))
+    model.graph.node[0].input[:] = ["X", "W"]
+    with pytest.raises(ValueError, match="GRU node 'the node': expected an input R, got none"):
         fastrnn.from_onnx(model)
 
 

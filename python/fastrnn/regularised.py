@@ -28,7 +28,8 @@ What is not dropped is scaled by 1 / (1 - p), so that nothing is to be done in e
 nothing: in eval a state is p times the one before and 1 - p times the new one. Masks are drawn by
 torch's generator, at every call before anything is computed, layer by layer: of the input; then for
 each direction of the weights, of the recurrent dropout, of zoneout of h and of c; then that of
-torch's ``dropout``. So equal seeds give equal results however a call is computed. A rate between
+torch's ``dropout``. So equal seeds give equal results however a call is computed; but a padded
+batch and the same one packed have other masks, where they have one for each step. A rate between
 1/128 and 127/128 is rounded to a multiple of 1/65536. In a cell each call is one step, and draws
 its masks.
 

@@ -57,6 +57,18 @@ def test_the_input_a_tensor_and_the_state_a_proxy(kind: str) -> None:
         assert traced(Calls(layer, call), h) == ["call_module"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_is_no_node_of_its_own_graph(kind: str) -> None:
+    class Derived(getattr(fastrnn, kind)):  # type: ignore[misc]
+        def forward(self, value: Any) -> Any:
+            return super().forward(2 * value)
+
+    expected = "symbolically traced variables cannot be used as inputs to control flow"
+    for layer in (*twins(kind), Derived(3, 4)):
+        with pytest.raises(torch.fx.proxy.TraceError, match=expected):
+            torch.fx.symbolic_trace(layer)
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "LSTMCell"])
 def test_one_state_of_a_pair_a_proxy(kind: str) -> None:
     x, zeros = input_of(kind), torch.zeros_like(state_of(kind))

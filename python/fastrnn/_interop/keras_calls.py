@@ -192,17 +192,22 @@ def _weights(kind: str, cell: Any) -> list[Tensor]:
 
 
 def _masks(kind: str, cell: Any, data: Tensor, h: Tensor) -> masks.OfLayer:
-    """Keras's own, the same at every step."""
-    of_input = _of_gates(kind, cell.get_dropout_mask(data[:, 0]))
-    recurrent = _of_gates(kind, cell.get_recurrent_dropout_mask(h.squeeze(0)))
+    """Keras's own, the same at every step.
+
+    Keras may have drawn them before the call, in the dtypes of the sequences and states that a
+    layer has around its cells.
+    """
+    of_input = _of_gates(kind, cell.get_dropout_mask(data[:, 0]), data.dtype)
+    recurrent = _of_gates(kind, cell.get_recurrent_dropout_mask(h.squeeze(0)), data.dtype)
     return masks.OfLayer(of_input, [masks.OfDirection(recurrent=recurrent)])
 
 
-def _of_gates(kind: str, found: Any) -> list[Tensor]:
+def _of_gates(kind: str, found: Any, dtype: torch.dtype) -> list[Tensor]:
     """The masks of a dropout: none, one for all gates, or one for each."""
     if found is None:
         return []
-    return [found] if isinstance(found, Tensor) else in_our_order(kind, found)
+    own = [found] if isinstance(found, Tensor) else in_our_order(kind, found)
+    return [mask.to(dtype) for mask in own]
 
 
 # ---- steps that a mask leaves out ----

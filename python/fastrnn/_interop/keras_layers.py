@@ -195,9 +195,9 @@ def _weights_from_keras(kind: str, layer: Any) -> list[Tensor]:
 
 def _keras_options(layer: Any, keras: Any) -> tuple[str, dict[str, Any]]:
     """The class and the constructor's keywords of Keras's layer."""
-    variant = getattr(layer, "variant", None)
+    variant = getattr(layer, "_fastrnn_variant", None)
     lacking = [f"proj_size={layer.proj_size}"] if layer.proj_size else []
-    lacking += ["initial_state=True"] if getattr(layer, "initial_state", False) is True else []
+    lacking += ["initial_state=True"] if getattr(layer, "_fastrnn_initial_state", False) else []
     options: dict[str, Any] = {"use_bias": layer.bias, "dtype": _dtype_of(layer)}
     if layer.weight_ih_l0.dtype in REDUCED:  # Keras's default cannot be drawn in these
         options["recurrent_initializer"] = "glorot_uniform"
@@ -213,7 +213,7 @@ def _keras_options(layer: Any, keras: Any) -> tuple[str, dict[str, Any]]:
         lacks = ("peephole=", "cell_clip=", "input_forget=")
         lacking += [text for text in describe(variant, None) if text.startswith(lacks)]
     kind = layer.mode.partition("_")[0]
-    dropout, without = dropout_to_keras(kind, getattr(layer, "regularised", None))
+    dropout, without = dropout_to_keras(kind, getattr(layer, "_fastrnn_regularised", None))
     options |= dropout
     lacking += without
     if lacking:

@@ -148,23 +148,22 @@ def _read(found: Found) -> _Read:
     inputs = dict(zip(names, [*found.node.input, *[""] * len(names)], strict=False))
     weights = {name: _weight(found, name, inputs[name]) for name in _WEIGHTS if inputs[name]}
     kind = found.node.op_type
-    if kind == "DynamicQuantizeLSTM":
+    quantized = kind == "DynamicQuantizeLSTM"
+    for name in ("W", "R", *(_QUANTIZED if quantized else ())):
+        if name not in weights:
+            raise ValueError(f"{found}: expected an input {name}, got none")
+    if quantized:
         kind = "LSTM"
         for name in ("W", "R"):
-            of_one = (weights[name + what] for what in ("", "_scale", "_zero_point"))
-            weights[name] = dequantized(*of_one)
-    W = weights["W"]
-    directions, rows, input_size = W.shape
-    direction = attributes.pop("direction", b"forward").decode()
-    both = direction == "bidirectional"
-    if directions != 1 + both:
-        raise ValueError(f"{found}: expected W for {direction!r}, got {tuple(W.shape)}")
-    hidden_size = attributes.pop("hidden_size", rows // len(GATES[kind]))
+            weights[name] = _multiplied_out(found, name, weights)
+    direction = _direction(found, attributes)
+    directions = 2 if direction == "bidirectional" else 1
+    input_size, hidden_size = _sizes(found, kind, attributes, weights, direction)
     options = {
         "bias": "B" in weights,
         "batch_first": bool(attributes.pop("layout", 0)),
-        "bidirectional": both,
-        "dtype": W.dtype,
+        "bidirectional": direction == "bidirectional",
+        "dtype": weights["W"].dtype,
         "reverse": direction == "reverse",
         **_options(found, kind, attributes, directions),
         **({"peephole": "iof"} if "P" in weights else {}),
@@ -179,6 +178,59 @@ def _read(found: Found) -> _Read:
         if state is not None:
             read.states[name] = state
     return read
+
+
+def _multiplied_out(found: Found, name: str, weights: dict[str, Tensor]) -> Tensor:
+    """A weight of a DynamicQuantizeLSTM as an LSTM has it."""
+    weight, scale, zero = (weights[name + what] for what in ("", "_scale", "_zero_point"))
+    fitting = [weight.shape[:1], weight.shape[::2]]
+    if weight.dim() != 3 or scale.shape not in fitting or zero.shape != scale.shape:
+        shapes = ", ".join(str(tuple(one.shape)) for one in (weight, scale, zero))
+        raise ValueError(
+            f"{found}: expected {name} of 3 dimensions, and a scale and a zero point for each "
+            f"direction or each of its columns, got {shapes}"
+        )
+    return dequantized(weight, scale, zero)
+
+
+def _direction(found: Found, attributes: dict[str, Any]) -> str:
+    given = attributes.pop("direction", b"forward")
+    for name in ("forward", "reverse", "bidirectional"):
+        if given == name.encode():
+            return name
+    raise ValueError(f"{found}: expected direction forward, reverse or bidirectional, got {given}")
+
+
+def _sizes(
+    found: Found,
+    kind: str,
+    attributes: dict[str, Any],
+    weights: dict[str, Tensor],
+    direction: str,
+) -> tuple[int, int]:
+    """Features and units, after a look at all weights: what does not fit would be spread or cut."""
+    W, gates = weights["W"], len(GATES[kind])
+    input_size = W.shape[-1] if W.dim() else 0
+    hidden_size = attributes.pop("hidden_size", W.shape[1] // gates if W.dim() > 1 else 0)
+    directions, rows = (2 if direction == "bidirectional" else 1), gates * hidden_size
+    shapes = {
+        "W": (directions, rows, input_size),
+        "R": (directions, rows, hidden_size),
+        "B": (directions, 2 * rows),
+        "P": (directions, 3 * hidden_size),
+    }
+    for name, weight in weights.items():
+        if name in shapes and weight.shape != shapes[name]:
+            raise ValueError(
+                f"{found}: expected {name} for {direction!r} and {hidden_size} units of shape "
+                f"{shapes[name]}, got {tuple(weight.shape)}"
+            )
+        if name in shapes and (weight.dtype != W.dtype or not W.is_floating_point()):
+            raise ValueError(
+                f"{found}: expected {', '.join(shapes)} of one dtype of floating point, got "
+                f"{weight.dtype} for {name} and {W.dtype} for W"
+            )
+    return input_size, hidden_size
 
 
 def _weight(found: Found, what: str, name: str) -> Tensor:

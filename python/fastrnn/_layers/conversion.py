@@ -157,9 +157,8 @@ def revert(model: ModuleT) -> ModuleT:
 
 
 def _has_more_than_torchs(module: Any) -> bool:
-    own_states = getattr(module, "initial_state", False) is True
-    options = (getattr(module, name, None) for name in ("variant", "regularised"))
-    return own_states or any(own is not None for own in options)
+    names = ("variant", "regularised", "initial_state")
+    return any(getattr(module, f"_fastrnn_{name}", None) for name in names)
 
 
 def _turn_all(plan: Sequence[tuple[torch.nn.Module, type]]) -> None:

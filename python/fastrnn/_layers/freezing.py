@@ -136,7 +136,7 @@ def _freeze(name: str, module: Any, target: type[Frozen], weights: str) -> None:
 
 
 def _check(name: str, module: Any, values: dict[str, Tensor], weights: str) -> None:
-    options = getattr(module, "regularised", None)
+    options = getattr(module, "_fastrnn_regularised", None)
     if options is not None and options.drops_weights(training=False):
         listed = ", ".join(describe_regularised(options))
         raise ValueError(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from operator import is_
 from typing import Any, NoReturn
 
 import torch
@@ -45,6 +47,14 @@ OWN_STATE = ("_frozen_plans", "_frozen_loads")
 """What neither copies nor pickles have."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Plans:  # no tuple, in which torch.export would find tensors
+    """What the calls of a layer have packed, and of which tensors."""
+
+    buffers: tuple[Tensor | None, ...]
+    of_program: dict[str | None, FrozenPlan]
+
+
 class Frozen(torch.nn.Module):
     """What all frozen layers and cells share.
 
@@ -75,13 +85,17 @@ class Frozen(torch.nn.Module):
     ) -> FrozenPlan:
         """That of a program with this text, or of torch's cell; ``expect`` what it is held to.
 
-        ``weights`` are those of a call where they are no `_restored_weights`.
+        ``weights`` are those of a call where they are no `_restored_weights`. Plans are of what the
+        buffers are now: ``torch.func.functional_call`` puts others in their places for a while.
         """
-        plans: dict[Any, FrozenPlan] = vars(self).setdefault("_frozen_plans", {})
-        plan = plans.get(program)
+        buffers = self._buffers.values()
+        plans: _Plans | None = vars(self).get("_frozen_plans")
+        if plans is None or not all(map(is_, plans.buffers, buffers)):
+            plans = vars(self)["_frozen_plans"] = _Plans(tuple(buffers), {})
+        plan = plans.of_program.get(program)
         if plan is None:
             own = expect(), self.number_format, weights or self._restored_weights
-            plan = plans[program] = FrozenPlan(*own, one_step=one_step)
+            plan = plans.of_program[program] = FrozenPlan(*own, one_step=one_step)
         return plan
 
     def _restored_weights(self) -> list[Tensor]:
@@ -188,7 +202,7 @@ class _FrozenLayer(Frozen):
 
     def _computed(self: Any) -> tuple[Spec, list[Tensor]]:
         """What a call computes, and the weights of it."""
-        spec, options = spec_of(self), self.regularised
+        spec, options = spec_of(self), self._fastrnn_regularised
         weights = [self._restored(name) for name in self._names()]
         if options is None or not options.is_at_work(training=False):
             return spec, weights
@@ -196,21 +210,21 @@ class _FrozenLayer(Frozen):
         directions = directions_of(spec, options, weights, read)
         return as_program(spec, options, directions)
 
-    def _forward(
+    def _fastrnn_forward(
         self: Any, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
     ) -> tuple[Any, ...]:
         if _torch.is_fx_tracing():
             known = dict(zip(_FORWARD, (input, hx, lengths, resets, return_states), strict=True))
             node: tuple[Any, ...] | None = graphs.node_of(
-                self, "_forward", *known.values(), **known
+                self, "_fastrnn_forward", *known.values(), **known
             )
             if node is not None:
                 return node
         if torch.compiler.is_dynamo_compiling():
             given = input, hx, lengths, resets, return_states
-            apart: tuple[Any, ...] = outside_graphs(self._forward)(*given)
+            apart: tuple[Any, ...] = outside_graphs(self._fastrnn_forward)(*given)
             return apart
-        if hx is None and self.initial_state is True:
+        if hx is None and self._fastrnn_initial_state:
             hx = for_batch(self, input)
         plan = self._plan_of(None, lambda: expected_of_layer(self._computed()[0]))
         done: tuple[Any, ...] = plan.run_layer(
@@ -226,7 +240,8 @@ class _FrozenCell(Frozen):
     """LSTMCell, GRUCell and RNNCell."""
 
     def _names(self: Any) -> Sequence[str]:
-        peepholes = NAMES[5:] if self.variant is not None and self.variant.peephole else ()
+        variant = self._fastrnn_variant or PLAIN
+        peepholes = NAMES[5:] if variant.peephole else ()
         without = [name for name, parameter in self._parameters.items() if parameter is None]
         return [name for name in (*NAMES[:4], *peepholes) if name not in without]
 
@@ -235,21 +250,21 @@ class _FrozenCell(Frozen):
         w_ih, w_hh, b_ih, b_hh, _, w_ch = map(self._restored, NAMES)
         weights = Weights(*weights_of_cell(w_ih, w_hh, b_ih, b_hh))._replace(w_ch=w_ch)
         sizes, has_bias = (self.input_size, self.hidden_size), weights.b_ih is not None
-        spec = spec_of_cell(cell, *sizes, has_bias, self.variant or PLAIN)
-        options = self.regularised
+        spec = spec_of_cell(cell, *sizes, has_bias, self._fastrnn_variant or PLAIN)
+        options = self._fastrnn_regularised
         if options is None or not options.is_at_work(training=False):
             return spec, flat([weights])
         norms = norm_sizes(options, len(spec.gates), spec.hidden_size)
         own = Direction(weights, {name: self._restored(name) for name in norms})
         return as_program(spec, options, [own])
 
-    def _step(self: Any, cell: str, input: Any, hx: Any) -> Any:
+    def _fastrnn_step(self: Any, cell: str, input: Any, hx: Any) -> Any:
         if _torch.is_fx_tracing():
-            node = graphs.node_of(self, "_step", cell, input, hx, input=input, hx=hx)
+            node = graphs.node_of(self, "_fastrnn_step", cell, input, hx, input=input, hx=hx)
             if node is not None:
                 return node
         if torch.compiler.is_dynamo_compiling():
-            return outside_graphs(self._step)(cell, input, hx)
+            return outside_graphs(self._fastrnn_step)(cell, input, hx)
         plan = self._plan_of(
             None,
             lambda: expected_of_cell(self._computed(cell)[0]),
@@ -299,11 +314,11 @@ class FrozenRNNCell(_FrozenCell, RNNCell):
 class FrozenRecurrent(_FrozenProgram, Recurrent):
     """`fastrnn.Recurrent` with packed weights; `fastrnn.freeze` makes it."""
 
-    def _forward(self, *given: Any) -> tuple[Any, ...]:
+    def _fastrnn_forward(self, *given: Any) -> tuple[Any, ...]:
         if torch.compiler.is_dynamo_compiling():
-            apart: tuple[Any, ...] = outside_graphs(super()._forward)(*given)
+            apart: tuple[Any, ...] = outside_graphs(super()._fastrnn_forward)(*given)
             return apart
-        return super()._forward(*given)
+        return super()._fastrnn_forward(*given)
 
     def _run(
         self, text: str, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
@@ -315,10 +330,10 @@ class FrozenRecurrent(_FrozenProgram, Recurrent):
 class FrozenRecurrentCell(_FrozenProgram, RecurrentCell):
     """`fastrnn.RecurrentCell` with packed weights; `fastrnn.freeze` makes it."""
 
-    def _forward(self, *given: Any) -> Any:
+    def _fastrnn_forward(self, *given: Any) -> Any:
         if torch.compiler.is_dynamo_compiling():
-            return outside_graphs(super()._forward)(*given)
-        return super()._forward(*given)
+            return outside_graphs(super()._fastrnn_forward)(*given)
+        return super()._fastrnn_forward(*given)
 
     def _run_directly(self, input: Any, hx: Any) -> Any:
         return self._plan_of_step(self._text).run_step_directly(input, hx)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch.fx import Proxy
+from torch.fx.proxy import TraceError
 
 from .. import _torch
 
@@ -31,11 +32,21 @@ def node_of(module: torch.nn.Module, method: str, /, *inner: Any, **given: Any) 
         What computes ``module``'s own part of the call, of the arguments ``inner``.
     **given
         The arguments of its ``forward``.
+
+    Raises
+    ------
+    TraceError
+        ``module`` is what is traced, and so in no graph that could call it.
     """
     tracer = _tracer((inner, given)) or _tracer_of_parameters(module)
     if tracer is None:
         return None
     path = tracer.path_of_module(module)
+    if not path:
+        raise TraceError(
+            "symbolically traced variables cannot be used as inputs to control flow, nor a layer "
+            "be a node of its own graph: trace a model of it, such as torch.nn.Sequential(layer)"
+        )
     forward: Any = type(module).forward
     if forward.__module__ in _HOMES:
         options = {k: v for k, v in given.items() if v is not None and v is not False}

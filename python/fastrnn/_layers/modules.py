@@ -6,6 +6,9 @@ new, and with it where the weights come from: they are read by name at every cal
 whatever road (``.data``, parametrization, either ``weight_norm``, pruning, ``functional_call``,
 plain assignment) is seen by the very next call.
 
+Classes that somebody derived from torch's have a ``_forward`` or a ``variant`` of their own, and
+are to work derived from these: what a call goes through and asks is named ``_fastrnn_``.
+
 torch's compiler refuses instances of torch's recurrent layers, and with them these, until
 ``torch._dynamo.config.allow_rnn = True``. Each layer is one node of the graph then.
 """
@@ -28,6 +31,7 @@ from ..regularised import Regularised, describe_regularised, take_regularised
 from ..variants import ALL_OPTIONS, check_directions, describe, make_variant, take_nonlinearity
 from . import graphs, regularised
 from .initial_states import for_batch, new_states
+from .options import Option, Registering
 from .parameters import by_name
 from .plan import spec_of
 from .run import run_cell, run_layer
@@ -39,15 +43,16 @@ _CELL_WEIGHTS = NAMES[:4]
 _FORWARD = ("input", "hx", "lengths", "resets", "return_states")
 
 
-class _WithOptions(torch.nn.Module):
+class _WithOptions(Registering):
     """What layers and cells share: the options that torch's lack.
 
     Without options a module is what torch's constructor makes, and nothing else.
     """
 
-    variant: Variant | None = None
-    regularised: Regularised | None = None
-    forget_bias: float | None = None
+    variant, regularised, forget_bias = Option(), Option(), Option()
+    _fastrnn_variant: Variant | None = None
+    _fastrnn_regularised: Regularised | None = None
+    _fastrnn_forget_bias: float | None = None
     hidden_size: int
     bias: bool
 
@@ -69,7 +74,7 @@ class _WithOptions(torch.nn.Module):
         variant = make_variant(kind, options)
         super().__init__(*args, **kwargs)
         if variant is not None:
-            self.variant = variant
+            self._fastrnn_variant = variant
             self._check_variant(variant)
             if variant.peephole:
                 self._add_peepholes(len(variant.peephole))
@@ -78,8 +83,8 @@ class _WithOptions(torch.nn.Module):
         if forget_bias is not None:
             if not self.bias:
                 raise ValueError(f"forget_bias: expected None with bias=False, got {forget_bias}")
-            self.forget_bias = float(forget_bias)
-            self._set_forget_bias(self.forget_bias)
+            self._fastrnn_forget_bias = float(forget_bias)
+            self._set_forget_bias(self._fastrnn_forget_bias)
 
     def _check_variant(self, variant: Variant) -> None:
         """Refuse what cannot go together."""
@@ -103,21 +108,22 @@ class _WithOptions(torch.nn.Module):
     def reset_parameters(self) -> None:
         """Draw all parameters anew, as the constructor did."""
         super().reset_parameters()  # type: ignore[misc]
-        if self.regularised is not None:
+        if self._fastrnn_regularised is not None:
             regularised.reset_norms(self)
-        if self.forget_bias is not None:
-            self._set_forget_bias(self.forget_bias)
+        if self._fastrnn_forget_bias is not None:
+            self._set_forget_bias(self._fastrnn_forget_bias)
 
     def extra_repr(self) -> str:
-        options = describe(self.variant, self.forget_bias)
-        own = describe_regularised(self.regularised)
+        options = describe(self._fastrnn_variant, self._fastrnn_forget_bias)
+        own = describe_regularised(self._fastrnn_regularised)
         return ", ".join([super().extra_repr(), *options, *own])
 
 
 class _Layer(_WithOptions, torch.nn.RNNBase):
     """What the three layers share."""
 
-    initial_state: bool = False
+    initial_state = Option()
+    _fastrnn_initial_state: bool = False
 
     def __init__(
         self,
@@ -129,20 +135,20 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
     ) -> None:
         super().__init__(*args, device=device, dtype=dtype, **kwargs)
         if initial_state:
-            self.initial_state = True
+            self._fastrnn_initial_state = True
             for name, state in new_states(self).items():
                 self.register_parameter(name, torch.nn.Parameter(state))
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew, as the constructor did; initial states are zeros again."""
         super().reset_parameters()
-        if self.initial_state is True:
+        if self._fastrnn_initial_state:
             with torch.no_grad():
                 for name in new_states(self):
                     getattr(self, name).zero_()
 
     def extra_repr(self) -> str:
-        learned = ["initial_state=True"] if self.initial_state is True else []
+        learned = ["initial_state=True"] if self._fastrnn_initial_state else []
         return ", ".join([super().extra_repr(), *learned])
 
     def _check_variant(self, variant: Variant) -> None:
@@ -175,24 +181,25 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
         The engine reads each weight where it lies: where it alone computes, this does nothing.
         """
         weight = self._parameters.get("weight_ih_l0")
-        if weight is None or not weight.is_cuda or self.variant or self.regularised:
+        has_options = self._fastrnn_variant or self._fastrnn_regularised
+        if weight is None or not weight.is_cuda or has_options:
             return
         if backends.may_be_torchs(weight, spec_of(self)):
             super().flatten_parameters()
 
-    def _forward(
+    def _fastrnn_forward(
         self, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
     ) -> tuple[Any, ...]:
         if _torch.is_fx_tracing():
             inner = input, hx, lengths, resets, return_states
             given = dict(zip(_FORWARD, inner, strict=True))
-            node: tuple[Any, ...] | None = graphs.node_of(self, "_forward", *inner, **given)
+            node: tuple[Any, ...] | None = graphs.node_of(self, "_fastrnn_forward", *inner, **given)
             if node is not None:
                 return node
-        # Not any truth: a class that somebody derived may have its own attribute of this name.
-        if hx is None and self.initial_state is True:
+        if hx is None and self._fastrnn_initial_state:
             hx = for_batch(self, input)
-        if self.regularised is not None and self.regularised.is_at_work(self.training):
+        own = self._fastrnn_regularised
+        if own is not None and own.is_at_work(self.training):
             return regularised.forward(self, input, hx, lengths, resets, return_states)
         options = (
             _CELL_OF_MODE[self.mode],
@@ -203,7 +210,7 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
             self.bias,
             self.bidirectional,
             self.dropout if self.training else 0.0,
-            self.variant,
+            self._fastrnn_variant,
         )
         weights = by_name(self, self._flat_weights_names)
         return run_layer(
@@ -265,7 +272,7 @@ class LSTM(_Layer, torch.nn.LSTM):
         ValueError, RuntimeError, AttributeError, TypeError, IndexError
             As `fastrnn.functional.lstm`.
         """
-        return self._forward(input, hx, lengths, resets, return_states)
+        return self._fastrnn_forward(input, hx, lengths, resets, return_states)
 
 
 class GRU(_Layer, torch.nn.GRU):
@@ -290,7 +297,7 @@ class GRU(_Layer, torch.nn.GRU):
         return_states: bool = False,
     ) -> tuple[Any, ...]:
         """Run the layers over whole sequences, as `LSTM.forward` with one state [L*D, B, H]."""
-        return self._forward(input, hx, lengths, resets, return_states)
+        return self._fastrnn_forward(input, hx, lengths, resets, return_states)
 
 
 class RNN(_Layer, torch.nn.RNN):
@@ -314,7 +321,7 @@ class RNN(_Layer, torch.nn.RNN):
         return_states: bool = False,
     ) -> tuple[Any, ...]:
         """Run the layers over whole sequences, as `LSTM.forward` with one state [L*D, B, H]."""
-        return self._forward(input, hx, lengths, resets, return_states)
+        return self._fastrnn_forward(input, hx, lengths, resets, return_states)
 
 
 class _Cell(_WithOptions, torch.nn.RNNCellBase):
@@ -323,17 +330,18 @@ class _Cell(_WithOptions, torch.nn.RNNCellBase):
     def _add_peepholes(self, letters: int) -> None:
         self._new_peepholes("weight_ch", self.weight_hh, letters)
 
-    def _step(self, cell: str, input: Any, hx: Any) -> Any:
+    def _fastrnn_step(self, cell: str, input: Any, hx: Any) -> Any:
         if _torch.is_fx_tracing():
-            node = graphs.node_of(self, "_step", cell, input, hx, input=input, hx=hx)
+            node = graphs.node_of(self, "_fastrnn_step", cell, input, hx, input=input, hx=hx)
             if node is not None:
                 return node
-        if self.regularised is not None and self.regularised.is_at_work(self.training):
+        own = self._fastrnn_regularised
+        if own is not None and own.is_at_work(self.training):
             return regularised.step(self, cell, input, hx)
-        w_ch = None if self.variant is None else getattr(self, "weight_ch", None)
+        w_ch = None if self._fastrnn_variant is None else getattr(self, "weight_ch", None)
         weights: Any = by_name(self, _CELL_WEIGHTS)
         sizes = self.input_size, self.hidden_size
-        return run_cell(cell, input, hx, weights, w_ch, self.variant, sizes, self)
+        return run_cell(cell, input, hx, weights, w_ch, self._fastrnn_variant, sizes, self)
 
 
 class LSTMCell(_Cell, torch.nn.LSTMCell):
@@ -365,7 +373,7 @@ class LSTMCell(_Cell, torch.nn.LSTMCell):
         ValueError, RuntimeError, AttributeError, TypeError
             As `fastrnn.functional.lstm_cell`.
         """
-        pair: tuple[Tensor, Tensor] = self._step("lstm", input, hx)
+        pair: tuple[Tensor, Tensor] = self._fastrnn_step("lstm", input, hx)
         return pair
 
 
@@ -378,7 +386,7 @@ class GRUCell(_Cell, torch.nn.GRUCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Run one step, as `LSTMCell.forward` with one state [B, H] or [H]."""
-        h: Tensor = self._step("gru", input, hx)
+        h: Tensor = self._fastrnn_step("gru", input, hx)
         return h
 
 
@@ -391,7 +399,7 @@ class RNNCell(_Cell, torch.nn.RNNCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Run one step, as `LSTMCell.forward` with one state [B, H] or [H]."""
-        h: Tensor = self._step(rnn_cell_of(self.nonlinearity), input, hx)
+        h: Tensor = self._fastrnn_step(rnn_cell_of(self.nonlinearity), input, hx)
         return h
 
 

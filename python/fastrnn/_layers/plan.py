@@ -123,7 +123,7 @@ def spec_of(layer: Any) -> Spec:
         bidirectional=layer.bidirectional,
         bias=layer.bias,
         dropout=0.0,
-        variant=getattr(layer, "variant", None) or PLAIN,
+        variant=getattr(layer, "_fastrnn_variant", None) or PLAIN,
     )
 
 

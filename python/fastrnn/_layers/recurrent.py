@@ -144,9 +144,9 @@ class Recurrent(OfProgram):
             As `fastrnn.functional.lstm`.
         """
         program_inputs.check_names(self._inputs, inputs, "Recurrent.forward")
-        return self._forward(input, hx, lengths, resets, return_states, inputs)
+        return self._fastrnn_forward(input, hx, lengths, resets, return_states, inputs)
 
-    def _forward(
+    def _fastrnn_forward(
         self,
         input: Any,
         hx: Any,
@@ -159,7 +159,7 @@ class Recurrent(OfProgram):
             inner = input, hx, lengths, resets, return_states, inputs
             known = dict(zip(_ORDER, inner, strict=False))
             node: tuple[Any, ...] | None = graphs.node_of(
-                self, "_forward", *inner, **known, **inputs
+                self, "_fastrnn_forward", *inner, **known, **inputs
             )
             if node is not None:
                 return node

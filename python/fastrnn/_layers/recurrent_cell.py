@@ -68,11 +68,13 @@ class RecurrentCell(OfProgram):
             is missing, or another was given.
         """
         program_inputs.check_names(self._inputs, inputs, "RecurrentCell.forward")
-        return self._forward(input, hx, inputs)
+        return self._fastrnn_forward(input, hx, inputs)
 
-    def _forward(self, input: Any, hx: Any, inputs: dict[str, Any]) -> Any:
+    def _fastrnn_forward(self, input: Any, hx: Any, inputs: dict[str, Any]) -> Any:
         if _torch.is_fx_tracing():
-            node = graphs.node_of(self, "_forward", input, hx, inputs, input=input, hx=hx, **inputs)
+            node = graphs.node_of(
+                self, "_fastrnn_forward", input, hx, inputs, input=input, hx=hx, **inputs
+            )
             if node is not None:
                 return node
         program, new = self.program, None

@@ -34,9 +34,9 @@ def give(module: Any, options: Regularised) -> None:
     ValueError
         They cannot go together with the others that it has.
     """
-    check_combination(options, module.variant, getattr(module, "proj_size", 0))
+    check_combination(options, module._fastrnn_variant, getattr(module, "proj_size", 0))
     checks.check_sizes(module.input_size, module.hidden_size, 0, 1, 0.0)
-    module.regularised = options
+    module._fastrnn_regularised = options
     for name, value in _new_norms(module).items():
         module.register_parameter(name, torch.nn.Parameter(value))
 
@@ -59,7 +59,8 @@ def _new_norms(module: Any) -> dict[str, Tensor]:
     for end in ends:
         weight = getattr(module, f"weight_hh{end}")
         gates = weight.shape[0] // module.hidden_size
-        for name, size in norm_sizes(module.regularised, gates, module.hidden_size).items():
+        sizes = norm_sizes(module._fastrnn_regularised, gates, module.hidden_size)
+        for name, size in sizes.items():
             found[name + end] = weight.new_full((size,), float(name.endswith("weight")))
     return found
 
@@ -68,7 +69,7 @@ def forward(
     layer: Any, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
 ) -> tuple[Any, ...]:
     """What a layer with options returns."""
-    spec, options = spec_of(layer), layer.regularised
+    spec, options = spec_of(layer), layer._fastrnn_regularised
     if layer.training and layer.dropout:
         spec = replace(spec, dropout=layer.dropout)
     call = Call(
@@ -106,7 +107,7 @@ def _names_of_norms(spec: Spec, options: Regularised) -> tuple[list[str], list[s
 
 def step(module: Any, cell: str, input: Any, hx: Any) -> Any:
     """What a cell with options returns."""
-    variant, options = module.variant or PLAIN, module.regularised
+    variant, options = module._fastrnn_variant or PLAIN, module._fastrnn_regularised
     spec = spec_of_cell(cell, module.input_size, module.hidden_size, bool(module.bias), variant)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ch")
     w_ih, w_hh, b_ih, b_hh, w_ch = (getattr(module, name, None) for name in names)
