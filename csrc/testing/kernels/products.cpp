@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "engine/call/plan.h"
+#include "engine/forward/centre.h"
 #include "plain.h"
 #include "testing/probe.h"
 #include "testing/units/units.h"
@@ -80,6 +81,43 @@ UNIT(products_are_those_of_plain_loops) {
         for (int64_t K : kLengths) {
           check_products<float>(table, rows, K, columns);
           check_products<double>(table, rows, K, columns);
+        }
+      }
+    }
+  });
+}
+
+template <class Real>
+void check_means(const KernelTable& table, int64_t rows, int64_t columns, int64_t groups) {
+  const int64_t all = rows * groups;
+  const Doubles a = plain::random(all * columns, 1);
+  const auto from = plain::as<Real>(a);
+  std::vector<Real> to(from.size(), std::nan(""));
+  const DType dtype = sizeof(Real) == sizeof(float) ? DType::kFloat32 : DType::kFloat64;
+  centre({{dtype, all, columns, from.data(), to.data()}}, groups, 2, table);
+  int64_t wrong = 0;
+  for (int64_t i = 0; i < all * columns; ++i) {
+    const int64_t first = i / columns / rows * rows, n = i % columns;
+    double mean = 0, magnitude = 0;
+    for (int64_t r = first; r < first + rows; ++r) {
+      const double part = a[r * columns + n] / static_cast<double>(rows);
+      mean += part;
+      magnitude += std::fabs(part);
+    }
+    const double room = static_cast<double>(rows + 2) * std::numeric_limits<Real>::epsilon() *
+                        (magnitude + std::fabs(a[i]));
+    wrong += !(std::fabs(to[i] - (a[i] - mean)) <= room);
+  }
+  EXPECT_EQUAL(wrong, 0);
+}
+
+UNIT(means_of_columns_are_those_of_plain_loops) {
+  plain::each_isa([](const std::string&, const KernelTable& table) {
+    for (int64_t rows : {1, 2, 16, 17, 300}) {
+      for (int64_t columns : {1, 3, 16, 65, 130}) {
+        for (int64_t groups : {1, 3}) {
+          check_means<float>(table, rows, columns, groups);
+          check_means<double>(table, rows, columns, groups);
         }
       }
     }
