@@ -243,7 +243,15 @@ def test_explain_prints_it_and_refuses_mistakes(capsys: pytest.CaptureFixture[st
     assert "GRU T=9 B=4 I=7 H=33, 1 layer, tf32, inference, on a GPU of capability 12.0" in text
     assert "no GPU has measured it" in text
     assert "FASTRNN_CUDA=ON pip install" in text
-    for words in ("capability=9", "dtype=int8", "proj=3", "H=3", "heads=2", "packed=yes"):
+    for words in (
+        "capability=9",
+        "capability=\u0669.0",
+        "dtype=int8",
+        "proj=3",
+        "H=3",
+        "heads=2",
+        "packed=yes",
+    ):
         with pytest.raises(SystemExit):
             __main__.main(["explain", *f"{GIVEN} device=cuda {words}".split()])
         assert words.split("=")[0] in capsys.readouterr().err
