@@ -39,10 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         explainer = _explain_gpu if "device=cuda" in options.options else _explain
         try:
-            call = explainer.parse(options.cell, options.options)
+            facts = explainer.collect(explainer.parse(options.cell, options.options))
         except (ValueError, RuntimeError) as problem:
             explain.exit(2, f"{explain.prog}: {problem}\n")
-        facts = explainer.collect(call)
         text = explainer.as_text(facts)
     print(json.dumps(facts, indent=2) if options.json else text)
 
