@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -40,7 +41,7 @@ def main(
         _list(contenders, console)
         return 0
     if options.replay:
-        finished = Report.load(options.replay)
+        finished = _earlier(options.replay)
     else:
         _check_device(options)
         if options.threads:
@@ -89,7 +90,7 @@ def _parser(contenders: Sequence[Contender]) -> argparse.ArgumentParser:
     add("--memory", action="store_true", help="measure the memory of training steps as well")
     add("--no-language-model", action="store_true", help="skip the end-to-end run")
     add("--json", type=_new_file, metavar="F", help="write the results")
-    add("--plot", type=_new_file, metavar="F.png", help="draw the speed-ups over torch")
+    add("--plot", type=_new_picture, metavar="F.png", help="draw the speed-ups over torch")
     add("--replay", type=Path, metavar="F", help="show (and plot) earlier results, run nothing")
     add("--self-check", action="store_true", help="time torch against torch, which must be 1x")
     add("--list", action="store_true", help="show grids and contenders, run nothing")
@@ -97,10 +98,9 @@ def _parser(contenders: Sequence[Contender]) -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
-    return number
+    return int(text)
 
 
 def _count(text: str) -> int:
@@ -110,9 +110,29 @@ def _count(text: str) -> int:
 def _new_file(text: str) -> Path:
     """Refuse a file that cannot be written before the run, not after it."""
     path = Path(text)
-    if not path.parent.is_dir():
+    if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"expected a file in a folder that exists, got {text}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"expected a file that can be written, got {text}")
     return path
+
+
+def _new_picture(text: str) -> Path:
+    """Refuse a format that cannot be drawn as well."""
+    from matplotlib.figure import Figure  # costs half a second to import
+
+    path, known = _new_file(text), Figure().canvas.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in known:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(known)}, got {text}")
+    return path
+
+
+def _earlier(path: Path) -> Report:
+    try:
+        return Report.load(path)
+    except (OSError, LookupError, TypeError, ValueError) as problem:
+        reason = f"{type(problem).__name__}: {problem}"
+        raise SystemExit(f"--replay {path}: expected what --json wrote, got {reason}") from problem
 
 
 def _list(contenders: Sequence[Contender], console: Console) -> None:
@@ -154,7 +174,13 @@ def _chosen_points(options: argparse.Namespace) -> list[tuple[Workload, Phase]]:
 def _chosen_contenders(
     contenders: Sequence[Contender], options: argparse.Namespace, console: Console
 ) -> list[Contender]:
-    """Drop the contenders that nobody asked for, and with a line those that are not installed."""
+    """Drop the contenders that nobody asked for, and with a line those that cannot take part.
+
+    Raises
+    ------
+    SystemExit
+        None is left.
+    """
     quick = (SUBJECT, BASELINE) if options.quick else None
     usual = [contender.name for contender in contenders if contender.name != FROZEN]
     if any(workload.formats for workload in GRIDS[_chosen_grid(options)]):
@@ -162,13 +188,16 @@ def _chosen_contenders(
     names = options.contender or quick or usual
     installed = []
     for contender in contenders:
-        if contender.name not in names or not device.runs_on(contender, options.device):
+        here = device.runs_on(contender, options.device)
+        if contender.name not in (names if here else options.contender or ()):
             continue
-        reason = contender.missing()
+        reason = contender.missing() if here else f"it does not compute on {options.device}"
         if reason:
             console.print(f"[yellow]{contender.name} is skipped:[/] {escape(reason)}")
         else:
             installed.append(contender)
+    if not installed:
+        raise SystemExit("no contender is left; see --list")
     return installed
 
 
@@ -261,7 +290,10 @@ def _deliver(finished: Report, options: argparse.Namespace, console: Console) ->
     if options.plot:
         from benchmarks.plot import save_plot  # costs a second to import
 
-        save_plot(finished, options.plot)
+        try:
+            save_plot(finished, options.plot)
+        except ValueError as problem:
+            raise SystemExit(f"--plot {options.plot}: {problem}") from problem
         console.print(f"Wrote {options.plot}")
     right = all(outcome.agrees() for outcome in finished.language_models)
     return 0 if right and not report.failures(finished.points) else 1

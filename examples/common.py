@@ -48,15 +48,34 @@ class DataFileError(Exception):
     """A data file is missing or is not what it should be; ends an example without a traceback."""
 
 
+def count(text: str) -> int:
+    """An option's whole number, one or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+    return int(text)
+
+
+def folder(text: str) -> Path:
+    """An option's folder, which may be new: what is none is refused before anything is trained."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a folder, got {text}")
+    return path
+
+
 def make_parser(description: str) -> argparse.ArgumentParser:
     """The options that every training example has."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a small model, under a minute")
     parser.add_argument("--cell", choices=LAYERS, default="lstm", help="the recurrent layer")
     parser.add_argument("--backend", choices=[*BACKENDS, "both"], default="fastrnn")
-    parser.add_argument("--epochs", type=int, help="to end after, if patience does not end before")
+    parser.add_argument(
+        "--epochs", type=count, help="to end after, if patience does not end before"
+    )
     parser.add_argument("--double", action="store_true", help="compute in float64")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write pictures, metrics.json here")
+    parser.add_argument(
+        "--out", type=folder, metavar="DIR", help="write pictures, metrics.json here"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser
 

@@ -180,7 +180,9 @@ def example(options: argparse.Namespace) -> Result:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.make_parser("Compare recurrent cells on the copy-memory task.")
     parser.set_defaults(cell=None)  # all of them
-    parser.add_argument("--delay", type=int, metavar="STEPS", help="of blank before the mark")
+    parser.add_argument(
+        "--delay", type=common.count, metavar="STEPS", help="of blank before the mark"
+    )
     common.run("compare", example, parser.parse_args(arguments))
 
 

@@ -175,10 +175,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.make_parser("Learn from text in several processes.")
     add_options(parser)
     parser.add_argument(
-        "--accumulate", type=int, default=2, metavar="WINDOWS", help="of a rank's step"
+        "--accumulate", type=common.count, default=2, metavar="WINDOWS", help="of a rank's step"
     )
-    parser.add_argument("--steps", type=int, help="to end after, in place of epochs")
-    parser.add_argument("--save-every", type=int, default=10, metavar="STEPS")
+    parser.add_argument("--steps", type=common.count, help="to end after, in place of epochs")
+    parser.add_argument("--save-every", type=common.count, default=10, metavar="STEPS")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="gloo or nccl")
     options = parser.parse_args(arguments)
     if "LOCAL_RANK" not in os.environ:

@@ -178,7 +178,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.set_defaults(cell=None)  # both
     parser.add_argument("--csv", type=Path, metavar="FILE", help="a series of your own, in order")
     parser.add_argument("--column", help="of that file")
-    parser.add_argument("--season", type=int, metavar="STEPS", help="after which it comes round")
+    parser.add_argument(
+        "--season", type=common.count, metavar="STEPS", help="after which it comes round"
+    )
     options = parser.parse_args(arguments)
     if options.csv and not (options.column and options.season):
         parser.error("--csv needs --column and --season")

@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.make_parser("Learn from text, then write some.")
     add_options(parser)
     parser.add_argument("--prompt", default="def ", help="what the written text begins with")
-    parser.add_argument("--length", type=int, default=400, help="of it, in tokens")
+    parser.add_argument("--length", type=common.count, default=400, help="of it, in tokens")
     parser.add_argument("--temperature", type=float, default=0.7, help="low: the likely tokens")
     common.add_formats_option(parser)
     options = parser.parse_args(arguments)

@@ -183,7 +183,9 @@ def example(options: argparse.Namespace) -> Result:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.make_parser("Read digits row by row.")
     parser.add_argument("--data", type=Path, metavar="DIR", help="MNIST's four idx files")
-    parser.add_argument("--hidden", type=int, default=128, metavar="UNITS", help="of each layer")
+    parser.add_argument(
+        "--hidden", type=common.count, default=128, metavar="UNITS", help="of each layer"
+    )
     common.add_formats_option(parser)
     options = parser.parse_args(arguments)
     common.check_formats_option(parser, options)

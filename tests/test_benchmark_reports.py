@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -155,9 +156,52 @@ def test_asking_for_no_workload_at_all_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("option", ["--json", "--plot"])
-def test_a_file_that_cannot_be_written_is_refused_before_the_run(option: str) -> None:
+def test_a_file_that_cannot_be_written_is_refused_before_the_run(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, new = tmp_path / "folder.png", tmp_path / "new.png"
+    folder.mkdir()
+    for path in ("no/such/folder/file.png", str(folder)):
+        with pytest.raises(SystemExit):
+            run_cli(option, path)
+        assert f"expected a file in a folder that exists, got {path}" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda *_: False)  # there is nothing that root may not write
     with pytest.raises(SystemExit):
-        run_cli(option, "no/such/folder/file")
+        run_cli(option, str(new))
+    assert f"expected a file that can be written, got {new}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["plot", "plot.xyz"])
+def test_a_picture_of_no_known_format_is_refused_before_the_run(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run_cli("--plot", str(tmp_path / name))
+    assert "png" in capsys.readouterr().err.partition("argument --plot: expected one of ")[2]
+
+
+@pytest.mark.parametrize("option", ["--threads", "--busy"])
+@pytest.mark.parametrize("text", ["two", "-1", "1.5", ""])
+def test_a_count_that_is_none_is_an_error(
+    option: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run_cli(f"{option}={text}")
+    assert f"argument {option}: expected a positive number, got {text}" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Elsewhere(TorchLayers):
+    devices: tuple[device.Device, ...] = ("cuda",)
+
+
+def test_a_run_of_nobody_ends_before_it_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    contenders = (Elsewhere("haste", "torch.nn"), Absent("jax", "torch.nn"), TORCH)
+    with pytest.raises(SystemExit, match="no contender is left"):
+        run_cli("--contender", "haste", "jax", contenders=contenders)
+    printed = capsys.readouterr().out
+    assert "haste is skipped: it does not compute on cpu" in printed
+    assert "jax is skipped: its library is not installed" in printed
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -204,6 +248,15 @@ def test_replay_shows_and_draws_without_running(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("text", [None, "{", "{}", "[]"])
+def test_replay_of_what_is_no_run_says_so(text: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(SystemExit, match=f"--replay {file}: expected what --json wrote, got "):
+        cli.main(["--replay", str(file)])
+
+
 def test_programs_have_rows_and_panels_of_their_own(tmp_path: Path) -> None:
     results, picture = tmp_path / "results.json", tmp_path / "plot.png"
     heads = replace(TINY, H=8, program="SLSTM", variant=(("num_heads", 4),))
@@ -232,6 +285,8 @@ def test_formats_are_drawn_over_frozen_layers_of_float32(tmp_path: Path) -> None
 def test_a_plot_of_nothing_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected points with times of fastrnn and torch"):
         save_plot(Report({}, "abc"), tmp_path / "plot.png")
+    with pytest.raises(SystemExit, match=r"--plot .*: expected points with times of fastrnn and"):
+        run_cli("--contender", "torch", "--plot", str(tmp_path / "plot.png"))
 
 
 @pytest.mark.parametrize(("bounds", "status"), [((0.0, float("inf")), 0), ((-2.0, -1.0), 1)])

@@ -137,6 +137,9 @@ def test_text_says_what_the_json_says(capsys: pytest.CaptureFixture[str]) -> Non
     __main__.main(["explain", *words.split(), "--json"])
     facts = json.loads(capsys.readouterr().out)
     assert facts == explained(words)
+    for where in (0, 1, 4):  # --json may stand anywhere
+        __main__.main(["explain", *words.split()[:where], "--json", *words.split()[where:]])
+        assert json.loads(capsys.readouterr().out) == facts
     __main__.main(["explain", *words.split()])
     text = capsys.readouterr().out
     assert "LSTM T=9 B=4 I=7 H=300, 3 layers of two directions, float32, training" in text
@@ -213,6 +216,21 @@ def test_a_mistake_is_one_sentence(
     assert printed.err.startswith("python -m fastrnn explain: ")
     assert told in printed.err
     assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", ["info now", "explain LSTM T=1 --jsn", "info --json T=1"])
+def test_words_that_no_command_takes_are_refused(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        __main__.main(words.split())
+    assert f"unrecognized arguments: {words.split()[-1]}" in capsys.readouterr().err
+
+
+def test_help_is_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        __main__.main(["--help"])
+    assert "`" not in capsys.readouterr().out
 
 
 def test_a_cell_that_is_a_program_is_planned_and_its_program_printed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -134,6 +135,19 @@ def undocumented_of_torch(file: Path) -> Iterator[str]:
 def test_one_module_alone_knows_names_that_torch_does_not_document() -> None:
     found = {file: set(undocumented_of_torch(file)) for file in files_in("python")}
     assert [module_of(file) for file, names in found.items() if names] == ["_torch"]
+
+
+def test_the_tree_for_contributors_has_the_modules_that_there_are() -> None:
+    text = ROOT.joinpath("CONTRIBUTING.md").read_text()
+    tree = text.split("\npython/fastrnn/\n")[1].split("\ntests/")[0]
+    named = re.findall(r"[\w*]+\.py\b", tree)
+    here = {file.name for file in files_in("python") if file.parent.name not in ("cells", "cuda")}
+    assert [name for name in named if not any(fnmatch(file, name) for file in here)] == [
+        "initial.py"  # of cells, which are too many to be named
+    ]
+    assert not {file for file in here if not any(fnmatch(file, name) for name in named)} - {
+        "__init__.py"
+    }
 
 
 def test_no_file_is_too_long_to_be_read_at_once() -> None:

@@ -307,6 +307,29 @@ def test_missing_files_are_named(tmp_path):
     assert "train-images-idx3-ubyte" in complaint(rows_to_digit, ["--data", str(nowhere)])
 
 
+@pytest.mark.parametrize(
+    ("example", "option"),
+    [
+        (compare, "--delay"),
+        (forecast, "--epochs"),
+        (forecast, "--season"),
+        (language_model, "--length"),
+        (rows_to_digit, "--hidden"),
+    ],
+)
+@pytest.mark.parametrize("text", ["0", "-1", "few"])
+def test_counts_are_positive_numbers(capsys, example, option, text):
+    complaint(example, [f"{option}={text}"])
+    assert f"argument {option}: expected a positive number, got {text}" in capsys.readouterr().err
+
+
+def test_results_go_into_a_folder_which_is_known_before_the_training(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("")
+    complaint(forecast, ["--out", str(file)])
+    assert f"argument --out: expected a folder, got {file}" in capsys.readouterr().err
+
+
 def test_prices_have_to_be_positive(tmp_path):
     rows = "\n".join(["value", *map(str, range(300))])
     assert "positive prices" in complaint(direction, csv(tmp_path, rows))

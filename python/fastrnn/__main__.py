@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ``arguments`` defaults to the process's own."""
-    parser = argparse.ArgumentParser(prog="python -m fastrnn", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m fastrnn", description="What runs here, and how a call would run, and why."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     info = commands.add_parser("info", help="say what this build can do on this machine")
     explain = commands.add_parser("explain", help="say how a call would run here, and why")
@@ -23,7 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     for command in (info, explain):
         command.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args(arguments)
+    options, late = parser.parse_known_args(arguments)
+    if options.command == "explain" and not any(word.startswith("-") for word in late):
+        options.options += late  # what stands behind --json, where argparse expects no more
+    elif late:
+        parser.error(f"unrecognized arguments: {' '.join(late)}")
 
     from . import _explain, _explain_gpu, _info
 
@@ -33,10 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         explainer = _explain_gpu if "device=cuda" in options.options else _explain
         try:
-            call = explainer.parse(options.cell, options.options)
+            facts = explainer.collect(explainer.parse(options.cell, options.options))
         except (ValueError, RuntimeError) as problem:
             explain.exit(2, f"{explain.prog}: {problem}\n")
-        facts = explainer.collect(call)
         text = explainer.as_text(facts)
     print(json.dumps(facts, indent=2) if options.json else text)
 

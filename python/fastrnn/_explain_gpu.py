@@ -18,7 +18,8 @@ def _device(name: str, text: str) -> str:
 
 def _capability(name: str, text: str) -> int:
     major, _, minor = text.partition(".")
-    if not (major.isdecimal() and minor.isdecimal() and len(minor) == 1 and 1 <= int(major) < 100):
+    digits = text.isascii() and major.isdigit() and minor.isdigit()
+    if not (digits and len(minor) == 1 and len(major) < 3 and int(major) > 0):
         raise ValueError(f"{name}: expected a GPU's as 9.0, got {text!r}")
     return 10 * int(major) + int(minor)
 

@@ -16,6 +16,7 @@ import fastrnn
 from fastrnn import __main__, _explain_gpu
 from fastrnn._engine import cuda
 from fastrnn._engine.cuda import choice, policy
+from fastrnn._engine.setting import Setting
 from fastrnn._layers import overrides
 
 USUAL = policy.Call(90, "bfloat16", "lstm", T=256, B=16, I=512, H=512)
@@ -243,10 +244,28 @@ def test_explain_prints_it_and_refuses_mistakes(capsys: pytest.CaptureFixture[st
     assert "GRU T=9 B=4 I=7 H=33, 1 layer, tf32, inference, on a GPU of capability 12.0" in text
     assert "no GPU has measured it" in text
     assert "FASTRNN_CUDA=ON pip install" in text
-    for words in ("capability=9", "dtype=int8", "proj=3", "H=3", "heads=2", "packed=yes"):
+    for words in (
+        "capability=9",
+        "capability=\u0669.0",
+        "dtype=int8",
+        "proj=3",
+        "H=3",
+        "heads=2",
+        "packed=yes",
+    ):
         with pytest.raises(SystemExit):
             __main__.main(["explain", *f"{GIVEN} device=cuda {words}".split()])
         assert words.split("=")[0] in capsys.readouterr().err
+
+
+def test_explain_says_that_the_variable_has_none_of_the_choices(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(policy, "_SETTING", Setting(policy.VARIABLE, policy.CHOICES))
+    monkeypatch.setenv(policy.VARIABLE, "quickest")
+    with pytest.raises(SystemExit):
+        __main__.main(["explain", *f"{GIVEN} device=cuda".split()])
+    assert "explain: FASTRNN_CUDA_POLICY: expected one of" in capsys.readouterr().err
 
 
 def test_a_call_of_no_gpu_has_no_such_options(capsys: pytest.CaptureFixture[str]) -> None:
