@@ -115,11 +115,11 @@ def test_norms_of_single_gates_share_their_stages():
 @pytest.mark.parametrize("over", ["all", "gate"])
 def test_centred_weights_give_shares_whose_mean_is_zero(over):
     layer: Any = fastrnn.LSTM(3, H, layer_norm="recurrent", layer_norm_over=over)
-    call = Call(spec_of(layer), layer.regularised, True, centred=True)
+    call = Call(spec_of(layer), layer.regularised, True)
     weights = (layer.weight_ih_l0, layer.weight_hh_l0 + 1, layer.bias_ih_l0, layer.bias_hh_l0)
     norms = {f"norm_hh_{n}": getattr(layer, f"norm_hh_{n}_l0") for n in ("weight", "bias")}
     own = Direction(Weights(*weights), norms)
-    found = met(call, call.parts, own, masks.OfDirection(), torch.rand(5, 2, 3), 0, ())
+    found = met(call, call.parts(True), own, masks.OfDirection(), torch.rand(5, 2, 3), 0, ())
     share = (torch.rand(9, H) @ found.weights[1].t()).unflatten(-1, (4, H))
     mean = share.mean((-2, -1) if over == "all" else -1)
     assert_near(mean, torch.zeros_like(mean), 4 * H + H, 1)

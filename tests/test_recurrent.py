@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import fastrnn
 from fastrnn._autograd import eager
-from fastrnn._engine import backends
+from fastrnn._engine import backends, native
 
 T, B = 5, 3
 LENGTHS = (3, 0, 5)
@@ -181,6 +181,7 @@ def test_a_single_step_is_one_of_the_loop(name: str, with_state: bool, each_engi
     assert_same(flat(alone), [each[1] for each in expected], torch.float64)
 
 
+@pytest.mark.skipif(native.tensors() is None, reason="this torch has no short way")
 @pytest.mark.parametrize("name", ZOO)
 def test_a_plain_call_takes_the_short_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **keywords: Any) -> None:

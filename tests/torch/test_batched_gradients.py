@@ -160,6 +160,7 @@ def test_a_jacobian_is_a_few_calls_and_not_one_for_each_element(
     assert rows == [2 * whole, 2 * (10 * 2 * 4 - whole)]
 
 
+@pytest.mark.filterwarnings("ignore:Please use `torch.vmap`")  # of torch 2.6 to itself
 @pytest.mark.parametrize("kind", LAYERS)
 def test_torch_s_own_checks_of_gradients_pass(kind: str) -> None:
     layer = getattr(fastrnn, kind)(2, 3, dtype=F64)

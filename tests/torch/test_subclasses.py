@@ -17,6 +17,8 @@ from torch.utils import _pytree as pytree
 
 import fastrnn
 
+pytestmark = pytest.mark.filterwarnings("ignore:DTensor random operators")  # of torch 2.6
+
 PLACES = ("input", "hx", "weight_ih", "weight_hh", "bias_hh")
 
 

@@ -76,7 +76,8 @@ def test_the_next_call_computes_what_torchs_layer_does(
         y = x.to(parameters[0].dtype)
         outputs.append(outcome(lambda layer=layer, y=y: flat(layer(y))))
     assert_no_worse(*refused)
-    assert_no_worse(*outputs)
+    if not isinstance(refused[1], str):  # else some are swapped, and which is torch's matter
+        assert_no_worse(*outputs)
 
 
 @pytest.mark.parametrize("change", CHANGES)

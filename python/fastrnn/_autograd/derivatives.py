@@ -40,13 +40,13 @@ def pulled_back(
     reached = [place for place, d_output in enumerate(d_outputs) if d_output is not None]
 
     def outputs(*tensors: Tensor) -> tuple[Any, ...]:
-        everything = list(arguments.inputs)
+        everything = list(arguments.inputs())
         for place, tensor in zip(wanted, tensors, strict=True):
             everything[place] = tensor
         found = padded.run(layout, arguments.with_inputs(everything))
         return tuple(found[place] for place in reached)
 
-    _, pull_back = _vjp(outputs, *(arguments.inputs[place] for place in wanted))
+    _, pull_back = _vjp(outputs, *(arguments.inputs()[place] for place in wanted))
     gradients: tuple[Tensor, ...] = pull_back(tuple(d_outputs[place] for place in reached))
     return gradients
 
@@ -59,7 +59,7 @@ def pulled_back_twice(
     d_gradients: Sequence[Tensor],
 ) -> tuple[list[Tensor | None], list[Tensor | None]]:
     """What ``d_gradients`` mean for ``d_outputs``, and for data, hx, cx and the weights."""
-    inputs = arguments.inputs
+    inputs = arguments.inputs()
     given = [place for place, tensor in enumerate(inputs) if tensor is not None]
     reached = [place for place, d_output in enumerate(d_outputs) if d_output is not None]
     wanted = [place for place, need in enumerate(layout.needed) if need]

@@ -35,7 +35,7 @@ def run(
     A single step of one layer has a ``data`` of two dimensions, [B, I], and states without those of
     layers; its h_n is y.
     """
-    data, inputs = arguments.data, arguments.inputs
+    data, inputs = arguments.data, arguments.inputs()
     batch = Batch.of(spec, arguments, batch_first=batch_first, states=states)
     computes = backends.backend_of(data, spec)
     masks: list[Tensor] = []

@@ -48,19 +48,19 @@ def normed(parts: Parts, gates: int, weights: Weights, norms: Mapping[str, Tenso
         return weights
     names = [*_centred(parts), *(("b_ih", "b_hh") if shares else ()), "w_ch"]
     there = [name for name in names if getattr(weights, name) is not None]
-    own = {name: getattr(weights, name) for name in there} | dict(norms)
+    own = {name: getattr(weights, name) for name in there}
+    own.update(norms)
     peepholes = 0 if weights.w_ch is None else len(weights.w_ch)
     how = _How(parts, gates, weights.w_ih.shape[0], peepholes, tuple(own))
     alone = operators.is_watched() or not torch.is_grad_enabled()
     w_ih, w_hh, shift, vectors = how.made(*own.values()) if alone else _apply(how, *own.values())
+    b_ih, b_hh = weights.b_ih, weights.b_hh
     if shares:
-        nothing = None if shift is None else torch.zeros_like(shift)
-        weights = weights._replace(b_ih=shift, b_hh=nothing)
-    return weights._replace(
-        w_ih=weights.w_ih if w_ih is None else w_ih,
-        w_hh=weights.w_hh if w_hh is None else w_hh,
-        w_ch=vectors,
+        b_ih, b_hh = shift, None if shift is None else torch.zeros_like(shift)
+    w_ih, w_hh = (
+        one if made is None else made for one, made in ((weights.w_ih, w_ih), (weights.w_hh, w_hh))
     )
+    return Weights(w_ih, w_hh, b_ih, b_hh, weights.w_hr, vectors)
 
 
 class _How(NamedTuple):

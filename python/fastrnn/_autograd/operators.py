@@ -79,14 +79,17 @@ def run(
         data, hx, _, batch_sizes, row_index, *_ = arguments
         batch = batch_of(data, hx, batch_first, batch_sizes, row_index)
     layout = Layout(spec, batch, batch_first, states, len(arguments.weights))
-    arguments = arguments._replace(masks=_draw_masks(spec, arguments, batch_first))
+    arguments = arguments.with_masks(_draw_masks(spec, arguments, batch_first))
     if not torch.compiler.is_compiling() and _torch.has_forward_mode():
         outputs = by_equations(layout, arguments)
     else:
         outputs = _present(
             layout, arguments, torch.ops.fastrnn.recurrence(*layout.of_operator(arguments))
         )
-    return outputs._replace(h_n=outputs.y) if outputs.h_n is None else outputs
+    if outputs.h_n is not None:
+        return outputs
+    y, _, *others = outputs
+    return Outputs(y, y, *others)
 
 
 def _present(layout: Layout, arguments: Arguments, of_outputs: Sequence[Any]) -> Outputs:
@@ -243,7 +246,7 @@ def _fake_recurrence_backward(*of_operator: Any) -> list[Tensor]:
 def _recurrence_of_autograd(keyset: Any, *of_operator: Any) -> Any:
     """``recurrence``, or where gradients will be wanted ``recurrence_forward``, which has some."""
     layout, arguments = taken_apart(of_operator)
-    inputs = [tensor for tensor in arguments.inputs if tensor is not None]
+    inputs = [tensor for tensor in arguments.inputs() if tensor is not None]
     if _torch.has_tangents(inputs):
         return _filled(arguments.data, by_equations(layout, arguments))
     of_operator = layout.of_operator(arguments)

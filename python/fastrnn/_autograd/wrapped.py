@@ -54,7 +54,7 @@ def _anew(
         # The operator's are for every row that there might be.
         missing = batch.T * batch.B - batch.rows
         masks = [pad(mask, (0, 0, 0, missing)) for mask in masks]
-        arguments = arguments._replace(masks=masks)
+        arguments = arguments.with_masks(masks)
     return pulled_back(replace(batch.layout, needed=tuple(needed)), arguments, d_outputs)
 
 
@@ -66,7 +66,7 @@ def pulled_back(
     reached = {place: d for place, d in enumerate(d_outputs) if d is not None}
 
     def outputs(*inputs: Tensor) -> tuple[Tensor, ...]:
-        everything = list(arguments.inputs)
+        everything = list(arguments.inputs())
         for place, tensor in zip(wanted, inputs, strict=True):
             everything[place] = tensor
         call = layout.of_operator(arguments.with_inputs(everything))
@@ -74,7 +74,7 @@ def pulled_back(
         return tuple(found[place] for place in reached)
 
     def pull_back(*d_reached: Tensor) -> tuple[Tensor, ...]:
-        _, of_reached = _vjp(outputs, *(arguments.inputs[place] for place in wanted))
+        _, of_reached = _vjp(outputs, *(arguments.inputs()[place] for place in wanted))
         pulled: tuple[Tensor, ...] = of_reached(d_reached)
         return pulled
 

@@ -38,7 +38,10 @@ ASK = -1
 
 
 class Arguments(NamedTuple):
-    """The tensors of a call, as `fastrnn.reference.rnn` describes them; None for what is not."""
+    """The tensors of a call, as `fastrnn.reference.rnn` describes them; None for what is not.
+
+    Older compilers of torch's trace neither properties nor slices of it, nor ``_replace``.
+    """
 
     data: Any
     hx: Any
@@ -50,7 +53,6 @@ class Arguments(NamedTuple):
     weights: Sequence[Any] = ()
     masks: Sequence[Any] = ()
 
-    @property
     def inputs(self) -> tuple[Any, ...]:
         """Those that may have gradients: data, hx, cx and the weights."""
         return (self.data, self.hx, self.cx, *self.weights)
@@ -58,7 +60,15 @@ class Arguments(NamedTuple):
     def with_inputs(self, inputs: Iterable[Any]) -> Arguments:
         """The same call of other `inputs`."""
         data, hx, cx, *weights = inputs
-        return self._replace(data=data, hx=hx, cx=cx, weights=weights)
+        return self._with(data, hx, cx, weights, self.masks)
+
+    def with_masks(self, masks: Sequence[Any]) -> Arguments:
+        """The same call with other masks."""
+        return self._with(self.data, self.hx, self.cx, self.weights, masks)
+
+    def _with(self, data: Any, hx: Any, cx: Any, weights: Any, masks: Any) -> Arguments:
+        ragged = self.batch_sizes, self.row_index, self.lengths, self.resets
+        return Arguments(data, hx, cx, *ragged, weights, masks)
 
     @property
     def flat(self) -> tuple[Any, ...]:
@@ -105,10 +115,11 @@ class Layout:
 
     def of_operator(self, arguments: Arguments) -> tuple[Any, ...]:
         """The arguments of an operator."""
+        *single, weights, masks = arguments
         return (
-            *arguments[:SINGLE],
-            list(arguments.weights),
-            list(arguments.masks),
+            *single,
+            list(weights),
+            list(masks),
             self.batch,
             self.batch_first,
             self.states,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .. import _torch
 from .dropout import dropout_mask
 from .regularised import Regularised
 from .spec import Spec
@@ -146,7 +147,15 @@ def _drawn(p: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
         count, device = math.prod(shape), like.device
         words = (-(-count // 4),)
         bits = torch.randint(-(2**63), 2**63 - 1, words, dtype=torch.int64, device=device)
-        numbers = bits.view(torch.int16)[:count].view(shape).to(torch.float32)
+        numbers = _quarters(bits)[:count].view(shape).to(torch.float32)
         return numbers.add_(2**15 + round(p * 2**16)).mul_(2.0**-16).floor_().to(like.dtype)
     numbers = torch.rand(shape, dtype=torch.float32, device=like.device)
     return numbers.add_(min(p, _LARGEST)).floor_().to(like.dtype)
+
+
+def _quarters(bits: Tensor) -> Tensor:
+    """The four numbers of 16 bits in each of 64 bits, the lowest ones first."""
+    if torch.compiler.is_dynamo_compiling() or not _torch.is_transformed():
+        return bits.view(torch.int16)
+    # Older versions of torch cannot view a batch of torch.vmap's as another dtype.
+    return torch.stack([bits << left >> 48 for left in (48, 32, 16, 0)], -1).flatten()

@@ -178,7 +178,7 @@ def run(
     """
     y, h_n, c_n, h_all, c_all = run_raised(
         spec if products == spec.products else replace(spec, products=products),
-        arguments.with_inputs(raised(arguments.inputs)),
+        arguments.with_inputs(raised(arguments.inputs())),
         **options,
     )
     return Outputs(

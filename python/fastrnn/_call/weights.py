@@ -43,6 +43,10 @@ class Weights(NamedTuple):
     w_hr: Any = None
     w_ch: Any = None
 
+    def with_matrices(self, w_ih: Any, w_hh: Any) -> Weights:
+        """The others as they are; the compilers of some versions of torch trace no ``_replace``."""
+        return Weights(w_ih, w_hh, self.b_ih, self.b_hh, self.w_hr, self.w_ch)
+
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_ch")
 """What torch calls the fields of `Weights`, in a cell; in a layer `name_of` says."""

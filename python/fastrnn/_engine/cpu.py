@@ -76,7 +76,7 @@ class Cpu:
         if plan is None:
             plan = make_plan(batch, True, bool(arguments.masks), _laid_out_by(block))
         gradients = batch.new_gradients(needed)
-        x, h0, c0, *of_weights = place_inputs(batch, arguments.inputs)
+        x, h0, c0, *of_weights = place_inputs(batch, arguments.inputs())
         of_masks = place_masks(batch, arguments.masks)
         of_y, of_h_n, of_c_n, of_h_all, of_c_all = place_outputs(batch, d_outputs)
         d_x, d_h0, d_c0, *d_weights = place_new(gradients)
@@ -115,7 +115,7 @@ def run_forward(
 ) -> Outputs:
     """What a plan computes; without ``weights`` it has its own, packed."""
     outputs = batch.new_outputs(arguments.data.new_empty)
-    x, h0, c0, *of_weights = place_inputs(batch, arguments.inputs, weights=weights)
+    x, h0, c0, *of_weights = place_inputs(batch, arguments.inputs(), weights=weights)
     of_masks = place_masks(batch, arguments.masks)
     reached = outputs._replace(h_n=outputs.y) if batch.single_step else outputs
     of_y, of_h_n, of_c_n, of_h_all, of_c_all = place_new(reached)

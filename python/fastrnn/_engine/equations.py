@@ -62,7 +62,7 @@ class Equations:
         with _torch.above_autograd():
             inputs = [
                 None if tensor is None else tensor.detach().requires_grad_(need)
-                for tensor, need in zip(arguments.inputs, needed, strict=True)
+                for tensor, need in zip(arguments.inputs(), needed, strict=True)
             ]
             outputs = _outputs(batch, arguments.with_inputs(inputs))
         return _pulled_back(outputs, inputs, d_outputs, needed, create_graph=False)
@@ -77,7 +77,7 @@ def differentiable_gradients(
 ) -> list[Tensor | None]:
     """`Backend.backward` as a function of inputs and ``d_outputs``, for derivatives of it."""
     outputs = _outputs(batch, arguments)
-    return _pulled_back(outputs, arguments.inputs, d_outputs, needed, create_graph=True)
+    return _pulled_back(outputs, arguments.inputs(), d_outputs, needed, create_graph=True)
 
 
 def _pulled_back(

@@ -39,7 +39,7 @@ def as_program(
         And its weights in their order. The matrices are the layer's own.
     """
     call = Call(spec, options, training=False)
-    parts = call.parts
+    parts = call.parts()
     assert parts is not None
     text, variant = cell_of(spec, parts)
     weights: list[Tensor] = []

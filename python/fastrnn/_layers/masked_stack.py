@@ -62,14 +62,11 @@ def run_stack(
     h, c = form.states(hx)
     if given is None:
         given = masks.draw(spec, call.options, form.rows, form.data, call.training)
-    if call.training and weight.dtype in (torch.float32, torch.float64):
-        call = call._replace(centred=True)
-    if form.single:
-        call = call._replace(batch_first=False, resets=form.resets_of_single())
+    parts = call.parts(call.training and weight.dtype in (torch.float32, torch.float64))
     data, reached = form.data, []
     for number, of_layer in enumerate(given):
         own = slice(number * spec.directions, (number + 1) * spec.directions)
-        layer = _Layer(call, form, directions[own], of_layer)
+        layer = _Layer(call, form, parts, directions[own], of_layer)
         data, *states = layer.run(data, *(None if one is None else one[own] for one in (h, c)))
         reached.append(states)
         if of_layer.output is not None:
@@ -91,7 +88,9 @@ class _Form:
             checks.check_input(data, asked, [weight], mismatch)
         checks.check_features(data, spec.input_size)
         self.rank, self.single = rank, rank == 2
-        self.batch_first = call.batch_first and rank == 3
+        self.batch_first, self.resets = call.batch_first and rank == 3, call.resets
+        if self.single and call.resets is not None:
+            self.resets = ragged_checks.check_resets(call.resets, data.shape[:1]).unsqueeze(1)
         self.data: Tensor = data.unsqueeze(1) if self.single else data
         if self.packed is None:
             self.steps, self.batch = (
@@ -116,12 +115,6 @@ class _Form:
         if not _torch.is_any_autocast_enabled():
             state_checks.check_dtypes(h, c, self.data)
         return h, c
-
-    def resets_of_single(self) -> Any:
-        resets = self.call.resets
-        if resets is None:
-            return None
-        return ragged_checks.check_resets(resets, self.data.shape[:1]).unsqueeze(1)
 
     def over_steps(self, mask: Tensor, per: str) -> Tensor:
         """A mask of every call or step as it meets the input of all steps."""
@@ -159,12 +152,16 @@ class _Layer:
     """A call of one layer of a stack, with the masks that belong to it."""
 
     def __init__(
-        self, call: Call, form: _Form, directions: Sequence[Direction], of_layer: masks.OfLayer
+        self,
+        call: Call,
+        form: _Form,
+        parts: Parts | None,
+        directions: Sequence[Direction],
+        of_layer: masks.OfLayer,
     ) -> None:
-        self.call, self.form, self.parts = call, form, call.parts
+        self.call, self.form, self.parts = call, form, parts
         self.directions, self.masks = directions, of_layer
-        self.cell, self.variant = cell_of(call.spec, self.parts)
-        parts = self.parts
+        self.cell, self.variant = cell_of(call.spec, parts)
         self.per_step = parts is not None and parts.per_step
         self.held = parts is not None and bool(parts.on) and not parts.per_step
 
@@ -211,7 +208,7 @@ class _Layer:
         )
         y, *states = run_layer(
             *(options, form.as_input(data), self._states(data, h, c, which), weights),
-            *(form.batch_first, call.lengths, call.resets, call.states),
+            *(form.batch_first, call.lengths, form.resets, call.states),
         )
         y = y if form.packed is None else y.data
         return y, *(own for each in states for own in self._own(each))

@@ -19,7 +19,7 @@ def run_step(
     call: Call, input: Any, hx: Any, own: Direction, given: masks.OfLayer | None = None
 ) -> Any:
     """A single step with masks that are ``given``, [B, ...] or [...] for one sequence, or drawn."""
-    spec, options, training = call[:3]
+    spec = call.spec
     checks.check_rank(input, spec.cell, (1, 2), "Cell")
     checks.check_cell_input(input, spec)
     if not _torch.is_any_autocast_enabled():
@@ -28,9 +28,10 @@ def run_step(
         )
     if given is None:
         rows = masks.Rows(tuple(input.shape[:-1]), tuple(input.shape[:-1]))
-        (given,) = masks.draw(spec, options, rows, input, training)
-    parts = call.parts
-    parts = parts if parts is None else parts._replace(per_step=bool(parts.on))
+        (given,) = masks.draw(spec, call.options, rows, input, call.training)
+    parts = call.parts()
+    if parts is not None:
+        parts = parts._replace(per_step=bool(parts.on))
     drawn, inputs = given.directions[0], len(given.input)
     data = masked_input(given.input, input, lambda mask: mask)
     of_steps = [] if parts is None else drawn.of_steps(parts.per_step)

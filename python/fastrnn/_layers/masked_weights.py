@@ -34,12 +34,10 @@ class Call(NamedTuple):
     lengths: Any = None
     resets: Any = None
     states: bool = False
-    centred: bool = False
 
-    @property
-    def parts(self) -> Parts | None:
-        """What the cell does beside what it does without options."""
-        return parts_of(self.spec, self.options, self.training, self.centred)
+    def parts(self, centred: bool = False) -> Parts | None:
+        """What the cell does beside what it does without options; see `parts_of`."""
+        return parts_of(self.spec, self.options, self.training, centred)
 
 
 class Met(NamedTuple):
@@ -82,9 +80,10 @@ def met(
     weights = own.weights
     if inputs > 1:  # each gate meets its own input
         of_gates = weights.w_ih.chunk(inputs)
-        weights = weights._replace(w_ih=torch.block_diag(*of_gates))  # type: ignore[no-untyped-call]
+        of_all: Tensor = torch.block_diag(*of_gates)  # type: ignore[no-untyped-call]
+        weights = weights.with_matrices(of_all, weights.w_hh)
     if drawn.weight is not None:
-        weights = weights._replace(w_hh=weights.w_hh * drawn.weight)
+        weights = weights.with_matrices(weights.w_ih, weights.w_hh * drawn.weight)
     if parts is not None:
         weights = normed(parts, len(call.spec.gates), weights, own.norms)
     features = data.shape[-1]

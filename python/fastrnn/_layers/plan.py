@@ -79,9 +79,12 @@ def layer_plan(
         dropout=float(dropout),
         variant=variant or PLAIN,
     )
+    expected = expected_of_layer(spec)
+    if torch.compiler.is_dynamo_compiling():  # which takes none of the short ways
+        return Plan(expected, None)
     direct = make_direct(spec)
     in_bfloat16 = make_direct(replace(spec, products="bfloat16"))
-    return Plan(expected_of_layer(spec), direct, in_bfloat16, direct and DirectOnGpu(spec))
+    return Plan(expected, direct, in_bfloat16, direct and DirectOnGpu(spec))
 
 
 @lru_cache(maxsize=256)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, pad
+from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _torch
@@ -396,7 +396,10 @@ def _run_step(
     data = input
     if not spec.input_size:  # the engine gets a feature that is always zero
         spec = spec_of_cell(spec.cell, 1, spec.hidden_size, spec.bias, spec.variant)
-        data, weights = pad(data, (0, 1)), (pad(weights[0], (0, 1)), *weights[1:])
+        data, w_ih = (
+            torch.cat([one, one.new_zeros(*one.shape[:-1], 1)], -1) for one in (data, weights[0])
+        )
+        weights = w_ih, *weights[1:]
     if rank == 1:  # one sequence is a batch of one
         data, h, c = (None if tensor is None else tensor[None] for tensor in (data, h, c))
     h_next, _, c_next, _, _ = _runner(spec, data, dtypes, run)(

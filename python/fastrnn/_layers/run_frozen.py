@@ -137,7 +137,7 @@ class FrozenPlan:
         """As `fastrnn._autograd.eager.run`; what stands for the weights is not read."""
         arguments = arguments._replace(weights=())
         batch = Batch.of(spec, arguments, batch_first=batch_first, states=states)
-        if not all(is_plain(tensor) for tensor in arguments.inputs if tensor is not None):
+        if not all(is_plain(tensor) for tensor in arguments.inputs() if tensor is not None):
             raise RuntimeError(f"a frozen layer computes with plain tensors alone: {_HOW}")
         outputs, _ = backend.forward(self._layers(), batch, arguments)
         return outputs._replace(h_n=outputs.y) if batch.single_step else outputs

@@ -49,7 +49,7 @@ class Cuda:
     def forward(
         self, batch: Batch, arguments: Arguments, keep: bool, room: int | None
     ) -> tuple[Outputs, Kept | None]:
-        check_inputs(batch, arguments.inputs)
+        check_inputs(batch, arguments.inputs())
         outputs = batch.new_outputs(arguments.data.new_empty)
         for everything in (outputs.h_all, outputs.c_all):  # past the ends nothing is written
             if everything is not None:
@@ -66,7 +66,7 @@ class Cuda:
         d_outputs: Outputs,
         needed: Sequence[bool],
     ) -> list[Tensor | None]:
-        check_inputs(batch, arguments.inputs)
+        check_inputs(batch, arguments.inputs())
         gradients = batch.new_gradients(needed)
         BackwardPass(Placement(batch), arguments, kept.block, d_outputs, gradients).run()
         return gradients
