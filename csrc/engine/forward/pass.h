@@ -21,7 +21,7 @@ struct ForwardPass {
         panels(plan),
         arena(args.workspace),
         workspace(plan, arena),
-        saved_arena(args.saved),
+        saved_arena(args.saved, true),
         saved(plan, saved_arena),
         packed(packed_in<Real>(plan.packed.get())) {
     workspace.numbers.fill(shape.program);
