@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from cases import flat, same_outputs
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 import fastrnn
@@ -92,6 +93,29 @@ def test_a_packed_batch_of_many_blocks_is_the_same_on_any_number_of_threads(name
             for threads in (2, 3):
                 torch.set_num_threads(threads)
                 assert torch.equal(layer(packed)[0].data, alone)
+
+
+@pytest.mark.parametrize("name", ["QRNN", "MinLSTM", "MGU", "MUT3", "LayerNormGRU"])
+@pytest.mark.parametrize(("H", "batch"), [(130, 3), (33, 40)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_ragged_program_is_the_same_on_any_number_of_threads(
+    name: str, H: int, batch: int, dtype: torch.dtype
+) -> None:
+    """Units that never meet, and stages that hand on what each step writes to the same place.
+
+    130 units are an odd number of panels on every instruction set; 40 rows fall into groups.
+    """
+    torch.manual_seed(0)
+    layer = fastrnn.Recurrent(getattr(fastrnn.cells, name), 5, H, dtype=dtype)
+    lengths = torch.linspace(60, 3, batch).long()
+    x = torch.randn(60, batch, 5, dtype=dtype)
+    for training in (False, True):
+        with torch.set_grad_enabled(training):
+            torch.set_num_threads(1)
+            alone = flat(layer(x, lengths=lengths))
+            for repeat in range(16):  # threads that fall behind one another by chance
+                torch.set_num_threads(2 + repeat % 2)
+                assert same_outputs(layer(x, lengths=lengths), alone)
 
 
 @pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in CELLS), *VARIANTS])

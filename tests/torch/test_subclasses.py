@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from cases import CELLS, LAYERS
+from cases import CELLS, LAYERS, OLD_TORCH
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, distribute_tensor
@@ -87,6 +87,7 @@ def changed(values: dict[str, Tensor], place: str, change: Any) -> dict[str, Ten
     }
 
 
+@pytest.mark.skipif(OLD_TORCH, reason="torch 2.6 has fewer operations of DTensors")
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
 def test_one_dtensor_among_tensors_is_torchs_error(kind: str, place: str, replicated: Any) -> None:
@@ -95,6 +96,7 @@ def test_one_dtensor_among_tensors_is_torchs_error(kind: str, place: str, replic
         run(layer, changed(values, place, replicated))
 
 
+@pytest.mark.skipif(OLD_TORCH, reason="torch 2.6 has fewer operations of DTensors")
 @pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
 def test_a_layer_of_dtensors_computes(kind: str, replicated: Any) -> None:
     layer, values = values_of(kind)

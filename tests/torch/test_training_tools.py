@@ -94,6 +94,20 @@ def test_hooks_run_as_often_as_torch_s_and_change_the_same(kind: str) -> None:
     assert sorted(map(str, logs[0])) == sorted(map(str, logs[1]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_hooks_on_saved_tensors_may_put_them_anywhere(each_road: str, dtype: torch.dtype) -> None:
+    """As those do that keep NumPy's arrays or one large buffer, in which nothing is aligned."""
+    layer, x = twins("LSTM")[0].to(dtype), input_of("LSTM").to(dtype)
+    expected = gradients(layer, layer(x)[0].square().sum())
+
+    def elsewhere(t: Tensor) -> Tensor:
+        return t.new_empty(t.numel() + 1)[1:].view(t.shape).copy_(t)
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: elsewhere(t.detach()), lambda t: t):
+        y = layer(x)[0]
+    assert_close(gradients(layer, y.square().sum()), expected)
+
+
 def test_hooks_on_saved_tensors_see_what_backward_needs(each_road: str) -> None:
     layer, _ = twins("LSTM")
     x = input_of("LSTM")

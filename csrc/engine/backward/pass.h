@@ -19,7 +19,7 @@ struct BackwardPass {
         panels(plan),
         arena(args.workspace),
         workspace(plan, arena),
-        saved_arena(const_cast<char*>(args.saved)),
+        saved_arena(const_cast<char*>(args.saved), true),
         saved(plan, saved_arena),
         in_place(plan.weights_in_place),
         in_format(multiplies_in_format(plan)),

@@ -9,8 +9,10 @@ namespace fastrnn {
 // states a size and uses it.
 class Arena {
  public:
-  explicit Arena(char* block) : block_(block) {
-    if (block) used_ = -reinterpret_cast<intptr_t>(block) & (kAlignment - 1);
+  // movable: what a block has is found in a copy of it as well, which may begin anywhere, and so is
+  // not aligned itself.
+  explicit Arena(char* block, bool movable = false) : block_(block) {
+    if (block && !movable) used_ = -reinterpret_cast<intptr_t>(block) & (kAlignment - 1);
   }
 
   template <class T>

@@ -21,7 +21,7 @@ struct ForwardPass {
         panels(plan),
         arena(args.workspace),
         workspace(plan, arena),
-        saved_arena(args.saved),
+        saved_arena(args.saved, true),
         saved(plan, saved_arena),
         packed(packed_in<Real>(plan.packed.get())) {
     workspace.numbers.fill(shape.program);
@@ -180,6 +180,12 @@ struct ForwardPass {
   Real* gates(const Job& job, int64_t t, int64_t r) const {
     if (!plan.save) return job.dir.gates ? panels.kept_of(job.dir.gates, 0, r) : nullptr;
     return panels.cell.saved ? panels.kept_of(job.saved.gates, batch.start(t), r) : nullptr;
+  }
+  // How far one panel's are from the next one's. Where all steps have the same room, rows lie in it
+  // by their number in the batch: groups of them do not wait for one another, and those that are
+  // active may be fewer for one group than for another, which is at an earlier step.
+  int64_t kept_panel(int64_t t) const {
+    return panels.kept_panel(plan.save ? batch.active(t) : batch.B());
   }
   Real* operand(const Job& job, int product, int64_t t, int64_t r) const {
     return plan.save ? job.saved.operands[product] + (batch.start(t) + r) * shape.H

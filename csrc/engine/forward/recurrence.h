@@ -239,7 +239,7 @@ class ForwardRecurrence {
     step.of_rows = ProgramStage::view(own.of_rows);
     step.product_number = product;
     step.reads_input = reads_input(stage);
-    step.kept_panel = panels_.kept_panel(batch_.active(t));
+    step.kept_panel = pass_.kept_panel(t);
     step.product = product < 0 ? Slots{} : panels_.cell.product[product];
     step.w_ih_slot = weights.w_ih_slot;
     step.w_hh_slot = weights.w_hh_slot;

@@ -73,7 +73,10 @@ class Model {
 
   StepWork forward_work(int64_t K, int crews) const {
     const int64_t lanes = panels.column / 4;
-    const bool deals = true;
+    // Where units never wait for one another each has to stay with its thread from step to step,
+    // while the share of rows that a panel is dealt out by changes with their number.
+    const Batch& batch = plan_.batch;
+    const bool deals = panels.cell.meets || batch.rows() == batch.T() * batch.B();
     return {plan_.batch.mean_active(),
             panels.gates,
             static_cast<int>(panels.gate_width / lanes),

@@ -27,9 +27,11 @@ py::object centred(const Tensors& tensors, const py::sequence& matrices, int64_t
     all.push_back({static_cast<DType>(memory.element), rows, columns,
                    reinterpret_cast<const void*>(address_of(tensor)), reinterpret_cast<void*>(to)});
   }
-  const py::gil_scoped_release others_may_run;
-  centre(all, groups, threads, active_kernels());
-  return results;
+  {
+    const py::gil_scoped_release others_may_run;
+    centre(all, groups, threads, active_kernels());
+  }
+  return results;  // counted as one more, for which the lock has to be held
 }
 
 }  // namespace fastrnn

@@ -32,6 +32,9 @@ __all__ = [
     "rows_contiguous",
 ]
 
+_ALIGNMENT = 8
+"""Bytes at a multiple of which every number of a block may lie."""
+
 
 class Place(NamedTuple):
     """Where a tensor lies, and the tensor, which has to live for as long as its address is used."""
@@ -136,6 +139,8 @@ def block_of(name: str, tensor: Tensor, size: int, memory: Memory) -> Place:
     if tensor.nbytes < size:
         raise RuntimeError(f"{name}: expected at least {size} bytes, got {tensor.nbytes}")
     tensor = tensor.resolve_neg().contiguous()
+    if tensor.data_ptr() % _ALIGNMENT:  # bytes that a hook on saved tensors has put somewhere
+        tensor = tensor.clone()
     return Place(tensor, tensor.data_ptr())
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _torch
@@ -27,6 +26,7 @@ from .._call.weights import Expected, weights_of_cell
 from .._engine import backends, fallback
 from . import overrides
 from .plan import Options, Plan, cell_plan, check_dtype, layer_plan, spec_of_cell
+from .without_size import with_a_feature, without_units
 
 __all__ = ["run_cell", "run_layer", "run_program_step", "run_program_step_directly"]
 
@@ -392,14 +392,11 @@ def _run_step(
     state_checks.check_devices(h, c, input)
     state_checks.check_dtypes(h, c, input)
     if not spec.hidden_size:
-        return _without_units(input, h, c, weights, spec)
+        return without_units(input, h, c, weights, spec)
     data = input
     if not spec.input_size:  # the engine gets a feature that is always zero
         spec = spec_of_cell(spec.cell, 1, spec.hidden_size, spec.bias, spec.variant)
-        data, w_ih = (
-            torch.cat([one, one.new_zeros(*one.shape[:-1], 1)], -1) for one in (data, weights[0])
-        )
-        weights = w_ih, *weights[1:]
+        data, weights = with_a_feature(data), (with_a_feature(weights[0]), *weights[1:])
     if rank == 1:  # one sequence is a batch of one
         data, h, c = (None if tensor is None else tensor[None] for tensor in (data, h, c))
     h_next, _, c_next, _, _ = _runner(spec, data, dtypes, run)(
@@ -408,15 +405,3 @@ def _run_step(
     if rank == 1:
         h_next, c_next = h_next[0], None if c_next is None else c_next[0]
     return h_next if c_next is None else (h_next, c_next)
-
-
-def _without_units(
-    data: Tensor, h: Tensor | None, c: Tensor | None, weights: Sequence[Tensor], spec: Spec
-) -> Any:
-    """What a cell returns where H = 0: empty as the gates are, and with their gradients."""
-    w_ih, w_hh, *vectors = weights
-    none = data.new_zeros((*data.shape[:-1], 0))
-    gates = linear(data, w_ih) + linear(none if h is None else h, w_hh)
-    for vector in vectors:
-        gates = gates + vector
-    return (gates, gates + (none if c is None else c)) if spec.has_cell_state else gates
