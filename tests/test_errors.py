@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import CELLS, LAYERS, Case, flat
+from cases import CELLS, LAYERS, OLD_TORCH, Case, flat
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from words import assert_as_in_torch, error_of
@@ -148,6 +148,8 @@ def test_wrong_arguments_of_a_layer_raise_as_in_torch(kind, what):
 @pytest.mark.parametrize("what", CELL_CALLS)
 @pytest.mark.parametrize("kind", CELLS)
 def test_wrong_arguments_of_a_cell_raise_as_in_torch(kind, what):
+    if OLD_TORCH and what == "hx has no dimension":
+        pytest.skip("torch 2.6 has another error for its LSTMCell")
     arguments, named = CELL_CALLS[what]
     fast, plain = getattr(fastrnn, kind)(3, 4), getattr(nn, kind)(3, 4)
     assert_as_in_torch(lambda: fast(*arguments(kind)), lambda: plain(*arguments(kind)), named)

@@ -51,7 +51,7 @@ def drawn(spec: Spec, T: int, B: int, *, ragged: bool) -> Arguments:
 
 def computed(spec: Spec, given: Arguments, backend: str) -> tuple[Outputs, Sequence[Tensor]]:
     """Outputs, and the gradients of all inputs for fixed gradients of the outputs."""
-    inputs = [None if one is None else one.clone().requires_grad_() for one in given.inputs]
+    inputs = [None if one is None else one.clone().requires_grad_() for one in given.inputs()]
     with backends.using(backend):
         outputs = eager.run(spec, given.with_inputs(inputs), states=True)
         present = [one for one in outputs if one is not None]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from cases import OLD_TORCH
 from test_variants import NAMES, ONE_OF_EACH
 
 from fastrnn import reference
@@ -77,8 +78,19 @@ OF_NAN_BY_PROCESSOR = ("elu", "selu", "hard_silu")
 """Whose slope at NaN is a number in torch's kernels for AVX-512, and NaN in its others."""
 
 
+CORNERED = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            OLD_TORCH and name == "hard_silu", reason="torch 2.6 has another slope at 3"
+        ),
+    )
+    for name in NAMES
+]
+
+
 @pytest.mark.parametrize("clip", [None, 0.5])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CORNERED)
 def test_activations_of_infinities_nan_and_their_corners_are_those_of_the_equations(name, clip):
     variant = variant_of("RNN", {"activation": name, "cell_clip": clip})
     corners = [0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 2.5, -2.5, 3.0, -3.0]

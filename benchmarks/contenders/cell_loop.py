@@ -81,7 +81,7 @@ def _recurrent(cell: Any, by_gate: Any, products: Sequence[Stage], x: Any, s: An
         if stage:
             number = () if isinstance(cell.late, str) else (stage - 1,)
             operand = cell.operand(x, by_gate(**found), s, p, *number)
-        found |= dict(zip(gates, product(operand), strict=True))
+        found.update(zip(gates, product(operand), strict=True))
     return by_gate(**found)
 
 
