@@ -135,16 +135,18 @@ class _How(NamedTuple):
     def _less_means(self, matrices: list[Tensor]) -> list[Tensor]:
         """Less their mean over all rows, or over those of each gate."""
         groups = 1 if self.parts.norm_over == "all" else self.gates
-        if matrices and not (torch.is_grad_enabled() or operators.is_watched()):
-            tensors = native.tensors()
-            found = (
-                None
-                if tensors is None
-                else tensors.centred(matrices, groups, torch.get_num_threads())
-            )
-            if found is not None:
-                return found
-        return [_less_mean(matrix, groups) for matrix in matrices]
+        found = _by_the_engine(matrices, groups) if matrices else None
+        return [_less_mean(matrix, groups) for matrix in matrices] if found is None else found
+
+
+def _by_the_engine(matrices: list[Tensor], groups: int) -> list[Tensor] | None:
+    """The same on the CPU; None where somebody has to see operations of torch's."""
+    if torch.is_grad_enabled() or operators.is_watched() or matrices[0].is_cuda:
+        return None
+    tensors = native.tensors()
+    if tensors is None:
+        return None
+    return tensors.centred(matrices, groups, torch.get_num_threads())
 
 
 def _centred(parts: Parts) -> list[str]:
