@@ -9,7 +9,11 @@ function(fastrnn_add_test name)
   add_test(NAME ${name} COMMAND ${name})
 endfunction()
 
-fastrnn_add_test(engine_units csrc/testing/units/call.cpp csrc/testing/units/pool.cpp csrc/testing/units/team.cpp)
+fastrnn_add_test(engine_units
+  csrc/testing/units/call.cpp
+  csrc/testing/units/placing.cpp
+  csrc/testing/units/pool.cpp
+  csrc/testing/units/team.cpp)
 fastrnn_add_test(
   engine_kernels
   csrc/testing/kernels/extensions.cpp

@@ -141,8 +141,9 @@ class BackwardRecurrence {
   const ProgramStep<Real>* program_step(const Job& job, int64_t t, int stage) const {
     ProgramStep<Real>& step = *job.scratch.program.step;
     const ProgramStage& own = shape_.program->backward.stages[stage];
-    step.code = ProgramStage::view(own.code);
-    step.of_rows = ProgramStage::view(own.of_rows);
+    step.whole = own.whole.view();
+    step.part = own.part.view();
+    step.of_rows = own.rows.view();
     step.kept_panel = panels_.kept_panel(batch_.active(t));
     return &step;
   }

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "api.h"
+#include "placing.h"
 
 namespace fastrnn {
 namespace {
@@ -16,18 +17,6 @@ const std::map<std::string, Op>& operations() {
 #undef FASTRNN_ENTRY
   };
   return all;
-}
-
-enum class Kind { kSource, kSink, kArithmetic };
-
-Kind kind_of(Op op) {
-  if (op <= Op::temp) return Kind::kSource;
-  return op <= Op::add_d_extra ? Kind::kSink : Kind::kArithmetic;
-}
-
-int operands_of(Op op) {
-  if (op <= Op::one_minus) return 1;
-  return op <= Op::d_relu ? 2 : 3;
 }
 
 // How many of what an instruction's number counts there are
@@ -91,8 +80,23 @@ void check_rows(const ProgramStage& stage) {
   for (const Instruction& own : stage.of_rows) {
     const bool number = own.op == Op::constant || own.op == Op::sum || own.op == Op::kept ||
                         own.op == Op::temp || own.op == Op::keep || own.op == Op::set_temp;
-    expect(number || (kind_of(own.op) == Kind::kArithmetic && own.op != Op::spread),
+    expect(number || (kind_of(own.op) == OpKind::kArithmetic && own.op != Op::spread),
            "code of rows reads or writes what units have");
+  }
+}
+
+bool has(const Slots& slots, int slot) {
+  return slot >= slots.first && slot < slots.first + slots.count;
+}
+
+// Shares of pre-activations are there for the slots of their products alone.
+void check_shares(const Program& program, const ProgramStage& stage, int product) {
+  for (const Instruction& own : stage.code) {
+    const bool input = own.op == Op::input || own.op == Op::pre;
+    const bool recurrent = own.op == Op::hidden || own.op == Op::pre;
+    expect(!input || has(program.input, own.a), "a slot is none of the input's");
+    expect(!recurrent || (product >= 0 && has(program.products[product], own.a)),
+           "a slot is none of the stage's product");
   }
 }
 
@@ -102,17 +106,18 @@ void check_pass(const Program& program, const ProgramPass& pass, bool save, bool
   for (int product : pass.product)
     expect(product >= -1 && product < static_cast<int>(program.products.size()),
            "a stage's product is none of its products");
-  for (const ProgramStage& stage : pass.stages) {
+  for (size_t i = 0; i < pass.stages.size(); ++i) {
+    const ProgramStage& stage = pass.stages[i];
     check_rows(stage);
+    if (!backward) check_shares(program, stage, pass.product[i]);
     for (const Instruction& own : all_of(stage)) {
-      const Kind kind = kind_of(own.op);
-      const bool reads = kind != Kind::kSource, writes = kind != Kind::kSink;
-      const int numbered = kind == Kind::kSource ? own.a : own.to;
-      if (kind != Kind::kArithmetic)
+      const OpKind kind = kind_of(own.op);
+      const bool writes = kind != OpKind::kSink;
+      const int numbered = kind == OpKind::kSource ? own.a : own.to;
+      if (kind != OpKind::kArithmetic)
         expect(numbered < count_of(program, own.op, save, backward), "a number is out of range");
       const uint16_t from[] = {own.a, own.b, own.c};
-      const int operands = kind == Kind::kArithmetic ? operands_of(own.op) : 1;
-      for (int i = 0; reads && i < operands; ++i)
+      for (int i = 0; i < registers_read(own.op); ++i)
         expect(from[i] < stage.registers, "a register is out of range");
       expect(!writes || own.to < stage.registers, "a register is out of range");
     }
@@ -151,6 +156,8 @@ double cycles_of(Op op) {
     case Op::tanh:
     case Op::softplus:
       return 14;
+    case Op::prefetch:
+      return 0;
     case Op::div:
     case Op::sqrt:
     case Op::reciprocal:
@@ -160,7 +167,28 @@ double cycles_of(Op op) {
   }
 }
 
+void place_pass(const Program& program, ProgramPass* pass, bool backward) {
+  for (size_t i = 0; i < pass->stages.size(); ++i) {
+    ProgramStage& stage = pass->stages[i];
+    stage.whole = place_code(program, stage.code, pass->product[i], backward, true);
+    stage.part = place_code(program, stage.code, pass->product[i], backward, false);
+    stage.rows = place_rows(stage.of_rows);
+    for (const PlacedInstruction& own : stage.whole.all) pass->cycles += cycles_of(own.op);
+  }
+}
+
 }  // namespace
+
+OpKind kind_of(Op op) {
+  if (op <= Op::temp) return OpKind::kSource;
+  return op <= Op::add_d_extra ? OpKind::kSink : OpKind::kArithmetic;
+}
+
+int registers_read(Op op) {
+  if (kind_of(op) == OpKind::kSource) return 0;
+  if (op <= Op::one_minus) return 1;
+  return op <= Op::d_relu ? 2 : 3;
+}
 
 void Program::complete() {
   expect(gates > 0 && slots >= 0 && vectors >= 0, "too few gates, slots or vectors");
@@ -181,11 +209,9 @@ void Program::complete() {
   check_pass(*this, backward, true, true);
 
   for (ProgramPass* pass : {&forward, &forward_saving, &backward}) {
-    for (const ProgramStage& stage : pass->stages) {
-      registers = std::max(registers, stage.registers);
-      for (const Instruction& own : stage.code) pass->cycles += cycles_of(own.op);
-    }
+    for (const ProgramStage& stage : pass->stages) registers = std::max(registers, stage.registers);
     pass->input = stage_of_input(*pass);
+    place_pass(*this, pass, pass == &backward);
   }
   for (const ProgramStage& stage : backward.stages) {
     for (const Instruction& own : stage.code) {

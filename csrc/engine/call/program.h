@@ -12,14 +12,20 @@
 
 namespace fastrnn {
 
+// Code whose operands are at places (placing.h)
+struct PlacedCode {
+  std::vector<PlacedInstruction> all;
+  uint64_t places = 0;
+
+  Code view() const { return {all.data(), static_cast<int64_t>(all.size()), places}; }
+};
+
 struct ProgramStage {
   int registers = 0;
   std::vector<Instruction> code;
   std::vector<Instruction> of_rows = {};  // goes before it, and computes a number for each row
-
-  static Code view(const std::vector<Instruction>& code) {
-    return {code.data(), static_cast<int64_t>(code.size())};
-  }
+  // What complete() works out:
+  PlacedCode whole = {}, part = {}, rows = {};  // as in ProgramStep
 };
 
 struct ProgramPass {
@@ -67,6 +73,10 @@ struct Program {
   // then the first product alone may read it.
   void check_projection() const;
 };
+
+enum class OpKind { kSource, kSink, kArithmetic };
+OpKind kind_of(Op op);
+int registers_read(Op op);
 
 Instruction make_instruction(const std::string& op, int to, int a, int b, int c);
 

@@ -17,22 +17,25 @@ struct ProgramNumbers {
       : width(std::max(plan.shape.out(), panels.units)),
         states(panels.cell.states),
         resets(arena.take<Real>(states * width)),
+        unit(panels.unit),
         constants(arena.take<Real>(
-            plan.shape.program ? static_cast<int64_t>(plan.shape.program->constants.size()) : 0)) {}
+            plan.shape.program ? static_cast<int64_t>(plan.shape.program->constants.size()) * unit
+                               : 0)) {}
 
   void fill(const Program* program) const {
     for (int s = 0; s < states; ++s)
       std::fill_n(resets + s * width, width, static_cast<Real>(program ? program->initial[s] : 0));
     if (!program) return;
-    std::transform(program->constants.begin(), program->constants.end(), constants,
-                   [](double value) { return static_cast<Real>(value); });
+    Real* to = constants;
+    for (double value : program->constants) to = std::fill_n(to, unit, static_cast<Real>(value));
   }
   const Real* reset(int state) const { return resets + state * width; }
 
   int64_t width = 0;
   int states = 0;
   Real* resets = nullptr;
-  Real* constants = nullptr;
+  int64_t unit = 0;
+  Real* constants = nullptr;  // [constants][unit]
 };
 
 // A thread's room for registers and products

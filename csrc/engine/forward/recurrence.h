@@ -235,8 +235,9 @@ class ForwardRecurrence {
     const int product = panels_.cell.forward_stages.product[stage];
     ProgramStep<Real>& step = *job.scratch.program.step;
     const ProgramStage& own = shape_.program->forward_pass(pass_.plan.save).stages[stage];
-    step.code = ProgramStage::view(own.code);
-    step.of_rows = ProgramStage::view(own.of_rows);
+    step.whole = own.whole.view();
+    step.part = own.part.view();
+    step.of_rows = own.rows.view();
     step.product_number = product;
     step.reads_input = reads_input(stage);
     step.kept_panel = pass_.kept_panel(t);

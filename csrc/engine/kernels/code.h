@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "engine/call/api.h"
+
 namespace fastrnn {
 
 // FASTRNN_OPERATIONS(f) calls f(name) for each. The first group brings a quantity into register
@@ -23,10 +25,13 @@ namespace fastrnn {
           f(div) f(minimum) f(maximum) f(lt) f(le) f(eq) f(d_sigmoid) f(d_tanh) f(d_relu) f(where) \
               f(fma)
 #define FASTRNN_OPERATIONS(f) FASTRNN_SOURCES(f) FASTRNN_SINKS(f) FASTRNN_ARITHMETIC(f)
+// What code on places has besides: a value as it is; the same from or to a place that ends with the
+// last unit, or a number of rows; and what the next rows will read.
+#define FASTRNN_MOVES(f) f(copy) f(take) f(give) f(prefetch)
 
 enum class Op : uint16_t {
 #define FASTRNN_NAME(name) name,
-  FASTRNN_OPERATIONS(FASTRNN_NAME)
+  FASTRNN_OPERATIONS(FASTRNN_NAME) FASTRNN_MOVES(FASTRNN_NAME)
 #undef FASTRNN_NAME
 };
 
@@ -35,9 +40,40 @@ struct Instruction {
   uint16_t to, a, b, c;
 };
 
+// Where an operand is: in a register, or where a quantity of units lies anyway, so that it need not
+// be copied first. `number` says which of those that lie there.
+struct Operand {
+  enum Place : uint16_t {
+    kWhole,     // a register, as vectors one after the other: where no operand is elsewhere
+    kRegister,  // a register, segment by segment
+    kConstants,
+    kVectors,
+    kExtras,  // those of each unit, by offset
+    kKept,
+    kTemps,
+    kInput,  // shares of the pre-activations
+    kRecurrent,
+    kBias,
+    kDPre,
+    kBefore,  // states, by place
+    kAfter = kBefore + kMostStates,
+    kGradients = kAfter + kMostStates,     // of states
+    kOperands = kGradients + kMostStates,  // of products; backward their gradients
+    kPlaces = kOperands + kMostProducts
+  };
+  uint16_t place, number;
+};
+
+// An instruction whose operands may be at any place
+struct PlacedInstruction {
+  Op op;
+  Operand to, a, b, c;
+};
+
 struct Code {
-  const Instruction* first = nullptr;
+  const PlacedInstruction* first = nullptr;
   int64_t count = 0;
+  uint64_t places = 0;  // a bit for each place that it meets
 };
 
 // A run of slots

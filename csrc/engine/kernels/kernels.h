@@ -130,11 +130,12 @@ struct Centre {
 // What a program's code works on beside the rows of a step.
 template <class Real>
 struct ProgramStep {
-  Code code;     // of the stage,
-  Code of_rows;  // and what goes before it
-  const Real* constants;
-  const Real* vectors;  // [vectors][H] of the direction
-  const Extra* extras;  // [extras]
+  Code whole;             // of the stage, for panels that are full,
+  Code part;              // and for the last one, if it is not
+  Code of_rows;           // goes before it
+  const Real* constants;  // [constants][unit_width], a number for all units in each
+  const Real* vectors;    // [vectors][H] of the direction
+  const Extra* extras;    // [extras]
   const int* gate_of_slot;
   Real* registers;       // [registers][kBlockVectors vectors], the thread's own
   int product_number;    // which of the recurrent ones

@@ -37,7 +37,9 @@ constexpr int kColumnVectors = 4;
 #include "engine/cells/rnn-inl.h"
 // Products and cells in one
 #include "step-inl.h"
-// Cells as programs: instructions
+// Cells as programs: operands
+#include "places-inl.h"
+// ... instructions
 #include "interpret-inl.h"
 // ... steps forward
 #include "program-inl.h"

@@ -20,94 +20,111 @@ FASTRNN_INLINE void prefetch_kept(const ProgramStep<Real>& own, const ComingBloc
   }
 }
 
+// Where the code of a stage finds its operands
+template <class Real>
+FASTRNN_INLINE void set_places(const BackwardStep<Real>& p, const Code& code,
+                               const BackwardRow<Real>* rows, const ProgramBlock<Real>& block,
+                               Places<Real>* places) {
+  constexpr int64_t width = ProgramBlock<Real>::kWidth;
+  const ProgramStep<Real>& own = *p.program;
+  places->set_registers(block, own.registers);
+  each_place(code.places | own.of_rows.places, [&](int place) {
+    switch (place) {
+      case Operand::kTemps:
+        places->set(block, place, width, [&](const Segment& at) {
+          return rows[at.row].temps + at.panel * own.temps * width;
+        });
+        break;
+      case Operand::kDPre:
+        places->set(block, place, block.is_full() ? width : block.valid, [&](const Segment& at) {
+          return rows[at.row].d_pre + at.panel * p.d_pre_panel;
+        });
+        break;
+      default:
+        if (place < Operand::kGradients) {
+          set_place(own, p.H, rows, block, place, places);
+        } else if (place < Operand::kOperands) {
+          const int state = place - Operand::kGradients;
+          places->set(block, place, 0,
+                      [&](const Segment& at) { return rows[at.row].d_states[state] + at.unit; });
+        } else {
+          const int product = place - Operand::kOperands;
+          places->set(block, place, 0, [&](const Segment& at) {
+            return rows[at.row].d_operands[product] + at.unit;
+          });
+        }
+    }
+  });
+}
+
+// The gradient of the hidden state, which that of the output joins
+template <class Real>
+FASTRNN_INLINE void take_hidden_gradient(const BackwardRow<Real>* rows,
+                                         const ProgramBlock<Real>& block, Real* to) {
+  each_segment(block, [&](int64_t, const Segment& at) {
+    const Real* own = rows[at.row].d_states[kHidden] + at.unit;
+    if (const Real* above = rows[at.row].d_y) {
+      above += at.unit;
+      each_vector(block, [&](int lane) {
+        store<Real>(to + lane, load(own + lane) + load_first(above + lane, block.valid - lane));
+      });
+    } else {
+      each_vector(block, [&](int lane) { store(to + lane, load(own + lane)); });
+    }
+    to += block.vectors * kLanes<Real>;
+  });
+}
+
+// sum[unit] += from[unit] for what to(segment) yields
+template <class Real, class To>
+FASTRNN_INLINE void add_to_units(const ProgramBlock<Real>& block, const Places<Real>& places,
+                                 Operand from, To to) {
+  each_segment(block, [&](int64_t m, const Segment& at) {
+    const Real* one = places.at(from, m);
+    Real* sum = to(at);
+    each_vector(block,
+                [&](int lane) { store<Real>(sum + lane, load(sum + lane) + load(one + lane)); });
+  });
+}
+
 template <class Real>
 void run_backward(const BackwardStep<Real>& p, const BackwardRow<Real>* rows,
                   const ProgramBlock<Real>& block, const ComingBlock<Real>& coming) {
   constexpr int64_t width = ProgramBlock<Real>::kWidth;
   const ProgramStep<Real>& own = *p.program;
-  const int64_t units = block.is_full() ? width : block.valid;
+  const Code& code = block.is_full() ? own.whole : own.part;
+  Places<Real> places;
+  set_places(p, code, rows, block, &places);
   for (int64_t i = 0; i < own.of_rows.count; ++i) {
-    if (own.of_rows.first[i].op == Op::kept) prefetch_kept(own, coming, own.of_rows.first[i].a, 1);
+    const Operand& from = own.of_rows.first[i].a;
+    if (own.of_rows.first[i].op == Op::take && from.place == Operand::kKept)
+      prefetch_kept(own, coming, from.number, 1);
   }
-  run_rows(own, rows, block, [&](Op op, const Segment& at, int number) {
-    if (op == Op::kept)
-      return const_cast<Real*>(rows[at.row].saved) + at.panel * own.kept_panel + number * width;
-    return quantity(rows[at.row].temps, at, own.temps, number, width);
-  });
-  const Instruction* const end = own.code.first + own.code.count;
-  for (const Instruction* at = own.code.first; at < end;) {
-    Real* to = own.registers + at->to * kRegister<Real>;
-    const Real* from = own.registers + at->a * kRegister<Real>;
-    const int a = at->a, number = at->to;
-    if (at->op <= Op::sum) {
-      if (at->op == Op::kept) prefetch_kept(own, coming, a, width);
-      take_source(own, p.H, rows, block, at->op, a, to);
-      ++at;
-      continue;
-    }
+  run_rows(own, rows, block, places);
+  const Walk segments = walk_of(block), registers = walk_of_registers(block);
+  const PlacedInstruction *at = code.first, *const end = code.first + code.count;
+  for (; (at = compute(at, end, places, segments, registers)) < end; ++at) {
     switch (at->op) {
-      case Op::after:
-        take_state(block, a, to,
-                   [&](const Segment& segment) { return rows[segment.row].after[a]; });
+      case Op::prefetch:
+        prefetch_kept(own, coming, at->a.number, width);
         break;
       case Op::d_state:
-        take(block, to, [&](int64_t, const Segment& segment) {
-          return rows[segment.row].d_states[a] + segment.unit;
-        });
-        if (a == kHidden) add_from_above(block, rows, to);
-        break;
-      case Op::d_operand:
-        take(block, to, [&](int64_t, const Segment& segment) {
-          return rows[segment.row].d_operands[a] + segment.unit;
-        });
-        break;
-      case Op::temp:
-        take(block, to, [&](int64_t, const Segment& segment) {
-          return quantity(rows[segment.row].temps, segment, own.temps, a, width);
-        });
-        break;
-      case Op::add_to_sum:
-        add_to_sum(own, rows, block, from, number);
-        break;
-      case Op::set_d_pre:
-        give_first(block, from, [&](const Segment& segment) {
-          return rows[segment.row].d_pre + segment.panel * p.d_pre_panel + number * units;
-        });
-        break;
-      case Op::set_d_state:
-        give(block, from, [&](const Segment& segment) {
-          return rows[segment.row].d_states[number] + segment.unit;
-        });
-        break;
-      case Op::set_temp:
-        give(block, from, [&](const Segment& segment) {
-          return quantity(rows[segment.row].temps, segment, own.temps, number, width);
-        });
+        take_hidden_gradient(rows, block, places.at(at->to, 0));
         break;
       case Op::add_d_vector:
-        each_segment(block, [&](int64_t, const Segment& segment) {
-          Real* sum =
-              quantity(rows[segment.row].d_vectors, segment, own.vector_count, number, width);
-          each_vector(block,
-                      [&](int lane) { store(sum + lane, load(sum + lane) + load(from + lane)); });
-          from += block.vectors * kLanes<Real>;
+        add_to_units(block, places, at->a, [&](const Segment& segment) {
+          return rows[segment.row].d_vectors +
+                 (segment.panel * own.vector_count + at->to.number) * width;
         });
         break;
       case Op::add_d_extra:
-        each_segment(block, [&](int64_t, const Segment& segment) {
-          Real* row = rows[segment.row].d_extras + number * own.extras_width + segment.unit;
-          for (int j = 0; j < block.vectors; ++j, from += kLanes<Real>)
-            store(row + j * kLanes<Real>, load(row + j * kLanes<Real>) + load(from));
+        add_to_units(block, places, at->a, [&](const Segment& segment) {
+          return rows[segment.row].d_extras + at->to.number * own.extras_width + segment.unit;
         });
         break;
-      case Op::spread:
-        spread(block, from, to);
-        break;
       default:
-        at = compute(at, end, own.registers, block.size());
-        continue;
+        run_other(own, rows, block, places, *at);
     }
-    ++at;
   }
 }
 

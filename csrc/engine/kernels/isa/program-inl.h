@@ -29,92 +29,59 @@ struct ProgramShares {
   const Real* hidden;
 };
 
+// Where the code of a stage finds its operands
+template <class Real>
+FASTRNN_INLINE void set_places(const ForwardStep<Real>& p, const Code& code,
+                               const ProgramShares<Real>& shares, const ForwardRow<Real>* rows,
+                               const ProgramBlock<Real>& block, Places<Real>* places) {
+  constexpr int64_t width = ProgramBlock<Real>::kWidth;
+  const ProgramStep<Real>& own = *p.program;
+  places->set_registers(block, own.registers);
+  each_place(code.places | own.of_rows.places, [&](int place) {
+    const Real* share = place == Operand::kInput ? shares.input : shares.hidden;
+    switch (place) {
+      case Operand::kInput:
+        places->set(block, place, width, [&](const Segment& at) {
+          if (!share) return rows[at.row].x + at.panel * p.x_panel;
+          share += own.input.count * width;
+          return share - own.input.count * width;
+        });
+        break;
+      case Operand::kRecurrent:
+        places->set(block, place, share ? width : 0, [&](const Segment&) {
+          if (!share) return &kNoShare<Real>[0];
+          share += own.product.count * width;
+          return share - own.product.count * width;
+        });
+        break;
+      case Operand::kBias:
+        places->set(block, place, width,
+                    [&](const Segment& at) { return p.bias + at.panel * own.slots * width; });
+        break;
+      default:
+        if (place < Operand::kOperands) {
+          set_place(own, p.H, rows, block, place, places);
+        } else {
+          const int product = place - Operand::kOperands;
+          places->set(block, place, 0,
+                      [&](const Segment& at) { return rows[at.row].operands[product] + at.unit; });
+        }
+    }
+  });
+}
+
 template <class Real>
 void run_forward(const ForwardStep<Real>& p, const ProgramShares<Real>& shares,
                  const ForwardRow<Real>* rows, const ProgramBlock<Real>& block) {
-  constexpr int64_t width = ProgramBlock<Real>::kWidth;
   const ProgramStep<Real>& own = *p.program;
-  const auto input = [&](int64_t m, const Segment& at, int slot) {
-    const int number = slot - own.input.first;
-    if (shares.input) return shares.input + (m * own.input.count + number) * width;
-    return rows[at.row].x + at.panel * p.x_panel + number * width;
-  };
-  const auto hidden = [&](int64_t m, int slot) {
-    return shares.hidden + (m * own.product.count + slot - own.product.first) * width;
-  };
-  run_rows(own, rows, block, [&](Op, const Segment& at, int number) {
-    return rows[at.row].saved + at.panel * own.kept_panel + number * width;
-  });
-  const Instruction* const end = own.code.first + own.code.count;
-  for (const Instruction* at = own.code.first; at < end;) {
-    Real* to = own.registers + at->to * kRegister<Real>;
-    const Real* from = own.registers + at->a * kRegister<Real>;
-    const int a = at->a, number = at->to;
-    if (at->op <= Op::sum) {
-      take_source(own, p.H, rows, block, at->op, a, to);
-      ++at;
-      continue;
-    }
-    switch (at->op) {
-      case Op::pre:
-        if (shares.hidden) {
-          fill(block, to, [&](int64_t m, const Segment& segment) {
-            const Real* one = input(m, segment, a);
-            const Real* other = hidden(m, a);
-            return [=](int lane) { return load(one + lane) + load(other + lane); };
-          });
-          break;
-        }
-        [[fallthrough]];
-      case Op::input:
-        take(block, to, [&](int64_t m, const Segment& segment) { return input(m, segment, a); });
-        break;
-      case Op::hidden: {
-        const bool biased = a < own.input.first || a >= own.input.first + own.input.count;
-        const Vec<Real> zero = {};
-        fill(block, to, [&](int64_t m, const Segment& segment) {
-          const Real* bias = quantity(p.bias, segment, own.slots, a, width);
-          const Real* product = shares.hidden ? hidden(m, a) : nullptr;
-          return [=](int lane) {
-            const Vec<Real> start = biased ? load(bias + lane) : zero;
-            return product ? start + load(product + lane) : start;
-          };
-        });
-        break;
-      }
-      case Op::set_state: {
-        const auto state = [&](const Segment& segment) {
-          return rows[segment.row].after[number] + segment.unit;
-        };
-        if (number == kHidden) {
-          give_first(block, from, state);
-        } else {
-          give(block, from, state);
-        }
-        break;
-      }
-      case Op::set_operand:
-        give_first(block, from, [&](const Segment& segment) {
-          return rows[segment.row].operands[number] + segment.unit;
-        });
-        break;
-      case Op::keep:
-        give(block, from, [&](const Segment& segment) {
-          return rows[segment.row].saved + segment.panel * own.kept_panel + number * width;
-        });
-        break;
-      case Op::add_to_sum:
-        add_to_sum(own, rows, block, from, number);
-        break;
-      case Op::spread:
-        spread(block, from, to);
-        break;
-      default:
-        at = compute(at, end, own.registers, block.size());
-        continue;
-    }
-    ++at;
-  }
+  const Code& code = block.is_full() ? own.whole : own.part;
+  Places<Real> places;
+  set_places(p, code, shares, rows, block, &places);
+  run_rows(own, rows, block, places);
+  const Walk segments = walk_of(block), registers = walk_of_registers(block);
+  const PlacedInstruction *at = code.first, *const end = code.first + code.count;
+  while ((at = compute(at, end, places, segments, registers)) < end)
+    run_other(own, rows, block, places, *at++);
 }
 
 // Of a product over K features of which a panel meets those of its units' heads alone
@@ -199,7 +166,7 @@ FASTRNN_INLINE void add_bias_to_slots(const ForwardStep<Real>& p, const ProgramB
                                       Real* input) {
   const ProgramStep<Real>& own = *p.program;
   each_segment(block, [&](int64_t, const Segment& at) {
-    const Real* bias = quantity(p.bias, at, own.slots, own.input.first, block.kWidth);
+    const Real* bias = p.bias + (at.panel * own.slots + own.input.first) * block.kWidth;
     for (int64_t j = 0; j < own.input.count * block.kWidth;
          j += kLanes<Real>, input += kLanes<Real>)
       store(input, load(bias + j) + load(input));
