@@ -274,11 +274,14 @@ def test_what_is_dropped_in_training_alone_is_no_matter_of_frozen_layers() -> No
         assert_equal(fastrnn.freeze(layer)(x)[0], layer(x)[0])
 
 
-@pytest.mark.parametrize("made", [fastrnn.GRU, fastrnn.GRUCell])
-def test_a_weight_that_a_hook_makes_is_refused(made: Any) -> None:
-    module = made(3, 4)
-    name = "weight_hh_l0" if made is fastrnn.GRU else "weight_hh"
+@pytest.mark.parametrize("package", [fastrnn, torch.nn])
+@pytest.mark.parametrize("kind", ["GRU", "GRUCell"])
+def test_a_weight_that_a_hook_makes_is_refused(kind: str, package: Any) -> None:
+    module = getattr(package, kind)(3, 4)
+    name = "weight_hh_l0" if kind == "GRU" else "weight_hh"
     prune.l1_unstructured(module, name, 0.5)
+    with pytest.raises(ValueError, match=f"{name} is no parameter, but made by a hook"):
+        fastrnn.freeze(module)
     with torch.no_grad():
         module(torch.randn(2, 3))
     with pytest.raises(ValueError, match=f"{name} is no parameter, but made by a hook"):

@@ -67,6 +67,7 @@ def freeze(model: ModuleT, weights: str = "float32") -> ModuleT:
         Recurrent layers of derived classes were left as they are.
     """
     check_format(weights)
+    _check_hooks(model)  # torch cannot copy what hooks have made with gradients
     made = copy.deepcopy(model).eval()
     passed_over = []
     for name, module in list(made.named_modules()):
@@ -110,6 +111,20 @@ def thaw(model: ModuleT) -> ModuleT:
     return made
 
 
+def _check_hooks(model: torch.nn.Module) -> None:
+    for name, module in model.named_modules():
+        target = FROZEN_OF.get(parametrize.type_before_parametrizations(module))
+        if target is None:
+            continue
+        known = {*module._parameters, *module._modules.get("parametrizations", ())}
+        missing = set(target._names(module)) - known
+        if missing:
+            raise ValueError(
+                f"{name or 'the model itself'}: {min(missing)} is no parameter, but made by a "
+                "hook: remove that before"
+            )
+
+
 def _freeze(name: str, module: Any, target: type[Frozen], weights: str) -> None:
     parametrized = list(module._modules.get("parametrizations", ()))
     values = {key: getattr(module, key).detach() for key in parametrized}
@@ -118,11 +133,6 @@ def _freeze(name: str, module: Any, target: type[Frozen], weights: str) -> None:
     module._modules.pop("parametrizations", None)
     turn(module, target)
     names = set(module._names())
-    missing = names - values.keys()
-    if missing:
-        raise ValueError(
-            f"{name}: {min(missing)} is no parameter, but made by a hook: remove that before"
-        )
     _check(name, module, values, weights)
     dtype = next(iter(values.values())).dtype
     for key, value in values.items():

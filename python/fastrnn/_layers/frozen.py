@@ -240,7 +240,7 @@ class _FrozenCell(Frozen):
     """LSTMCell, GRUCell and RNNCell."""
 
     def _names(self: Any) -> Sequence[str]:
-        variant = self._fastrnn_variant or PLAIN
+        variant = getattr(self, "_fastrnn_variant", None) or PLAIN  # torch's have none
         peepholes = NAMES[5:] if variant.peephole else ()
         without = [name for name, parameter in self._parameters.items() if parameter is None]
         return [name for name in (*NAMES[:4], *peepholes) if name not in without]
