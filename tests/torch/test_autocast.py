@@ -189,6 +189,42 @@ def test_float16_is_served_as_bfloat16_is(kind: str, given: torch.dtype) -> None
     assert_float32_is_cast(fast, x, hx, F16, expected_dtypes(plain, x, hx, F16))
 
 
+@pytest.mark.parametrize("low", [BF16, F16], ids=str)
+@pytest.mark.parametrize("given", [F32, BF16], ids=str)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_batch_of_no_rows_has_torchs_dtypes(
+    kind: str, given: torch.dtype, low: torch.dtype
+) -> None:
+    x = torch.randn(5, 0, 3, dtype=given)
+    got, expected = (
+        dtypes_of(UnderAutocast(getattr(module, kind)(3, 4), low)(x))
+        for module in (fastrnn, torch.nn)
+    )
+    assert got == expected
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_number_of_rows_that_an_exporter_does_not_know_is_none_of_0(strict: bool) -> None:
+    class Chosen(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = fastrnn.LSTM(3, 4)
+
+        def forward(self, x: Tensor, rows: Tensor) -> Any:
+            return self.rnn(x[:, rows])
+
+    x, rows = torch.randn(5, 4, 3), torch.tensor([True, False, True, True])
+    model = Chosen()
+    with (
+        torch.autocast("cpu", BF16),
+        torch._dynamo.config.patch(allow_rnn=True, capture_dynamic_output_shape_ops=True),
+    ):
+        exported = torch.export.export(model, (x, rows), strict=strict).module()
+    with torch.autocast("cpu", BF16):
+        expected = model(x, rows)
+    assert dtypes_of(exported(x, rows)) == dtypes_of(expected) == [BF16] * 3
+
+
 @pytest.mark.parametrize("form", ["dense", "unbatched"])
 @pytest.mark.parametrize("low", [BF16, F16], ids=str)
 def test_an_lstm_computes_even_where_torch_has_no_kernel_for_it(
