@@ -132,6 +132,14 @@ def test_a_reversed_layer_goes_backwards_in_keras():
     close(as_tensor(theirs(x.numpy())).flip(1), own(x)[0])
 
 
+@pytest.mark.parametrize("num_layers", [2, 3])
+def test_a_reversed_stack_goes_backwards_as_a_whole(num_layers):
+    own = fastrnn.LSTM(I, H, num_layers, batch_first=True, reverse=True)
+    theirs = fastrnn.to_keras(own)
+    x = torch.randn(B, T, I)
+    close(as_tensor(theirs(x.numpy())).flip(1), own(x)[0])
+
+
 def test_torchs_own_layers_go_to_keras_too():
     plain = torch.nn.LSTM(I, H, batch_first=True)
     x = torch.randn(B, T, I)

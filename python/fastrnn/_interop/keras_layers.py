@@ -130,6 +130,8 @@ def to_keras(layer: Any) -> Any:
     inputs = layer.input_size
     stack: list[Any] = []
     for of_layer in by_direction(spec, flat):
+        if stack:  # the first to go backwards leaves the others steps in their order
+            options.pop("go_backwards", None)
         made = getattr(keras.layers, kind)(layer.hidden_size, return_sequences=True, **options)
         if layer.bidirectional:
             made = keras.layers.Bidirectional(made, dtype=_dtype_of(layer))
