@@ -224,7 +224,10 @@ def _keras_options(layer: Any, keras: Any) -> tuple[str, dict[str, Any]]:
         del known["recurrent_activation"]
     if layer.mode == "GRU":
         options["reset_after"] = variant is None or variant.reset_after
-    options |= {option: activation_to_keras(text, option, keras) for option, text in known.items()}
+    options |= {
+        option: activation_to_keras(text, option, keras, options["dtype"])
+        for option, text in known.items()
+    }
     return "SimpleRNN" if kind == "RNN" else kind, options
 
 
