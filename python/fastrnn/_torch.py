@@ -240,7 +240,7 @@ casts_packed_lstm: bool
 
 
 def _casts_packed_lstm() -> bool:
-    one = torch.ones(1, 1, device="cpu")
+    one = torch.ones(1, 1, dtype=torch.float32, device="cpu")  # whatever the defaults are
     state, weight = one[None], one.expand(4, 1)
     try:
         with torch.autocast("cpu", torch.bfloat16):

@@ -225,6 +225,15 @@ def test_a_number_of_rows_that_an_exporter_does_not_know_is_none_of_0(strict: bo
     assert dtypes_of(exported(x, rows)) == dtypes_of(expected) == [BF16] * 3
 
 
+def test_the_default_dtype_does_not_decide_what_is_known_of_torchs_packed_lstm() -> None:
+    expected = _torch._casts_packed_lstm()
+    torch.set_default_dtype(F64)
+    try:
+        assert _torch._casts_packed_lstm() == expected
+    finally:
+        torch.set_default_dtype(F32)
+
+
 @pytest.mark.parametrize("form", ["dense", "unbatched"])
 @pytest.mark.parametrize("low", [BF16, F16], ids=str)
 def test_an_lstm_computes_even_where_torch_has_no_kernel_for_it(
