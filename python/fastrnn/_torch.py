@@ -264,7 +264,9 @@ def __getattr__(name: str) -> Any:
     """What torch has to be asked by a call, when somebody wants to know it."""
     if name != "casts_packed_lstm":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = _casts_packed_lstm()
+    value = _casts_packed_lstm()
+    if not _length_of_dispatch_stack():  # an exporter's modes see to it that nothing is cast
+        globals()[name] = value
     return value
 
 

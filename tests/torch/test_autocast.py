@@ -234,6 +234,24 @@ def test_the_default_dtype_does_not_decide_what_is_known_of_torchs_packed_lstm()
         torch.set_default_dtype(F32)
 
 
+def test_an_export_that_fails_does_not_decide_it_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Packed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = fastrnn.LSTM(3, 4)
+
+        def forward(self, data: Tensor, batch_sizes: Tensor) -> Tensor:
+            with torch.autocast("cpu", BF16):
+                return self.rnn(PackedSequence(data, batch_sizes))[0].data
+
+    model, call = Packed(), (torch.randn(4, 3), torch.tensor([2, 2]))
+    expected = model(*call).dtype
+    monkeypatch.delitem(vars(_torch), "casts_packed_lstm")
+    with pytest.raises(Exception, match="data-dependent"):
+        torch.export.export(model, call, strict=False)
+    assert model(*call).dtype is expected
+
+
 @pytest.mark.parametrize("form", ["dense", "unbatched"])
 @pytest.mark.parametrize("low", [BF16, F16], ids=str)
 def test_an_lstm_computes_even_where_torch_has_no_kernel_for_it(
