@@ -182,6 +182,13 @@ def test_thawed_layers_are_what_they_were_with_the_rounded_weights(number_format
     assert_equal(tensors_in(list(again.buffers())), tensors_in(list(frozen.buffers())))
 
 
+def test_a_thawed_layer_trains_what_it_trained_before() -> None:
+    layer = fastrnn.LSTM(3, 4)
+    layer.weight_ih_l0.requires_grad_(False)
+    thawed = fastrnn.thaw(copy.deepcopy(fastrnn.freeze(layer, weights="int8")))
+    assert [p.requires_grad for p in thawed.parameters()] == [False, True, True, True]
+
+
 def test_parametrized_weights_are_computed_for_the_last_time() -> None:
     layer = weight_norm(fastrnn.GRU(3, 4), "weight_hh_l0")
     x = torch.randn(5, 2, 3)

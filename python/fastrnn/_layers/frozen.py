@@ -65,8 +65,9 @@ class Frozen(torch.nn.Module):
     """
 
     number_format: str
-    _thawed: tuple[type, torch.dtype, tuple[str, ...]]
-    """The class, the dtype and the names of the parameters that the layer had."""
+    _thawed: tuple[type, torch.dtype, tuple[str, ...], tuple[str, ...]]
+    """The class, the dtype and the names of the parameters that the layer had, and of those of
+    them without gradients."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError(f"{type(self).__name__}: fastrnn.freeze(model) makes frozen layers")
