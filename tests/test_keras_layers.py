@@ -193,6 +193,20 @@ def test_what_keras_lacks_is_refused(options, part):
         fastrnn.to_keras(fastrnn.LSTM(I, H, **options))
 
 
+@pytest.mark.parametrize("other", [torch.nn.Linear(I, H), torch.nn.LSTMCell(I, H), None])
+def test_what_is_no_layer_is_refused(other):
+    with pytest.raises(ValueError, match=r"layer: expected an LSTM, a GRU or an RNN, got"):
+        fastrnn.to_keras(other)
+
+
+@pytest.mark.parametrize("number_format", ["float32", "bfloat16", "int8"])
+def test_a_frozen_layer_goes_to_keras_with_its_rounded_weights(number_format):
+    frozen = fastrnn.freeze(fastrnn.LSTM(I, H, batch_first=True), weights=number_format)
+    theirs, x = fastrnn.to_keras(frozen), torch.randn(B, T, I)
+    assert theirs.compute_dtype == "float32"
+    close(as_tensor(theirs(x.numpy())), fastrnn.thaw(frozen)(x)[0])
+
+
 DROPOUT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("LSTM", {"dropout": 0.2}, {"input_dropout": 0.2}),
     (

@@ -12,6 +12,8 @@ from .._call.precision import REDUCED
 from .._call.spec import CELLS, Spec
 from .._call.weights import Weights, by_direction, weights_of
 from .._layers import modules
+from .._layers.freezing import thaw
+from .._layers.frozen import Frozen
 from .._layers.plan import spec_of
 from ..variants import describe
 from .arrays import tensor_of_array
@@ -104,7 +106,8 @@ def to_keras(layer: Any) -> Any:
     Parameters
     ----------
     layer : LSTM, GRU or RNN
-        Its input has the batch in front in Keras, whatever ``batch_first`` says here.
+        Its input has the batch in front in Keras, whatever ``batch_first`` says here. Of a frozen
+        layer it is what `fastrnn.thaw` returns.
 
     Returns
     -------
@@ -116,7 +119,7 @@ def to_keras(layer: Any) -> Any:
     Raises
     ------
     ValueError
-        ``layer`` has a projection or an option that Keras's layers lack.
+        ``layer`` is something else, or has a projection or an option that Keras's layers lack.
     ImportError
         Keras 3 is not installed.
     """
@@ -124,6 +127,10 @@ def to_keras(layer: Any) -> Any:
 
     if is_version_2(keras):
         raise ImportError(f"Keras 3 is not installed, but {keras.__version__}")
+    if not isinstance(layer, torch.nn.RNNBase):
+        raise ValueError(f"layer: expected an LSTM, a GRU or an RNN, got {layer!r}")
+    if isinstance(layer, Frozen):
+        layer = thaw(layer)
     kind, options = _keras_options(layer, keras)
     spec = spec_of(layer)
     flat = [getattr(layer, name).detach().cpu() for name, _ in weights_of(spec)]
