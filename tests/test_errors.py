@@ -257,6 +257,10 @@ def test_a_cell_state_of_another_dtype_is_refused_where_torch_promotes():
     with pytest.raises(RuntimeError, match=r"got Double and Float; hx\[1\]: expected torch"):
         fastrnn.LSTMCell(3, 4)(randn(2, 3), (h, h.double()))
     assert nn.LSTMCell(3, 4)(randn(2, 3), (h, h.double()))[1].dtype is F64
+    x, h = randn(5, 2, 3).double(), torch.zeros(1, 2, 4)
+    with pytest.raises(RuntimeError, match=r"got Float and Double; hx\[1\]: expected torch"):
+        fastrnn.LSTM(3, 4).double()(x, (h.double(), h))
+    assert nn.LSTM(3, 4).double()(x, (h.double(), h))[1][1].dtype is F64
 
 
 @pytest.mark.filterwarnings("ignore:Complex modules are a new feature")

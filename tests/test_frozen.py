@@ -20,6 +20,7 @@ from frozen_layers import (
 )
 
 import fastrnn
+from fastrnn._layers import run_frozen
 
 pytestmark = pytest.mark.usefixtures("each_isa", "restore_threads", "_inference")
 
@@ -156,3 +157,20 @@ def test_half_precision_is_computed_in_float32_and_rounded_once(dtype: torch.dty
     assert_equal((y, (h, c)), [one.to(dtype) for one in (expected[0], *expected[1])])
     with torch.autocast("cpu"):
         assert frozen(x.float())[0].dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("number_format", FORMATS)
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_is_no_business_of_a_frozen_layer(
+    number_format: str, default: torch.dtype
+) -> None:
+    layer = fastrnn.LSTM(5, 8, dtype=torch.float32)
+    x = torch.randn(3, 2, 5)
+    run_frozen._stand_ins.cache_clear()
+    frozen = fastrnn.freeze(layer, weights=number_format)
+    torch.set_default_dtype(default)
+    try:
+        first = frozen(x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_equal(first, fastrnn.freeze(layer, weights=number_format)(x))

@@ -182,6 +182,13 @@ def test_thawed_layers_are_what_they_were_with_the_rounded_weights(number_format
     assert_equal(tensors_in(list(again.buffers())), tensors_in(list(frozen.buffers())))
 
 
+def test_a_thawed_layer_trains_what_it_trained_before() -> None:
+    layer = fastrnn.LSTM(3, 4)
+    layer.weight_ih_l0.requires_grad_(False)
+    thawed = fastrnn.thaw(copy.deepcopy(fastrnn.freeze(layer, weights="int8")))
+    assert [p.requires_grad for p in thawed.parameters()] == [False, True, True, True]
+
+
 def test_parametrized_weights_are_computed_for_the_last_time() -> None:
     layer = weight_norm(fastrnn.GRU(3, 4), "weight_hh_l0")
     x = torch.randn(5, 2, 3)
@@ -274,11 +281,14 @@ def test_what_is_dropped_in_training_alone_is_no_matter_of_frozen_layers() -> No
         assert_equal(fastrnn.freeze(layer)(x)[0], layer(x)[0])
 
 
-@pytest.mark.parametrize("made", [fastrnn.GRU, fastrnn.GRUCell])
-def test_a_weight_that_a_hook_makes_is_refused(made: Any) -> None:
-    module = made(3, 4)
-    name = "weight_hh_l0" if made is fastrnn.GRU else "weight_hh"
+@pytest.mark.parametrize("package", [fastrnn, torch.nn])
+@pytest.mark.parametrize("kind", ["GRU", "GRUCell"])
+def test_a_weight_that_a_hook_makes_is_refused(kind: str, package: Any) -> None:
+    module = getattr(package, kind)(3, 4)
+    name = "weight_hh_l0" if kind == "GRU" else "weight_hh"
     prune.l1_unstructured(module, name, 0.5)
+    with pytest.raises(ValueError, match=f"{name} is no parameter, but made by a hook"):
+        fastrnn.freeze(module)
     with torch.no_grad():
         module(torch.randn(2, 3))
     with pytest.raises(ValueError, match=f"{name} is no parameter, but made by a hook"):

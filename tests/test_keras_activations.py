@@ -105,6 +105,33 @@ def test_an_activation_goes_to_keras_and_comes_back(own):
     assert_near(layer(x)[0], outputs(theirs, x), I + H, T)
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("own", ["gelu_tanh", "elu(0.5)", "leaky_relu(0.3)"])
+def test_a_layer_that_came_to_keras_can_be_saved_there(own, bidirectional, tmp_path):
+    layer = fastrnn.GRU(I, H, batch_first=True, activation=own, bidirectional=bidirectional)
+    model = keras.Sequential([keras.Input((T, I)), fastrnn.to_keras(layer)])
+    model.save(tmp_path / "model.keras")
+    (loaded,) = keras.saving.load_model(tmp_path / "model.keras").layers
+    assert fastrnn.from_keras(loaded).variant.activation == own
+    x = torch.randn(B, T, I)
+    assert_near(layer(x)[0], outputs(loaded, x), I + H, T)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("own", ["elu(0.7)", "leaky_relu(0.2)", "thresholded_relu(0.1)"])
+def test_an_activation_that_is_a_layer_has_the_layers_dtype(own, policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        for dtype, tolerance in ((torch.float64, 1e-12), (torch.bfloat16, 0.02)):
+            layer = fastrnn.LSTM(I, H, batch_first=True, activation=own, dtype=dtype)
+            theirs, x = fastrnn.to_keras(layer), torch.randn(B, T, I, dtype=dtype)
+            got = keras.ops.cast(theirs(x.double().numpy()), "float64")
+            found, expected = torch.from_numpy(keras.ops.convert_to_numpy(got)), layer(x)[0]
+            torch.testing.assert_close(found, expected.double(), rtol=tolerance, atol=tolerance)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_the_dtype_stays_in_both_directions(dtype, bidirectional):

@@ -132,6 +132,14 @@ def test_a_reversed_layer_goes_backwards_in_keras():
     close(as_tensor(theirs(x.numpy())).flip(1), own(x)[0])
 
 
+@pytest.mark.parametrize("num_layers", [2, 3])
+def test_a_reversed_stack_goes_backwards_as_a_whole(num_layers):
+    own = fastrnn.LSTM(I, H, num_layers, batch_first=True, reverse=True)
+    theirs = fastrnn.to_keras(own)
+    x = torch.randn(B, T, I)
+    close(as_tensor(theirs(x.numpy())).flip(1), own(x)[0])
+
+
 def test_torchs_own_layers_go_to_keras_too():
     plain = torch.nn.LSTM(I, H, batch_first=True)
     x = torch.randn(B, T, I)
@@ -183,6 +191,20 @@ def test_what_cannot_be_taken_from_keras_is_refused(make, part):
 def test_what_keras_lacks_is_refused(options, part):
     with pytest.raises(ValueError, match=part):
         fastrnn.to_keras(fastrnn.LSTM(I, H, **options))
+
+
+@pytest.mark.parametrize("other", [torch.nn.Linear(I, H), torch.nn.LSTMCell(I, H), None])
+def test_what_is_no_layer_is_refused(other):
+    with pytest.raises(ValueError, match=r"layer: expected an LSTM, a GRU or an RNN, got"):
+        fastrnn.to_keras(other)
+
+
+@pytest.mark.parametrize("number_format", ["float32", "bfloat16", "int8"])
+def test_a_frozen_layer_goes_to_keras_with_its_rounded_weights(number_format):
+    frozen = fastrnn.freeze(fastrnn.LSTM(I, H, batch_first=True), weights=number_format)
+    theirs, x = fastrnn.to_keras(frozen), torch.randn(B, T, I)
+    assert theirs.compute_dtype == "float32"
+    close(as_tensor(theirs(x.numpy())), fastrnn.thaw(frozen)(x)[0])
 
 
 DROPOUT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [

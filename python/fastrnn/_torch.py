@@ -240,7 +240,7 @@ casts_packed_lstm: bool
 
 
 def _casts_packed_lstm() -> bool:
-    one = torch.ones(1, 1, device="cpu")
+    one = torch.ones(1, 1, dtype=torch.float32, device="cpu")  # whatever the defaults are
     state, weight = one[None], one.expand(4, 1)
     try:
         with torch.autocast("cpu", torch.bfloat16):
@@ -264,7 +264,9 @@ def __getattr__(name: str) -> Any:
     """What torch has to be asked by a call, when somebody wants to know it."""
     if name != "casts_packed_lstm":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = _casts_packed_lstm()
+    value = _casts_packed_lstm()
+    if not _length_of_dispatch_stack():  # an exporter's modes see to it that nothing is cast
+        globals()[name] = value
     return value
 
 

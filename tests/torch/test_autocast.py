@@ -189,6 +189,69 @@ def test_float16_is_served_as_bfloat16_is(kind: str, given: torch.dtype) -> None
     assert_float32_is_cast(fast, x, hx, F16, expected_dtypes(plain, x, hx, F16))
 
 
+@pytest.mark.parametrize("low", [BF16, F16], ids=str)
+@pytest.mark.parametrize("given", [F32, BF16], ids=str)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_batch_of_no_rows_has_torchs_dtypes(
+    kind: str, given: torch.dtype, low: torch.dtype
+) -> None:
+    x = torch.randn(5, 0, 3, dtype=given)
+    got, expected = (
+        dtypes_of(UnderAutocast(getattr(module, kind)(3, 4), low)(x))
+        for module in (fastrnn, torch.nn)
+    )
+    assert got == expected
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_number_of_rows_that_an_exporter_does_not_know_is_none_of_0(strict: bool) -> None:
+    class Chosen(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = fastrnn.LSTM(3, 4)
+
+        def forward(self, x: Tensor, rows: Tensor) -> Any:
+            return self.rnn(x[:, rows])
+
+    x, rows = torch.randn(5, 4, 3), torch.tensor([True, False, True, True])
+    model = Chosen()
+    with (
+        torch.autocast("cpu", BF16),
+        torch._dynamo.config.patch(allow_rnn=True, capture_dynamic_output_shape_ops=True),
+    ):
+        exported = torch.export.export(model, (x, rows), strict=strict).module()
+    with torch.autocast("cpu", BF16):
+        expected = model(x, rows)
+    assert dtypes_of(exported(x, rows)) == dtypes_of(expected) == [BF16] * 3
+
+
+def test_the_default_dtype_does_not_decide_what_is_known_of_torchs_packed_lstm() -> None:
+    expected = _torch._casts_packed_lstm()
+    torch.set_default_dtype(F64)
+    try:
+        assert _torch._casts_packed_lstm() == expected
+    finally:
+        torch.set_default_dtype(F32)
+
+
+def test_an_export_that_fails_does_not_decide_it_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Packed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = fastrnn.LSTM(3, 4)
+
+        def forward(self, data: Tensor, batch_sizes: Tensor) -> Tensor:
+            with torch.autocast("cpu", BF16):
+                return self.rnn(PackedSequence(data, batch_sizes))[0].data
+
+    model, call = Packed(), (torch.randn(4, 3), torch.tensor([2, 2]))
+    expected = model(*call).dtype
+    monkeypatch.delitem(vars(_torch), "casts_packed_lstm")
+    with pytest.raises(Exception, match="data-dependent"):
+        torch.export.export(model, call, strict=False)
+    assert model(*call).dtype is expected
+
+
 @pytest.mark.parametrize("form", ["dense", "unbatched"])
 @pytest.mark.parametrize("low", [BF16, F16], ids=str)
 def test_an_lstm_computes_even_where_torch_has_no_kernel_for_it(

@@ -84,12 +84,12 @@ def under_autocast(
 def _is_layer_of_onednn(input: Any, state: Tensor | None) -> bool:
     """Whether torch's LSTM is one operation, of which everything is cast.
 
-    Not for float16, for bfloat16 if the processor has it, and a packed batch at the most if its
-    lengths are equal.
+    Not for float16 or a batch of no rows, for bfloat16 if the processor has it, and a packed batch
+    at the most if its lengths are equal.
     """
     packed = isinstance(input, PackedSequence)
     data = input.data if packed else input
-    if data.dtype is torch.float16:
+    if data.dtype is torch.float16 or _is_empty(data):
         return False
     if data.dtype is torch.bfloat16 and not _torch.casts_lstm_of_bfloat16:
         return False
@@ -103,6 +103,13 @@ def _is_layer_of_onednn(input: Any, state: Tensor | None) -> bool:
     batch = batch_of(data, state, False, batch_sizes, row_index)
     of_equal_lengths: bool = batch * batch_sizes.shape[0] == data.shape[0]
     return of_equal_lengths
+
+
+def _is_empty(data: Tensor) -> bool:
+    """Whether it has no numbers; a size that a tracer does not know yet is none of 0."""
+    if torch.compiler.is_dynamo_compiling():
+        return 0 in data.shape
+    return any(isinstance(size, int) and size == 0 for size in data.shape)
 
 
 def raised(value: Any) -> Any:

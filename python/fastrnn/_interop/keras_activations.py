@@ -102,21 +102,35 @@ def activation_from_keras(function: Any, option: str, package: Any) -> str:
     return own
 
 
-def activation_to_keras(text: str, option: str, keras: Any) -> Any:
-    """Keras 3's for one of ours; ValueError where there is none."""
+def activation_to_keras(text: str, option: str, keras: Any, dtype: str) -> Any:
+    """Keras 3's for one of ours, of a layer of ``dtype``; ValueError where there is none."""
     name, parameters = parse_activation(text)
     if name == "leaky_relu":
-        return keras.layers.LeakyReLU(negative_slope=parameters[0])
+        return keras.layers.LeakyReLU(negative_slope=parameters[0], dtype=dtype)
     if name == "elu":
-        return keras.layers.ELU(alpha=parameters[0])
+        return keras.layers.ELU(alpha=parameters[0], dtype=dtype)
     if name == "thresholded_relu":
-        return keras.layers.ReLU(threshold=parameters[0])
+        return keras.layers.ReLU(threshold=parameters[0], dtype=dtype)
     if name == "gelu_tanh":
-        return functools.partial(keras.activations.gelu, approximate=True)
+        return _gelu_tanh(keras)
     for keras_name, own in (*_PLAIN.items(), ("relu", "relu"), ("gelu", "gelu")):
         if own == text:
             return getattr(keras.activations, keras_name)
     raise ValueError(f"layer: Keras's has nothing like {option}={text!r}")
+
+
+@functools.cache
+def _gelu_tanh(keras: Any) -> Any:
+    """Keras's gelu with ``approximate=True`` as a function that Keras can copy and save.
+
+    A ``functools.partial`` it can not, as Bidirectional does with the layer that it is given.
+    """
+
+    @keras.saving.register_keras_serializable("fastrnn")  # type: ignore[untyped-decorator]
+    def gelu_tanh(x: Any) -> Any:
+        return keras.activations.gelu(x, approximate=True)
+
+    return gelu_tanh
 
 
 def _root(own: type) -> str:
@@ -140,6 +154,8 @@ def _name_and_parameters(function: Any, package: Any) -> tuple[str, dict[str, An
             found = {one: getattr(function, one) for one in attributes if hasattr(function, one)}
             return name, found
     name = getattr(function, "__name__", "")
+    if name == "gelu_tanh" and not is_version_2(package) and function is _gelu_tanh(package):
+        return "gelu", {"approximate": True}
     known = getattr(package.activations, name, None) if name in {*_PLAIN, *_PARAMETERS} else None
     return (name if function is known else ""), {}
 

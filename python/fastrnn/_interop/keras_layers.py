@@ -12,6 +12,8 @@ from .._call.precision import REDUCED
 from .._call.spec import CELLS, Spec
 from .._call.weights import Weights, by_direction, weights_of
 from .._layers import modules
+from .._layers.freezing import thaw
+from .._layers.frozen import Frozen
 from .._layers.plan import spec_of
 from ..variants import describe
 from .arrays import tensor_of_array
@@ -104,7 +106,8 @@ def to_keras(layer: Any) -> Any:
     Parameters
     ----------
     layer : LSTM, GRU or RNN
-        Its input has the batch in front in Keras, whatever ``batch_first`` says here.
+        Its input has the batch in front in Keras, whatever ``batch_first`` says here. Of a frozen
+        layer it is what `fastrnn.thaw` returns.
 
     Returns
     -------
@@ -116,7 +119,7 @@ def to_keras(layer: Any) -> Any:
     Raises
     ------
     ValueError
-        ``layer`` has a projection or an option that Keras's layers lack.
+        ``layer`` is something else, or has a projection or an option that Keras's layers lack.
     ImportError
         Keras 3 is not installed.
     """
@@ -124,12 +127,18 @@ def to_keras(layer: Any) -> Any:
 
     if is_version_2(keras):
         raise ImportError(f"Keras 3 is not installed, but {keras.__version__}")
+    if not isinstance(layer, torch.nn.RNNBase):
+        raise ValueError(f"layer: expected an LSTM, a GRU or an RNN, got {layer!r}")
+    if isinstance(layer, Frozen):
+        layer = thaw(layer)
     kind, options = _keras_options(layer, keras)
     spec = spec_of(layer)
     flat = [getattr(layer, name).detach().cpu() for name, _ in weights_of(spec)]
     inputs = layer.input_size
     stack: list[Any] = []
     for of_layer in by_direction(spec, flat):
+        if stack:  # the first to go backwards leaves the others steps in their order
+            options.pop("go_backwards", None)
         made = getattr(keras.layers, kind)(layer.hidden_size, return_sequences=True, **options)
         if layer.bidirectional:
             made = keras.layers.Bidirectional(made, dtype=_dtype_of(layer))
@@ -222,7 +231,10 @@ def _keras_options(layer: Any, keras: Any) -> tuple[str, dict[str, Any]]:
         del known["recurrent_activation"]
     if layer.mode == "GRU":
         options["reset_after"] = variant is None or variant.reset_after
-    options |= {option: activation_to_keras(text, option, keras) for option, text in known.items()}
+    options |= {
+        option: activation_to_keras(text, option, keras, options["dtype"])
+        for option, text in known.items()
+    }
     return "SimpleRNN" if kind == "RNN" else kind, options
 
 

@@ -67,6 +67,7 @@ def freeze(model: ModuleT, weights: str = "float32") -> ModuleT:
         Recurrent layers of derived classes were left as they are.
     """
     check_format(weights)
+    _check_hooks(model)  # torch cannot copy what hooks have made with gradients
     made = copy.deepcopy(model).eval()
     passed_over = []
     for name, module in list(made.named_modules()):
@@ -101,7 +102,7 @@ def thaw(model: ModuleT) -> ModuleT:
     -------
     torch.nn.Module
         The copy, in evaluation mode. Its layers have their classes and dtypes from before, and
-        parameters again, of the values that the format kept.
+        parameters again, of the values that the format kept, which require gradients if they did.
     """
     made = copy.deepcopy(model)
     for module in list(made.modules()):
@@ -110,19 +111,31 @@ def thaw(model: ModuleT) -> ModuleT:
     return made
 
 
+def _check_hooks(model: torch.nn.Module) -> None:
+    for name, module in model.named_modules():
+        target = FROZEN_OF.get(parametrize.type_before_parametrizations(module))
+        if target is None:
+            continue
+        known = {*module._parameters, *module._modules.get("parametrizations", ())}
+        missing = set(target._names(module)) - known
+        if missing:
+            raise ValueError(
+                f"{name or 'the model itself'}: {min(missing)} is no parameter, but made by a "
+                "hook: remove that before"
+            )
+
+
 def _freeze(name: str, module: Any, target: type[Frozen], weights: str) -> None:
     parametrized = list(module._modules.get("parametrizations", ()))
     values = {key: getattr(module, key).detach() for key in parametrized}
     values |= {key: p.detach() for key, p in module._parameters.items() if p is not None}
+    fixed = tuple(
+        key for key, p in module._parameters.items() if p is not None and not p.requires_grad
+    )
     before = parametrize.type_before_parametrizations(module)
     module._modules.pop("parametrizations", None)
     turn(module, target)
     names = set(module._names())
-    missing = names - values.keys()
-    if missing:
-        raise ValueError(
-            f"{name}: {min(missing)} is no parameter, but made by a hook: remove that before"
-        )
     _check(name, module, values, weights)
     dtype = next(iter(values.values())).dtype
     for key, value in values.items():
@@ -132,7 +145,7 @@ def _freeze(name: str, module: Any, target: type[Frozen], weights: str) -> None:
         for part, tensor in kept.items():
             module.register_buffer(part, tensor.clone())
     module.number_format = weights
-    module._thawed = before, dtype, tuple(values)
+    module._thawed = before, dtype, tuple(values), fixed
 
 
 def _check(name: str, module: Any, values: dict[str, Tensor], weights: str) -> None:
@@ -167,13 +180,14 @@ def _check(name: str, module: Any, values: dict[str, Tensor], weights: str) -> N
 
 
 def _thaw(module: Any) -> None:
-    before, dtype, names = module._thawed
+    before, dtype, names, *more = module._thawed
+    fixed = more[0] if more else ()  # earlier pickles have none
     kept = dict(module._buffers)
     values = {name: restored(name, kept).to(dtype) for name in names}
     for name in (*names, *map(scale_name, names)):
         module._buffers.pop(name, None)
     for name, value in values.items():
-        module.register_parameter(name, torch.nn.Parameter(value))
+        module.register_parameter(name, torch.nn.Parameter(value, name not in fixed))
     for own in (*OWN_STATE, "number_format", "_thawed"):
         vars(module).pop(own, None)
     turn(module, before)

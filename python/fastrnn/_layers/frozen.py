@@ -65,8 +65,9 @@ class Frozen(torch.nn.Module):
     """
 
     number_format: str
-    _thawed: tuple[type, torch.dtype, tuple[str, ...]]
-    """The class, the dtype and the names of the parameters that the layer had."""
+    _thawed: tuple[type, torch.dtype, tuple[str, ...], tuple[str, ...]]
+    """The class, the dtype and the names of the parameters that the layer had, and of those of
+    them without gradients."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError(f"{type(self).__name__}: fastrnn.freeze(model) makes frozen layers")
@@ -240,7 +241,7 @@ class _FrozenCell(Frozen):
     """LSTMCell, GRUCell and RNNCell."""
 
     def _names(self: Any) -> Sequence[str]:
-        variant = self._fastrnn_variant or PLAIN
+        variant = getattr(self, "_fastrnn_variant", None) or PLAIN  # torch's have none
         peepholes = NAMES[5:] if variant.peephole else ()
         without = [name for name, parameter in self._parameters.items() if parameter is None]
         return [name for name in (*NAMES[:4], *peepholes) if name not in without]

@@ -171,5 +171,5 @@ def _refuse(input: Any, hx: Any) -> None:
 @lru_cache(maxsize=1024)
 def _stand_ins(expected: Expected) -> tuple[Tensor, ...]:
     """Tensors of the weights' shapes, each of one number, for checks that look at no more."""
-    zero = torch.zeros((), device="cpu")
+    zero = torch.zeros((), dtype=torch.float32, device="cpu")  # whatever the defaults are
     return tuple(zero.expand(shape) for shape in expected.shapes)
