@@ -216,6 +216,8 @@ def unwrapped(tensor: Tensor) -> Tensor:
 
 def has_values(tensor: Tensor) -> bool:
     """False for a tensor that a compiler only knows the shape of, and under functionalize."""
+    if torch.compiler.is_dynamo_compiling():  # which does not trace into the question
+        return False
     return not (fake_tensor.is_fake(tensor) or is_functionalized())
 
 
