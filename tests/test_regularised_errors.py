@@ -210,6 +210,17 @@ def test_gradients_of_each_sample_under_vmap(kind, options):
             torch.testing.assert_close(got[name][v], expected)
 
 
+@one_of_each
+def test_many_gradients_at_once_are_those_one_after_the_other(kind, options):
+    layer = getattr(fastrnn, kind)(3, 4, dtype=F64, **options)
+    y = layer(torch.randn(5, 2, 3, dtype=F64))[0]
+    d_y, parameters = torch.randn(3, *y.shape, dtype=F64), list(layer.parameters())
+    got = torch.autograd.grad(y, parameters, d_y, is_grads_batched=True, retain_graph=True)
+    each = [torch.autograd.grad(y, parameters, one, retain_graph=True) for one in d_y]
+    for own, expected in zip(got, zip(*each, strict=True), strict=True):
+        torch.testing.assert_close(own, torch.stack(expected))
+
+
 def test_masks_under_vmap_are_drawn_for_each_sample_when_asked():
     layer = fastrnn.GRU(3, 4, recurrent_dropout=0.5, zoneout=0.3)
     x = torch.randn(5, 2, 3).expand(4, -1, -1, -1)
