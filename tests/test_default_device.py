@@ -57,6 +57,8 @@ CALLS: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {
         lambda layer: layer(X, lengths=LENGTHS, resets=RESETS),
     ),
     "masks and a norm": (MASKED, lambda layer: layer(X)),
+    "masks of steps, both ways": ({"zoneout": 0.2, "bidirectional": True}, lambda layer: layer(X)),
+    "a norm, backwards": ({"layer_norm": "both", "reverse": True}, lambda layer: layer(X)),
     "half precision": ({"dtype": torch.bfloat16}, lambda layer: layer(X.bfloat16())),
     "traced": ({}, lambda layer: torch.jit.trace(layer, (X,), check_trace=False)(X)),
     "samples": ({}, lambda layer: torch.func.vmap(layer, in_dims=1)(X[:, :, None])),
@@ -82,6 +84,18 @@ def test_layers_compute_where_their_tensors_are(
     request.getfixturevalue("elsewhere")
     for got, want in zip(results(), wanted, strict=True):
         assert got.device.type == "cpu"
+        assert torch.equal(got, want)
+
+
+def test_a_projected_layer_with_a_norm_computes_likewise(
+    request: pytest.FixtureRequest,
+) -> None:
+    layer = fastrnn.LSTM(4, 6, proj_size=2, layer_norm="both", zoneout=(0, 0.2), bidirectional=True)
+    torch.manual_seed(1)
+    wanted = flat(layer(X))
+    request.getfixturevalue("elsewhere")
+    torch.manual_seed(1)
+    for got, want in zip(flat(layer(X)), wanted, strict=True):
         assert torch.equal(got, want)
 
 

@@ -126,6 +126,8 @@ CELL_CALLS = {
     "hx is an array": (lambda k: (randn(2, 3), torch.zeros(2, 4).numpy()), "hx"),
     "hx has no dimension": (lambda k: (randn(2, 3), torch.tensor(1.0)), "hx"),
     "hx is empty": (lambda k: (randn(2, 3), ()), "hx"),
+    "hx of one sequence is empty": (lambda k: (randn(3), ()), "hx"),
+    "hx of one sequence is a tuple of one": (lambda k: (randn(3), (torch.zeros(4),)), "hx"),
 }
 
 # A parameter -> a replacement that torch's LSTM refuses. (It reads others out of bounds.)
@@ -153,6 +155,17 @@ def test_wrong_arguments_of_a_cell_raise_as_in_torch(kind, what):
     arguments, named = CELL_CALLS[what]
     fast, plain = getattr(fastrnn, kind)(3, 4), getattr(nn, kind)(3, 4)
     assert_as_in_torch(lambda: fast(*arguments(kind)), lambda: plain(*arguments(kind)), named)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_cell_takes_the_first_two_states_of_one_sequence_as_torch_does(stacked):
+    fast, plain = fastrnn.LSTMCell(3, 4), nn.LSTMCell(3, 4)
+    plain.load_state_dict(fast.state_dict())
+    x, hx = randn(3), randn(3, 4)
+    got, expected = (cell(x, hx if stacked else tuple(hx)) for cell in (fast, plain))
+    torch.testing.assert_close(got, expected)
+    with pytest.raises(IndexError):
+        fast(x, hx[:1])
 
 
 @pytest.mark.parametrize("name", SURGERY)

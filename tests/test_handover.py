@@ -33,6 +33,30 @@ def test_second_derivatives_are_right(name: str, options: dict[str, Any]) -> Non
     assert_derivatives_of_the_equations(layer, Case(name, 2, 2, dtype=torch.float64, **options))
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({"peephole": "o"}, "weight_ch"), ({"layer_norm_cell": "inside"}, "norm_cell_bias")],
+    ids=str,
+)
+def test_second_derivatives_of_what_some_outputs_do_not_depend_on(
+    options: dict[str, Any], name: str
+) -> None:
+    cell = fastrnn.LSTMCell(3, 4, dtype=torch.float64, **options)
+    x = torch.randn(2, 3, dtype=torch.float64)
+    weight = cell.get_parameter(name)
+
+    def second() -> torch.Tensor:
+        h, c = cell(x)
+        total = h.square().sum() + c.square().sum()
+        (d_weight,) = torch.autograd.grad(total, weight, create_graph=True)
+        return torch.autograd.grad(d_weight.square().sum(), weight)[0]
+
+    expected = second()
+    cell.requires_grad_(False)
+    weight.requires_grad_()  # c' needs no gradient then
+    torch.testing.assert_close(second(), expected)
+
+
 def test_a_gradient_penalty_reaches_the_weights_through_the_same_dropout() -> None:
     def penalty_gradient(namespace: Any) -> list[torch.Tensor]:
         torch.manual_seed(0)

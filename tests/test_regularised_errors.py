@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import flat
+from cases import OLD_TORCH, flat
 from regularised_options import ONE_OF_EACH, one_of_each
 from torch.func import functional_call, grad, vmap
 
@@ -153,11 +153,34 @@ def test_repr_says_the_options_and_only_those():
 # ---- what else sees the call ----
 
 
+@pytest.mark.parametrize("dynamic", [None, True])
 @pytest.mark.parametrize(("kind", "options"), ONE_OF_EACH[3::3], ids=str)
-def test_equal_seeds_give_equal_results_of_a_compiled_layer(kind, options):
+def test_equal_seeds_give_equal_results_of_a_compiled_layer(kind, options, dynamic):
     torch._dynamo.reset()
     layer = getattr(fastrnn, kind)(3, 4, num_layers=2, dtype=F64, **options)
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    assert_as_compiled(layer, compiled)
+
+
+@pytest.mark.skipif(OLD_TORCH, reason="torch 2.6 has no constant of what it took for a variable")
+def test_a_compiled_block_sees_another_number_in_another_layer():
+    class Block(torch.nn.Module):
+        def __init__(self, eps):
+            super().__init__()
+            options = {"layer_norm": "both", "layer_norm_eps": eps, "recurrent_dropout": eps}
+            self.rnn = fastrnn.LSTM(3, 4, dtype=F64, **options)
+
+        def forward(self, x):
+            return self.rnn(x)
+
+    torch._dynamo.reset()
+    for eps in (0.1, 0.2, 0.3):
+        block = Block(eps)
+        block.compile(fullgraph=True, backend="aot_eager")  # one code for all of them
+        assert_as_compiled(block.rnn, block)
+
+
+def assert_as_compiled(layer, compiled):
     x = torch.randn(5, 2, 3, dtype=F64)
     results = []
     for one in (layer, compiled):
@@ -185,6 +208,17 @@ def test_gradients_of_each_sample_under_vmap(kind, options):
         torch.manual_seed(5)
         for name, expected in grad(loss)(parameters, one).items():
             torch.testing.assert_close(got[name][v], expected)
+
+
+@one_of_each
+def test_many_gradients_at_once_are_those_one_after_the_other(kind, options):
+    layer = getattr(fastrnn, kind)(3, 4, dtype=F64, **options)
+    y = layer(torch.randn(5, 2, 3, dtype=F64))[0]
+    d_y, parameters = torch.randn(3, *y.shape, dtype=F64), list(layer.parameters())
+    got = torch.autograd.grad(y, parameters, d_y, is_grads_batched=True, retain_graph=True)
+    each = [torch.autograd.grad(y, parameters, one, retain_graph=True) for one in d_y]
+    for own, expected in zip(got, zip(*each, strict=True), strict=True):
+        torch.testing.assert_close(own, torch.stack(expected))
 
 
 def test_masks_under_vmap_are_drawn_for_each_sample_when_asked():

@@ -24,6 +24,7 @@ __all__ = [
     "casts_lstm_of_bfloat16",
     "casts_packed_lstm",
     "computes_by_itself",
+    "constant",
     "constant_to_compilers",
     "dlpack_exchange_api",
     "empty_strided_on_cpu",
@@ -215,6 +216,8 @@ def unwrapped(tensor: Tensor) -> Tensor:
 
 def has_values(tensor: Tensor) -> bool:
     """False for a tensor that a compiler only knows the shape of, and under functionalize."""
+    if torch.compiler.is_dynamo_compiling():  # which does not trace into the question
+        return False
     return not (fake_tensor.is_fake(tensor) or is_functionalized())
 
 
@@ -329,3 +332,20 @@ def constant_to_compilers(function: _Function) -> _Function:
     """``torch.compiler.assume_constant_result``, which would import all of the compiler at once."""
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+@constant_to_compilers
+def _knows_guard_scalar() -> bool:
+    rules: Any = torch._dynamo.trace_rules.torch_name_rule_map
+    return any("torch.fx.experimental.symbolic_shapes.guard_scalar" in each for each in rules)
+
+
+def constant(value: Any) -> Any:
+    """A number, or a comparison of one, as one that a compiler that traces this may compute with.
+
+    With dynamic shapes, and where it has seen another number in its place before, it takes a float
+    for a variable. What this returns is a constant of the graph, and another number another graph.
+    """
+    if not isinstance(value, (bool, float)) or not _knows_guard_scalar():  # since torch 2.7
+        return value
+    return torch.fx.experimental.symbolic_shapes.guard_scalar(value)

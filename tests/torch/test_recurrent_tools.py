@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from cases import Case, assert_same, flat, like, same_outputs
+from cases import OLD_TORCH, Case, assert_same, flat, like, same_outputs
 from program_cells import ZOO, Loop, inputs_of, layer_of, results, states_of
 from torch import Tensor
 from torch.func import functional_call, grad, hessian, jvp, vmap
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import fastrnn
 
@@ -45,6 +46,22 @@ def test_compiled_in_one_graph_it_computes_and_trains_the_same(name: str) -> Non
         got, expected = (results(way, x, **keywords) for way in (compiled, layer))
         for g, e in zip(got, expected, strict=True):
             assert same_outputs(g, e)
+
+
+@pytest.mark.skipif(OLD_TORCH, reason="torch 2.6 cannot compile a PackedSequence")
+def test_compiled_in_one_graph_it_takes_packed_inputs_of_every_step() -> None:
+    layer = layer_of("inputs and vectors", num_layers=2)
+    torch.compiler.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+
+    def packed(padded: Tensor) -> Any:
+        return pack_padded_sequence(padded, [2, 4, 3], enforce_sorted=False)
+
+    x = packed(data())
+    keywords = {name: packed(each) for name, each in inputs_of(layer, T, B).items()}
+    (y, h), (expected, h_expected) = (way(x, **keywords) for way in (compiled, layer))
+    assert torch.equal(y.data, expected.data)
+    assert torch.equal(h, h_expected)
 
 
 @pytest.mark.slow

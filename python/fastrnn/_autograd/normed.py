@@ -158,8 +158,8 @@ def _centred(parts: Parts) -> list[str]:
 def _less_mean(matrix: Tensor, groups: int) -> Tensor:
     if groups == 1:
         return matrix - matrix.mean(0)
-    apart: Tensor = matrix.unflatten(0, (groups, -1))  # type: ignore[no-untyped-call]
-    return (apart - apart.mean(1, keepdim=True)).flatten(0, 1)
+    apart = matrix.reshape(groups, -1, matrix.shape[1])  # torch cannot batch its unflatten
+    return (apart - apart.mean(1, keepdim=True)).reshape(matrix.shape)
 
 
 def _sum(terms: Sequence[Any]) -> Any:

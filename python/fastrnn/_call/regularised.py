@@ -140,11 +140,11 @@ def parts_of(spec: Spec, options: Regularised, training: bool, centred: bool) ->
 def norm_sizes(options: Regularised, gates: int, hidden_size: int) -> dict[str, int]:
     """The parameters of the norms of each direction, by name, and how many numbers they have."""
     gamma, beta = options.layer_norm_gamma, options.layer_norm_beta
-    found: dict[str, int] = {}
+    found: dict[str, int] = {}  # by update: a compiler of torch 2.6 knows no |= of dicts
     for place in _PLACES[options.layer_norm]:
-        found |= dict.fromkeys(_parameters(place, gamma, beta is True), gates * hidden_size)
+        found.update(dict.fromkeys(_parameters(place, gamma, beta is True), gates * hidden_size))
     if options.layer_norm_cell != "none":
-        found |= dict.fromkeys(_parameters("cell", gamma, beta is not False), hidden_size)
+        found.update(dict.fromkeys(_parameters("cell", gamma, beta is not False), hidden_size))
     return found
 
 

@@ -135,10 +135,16 @@ def _text(cell: str, variant: tuple[Any, ...], parts: tuple[Any, ...]) -> str:
     return trace(own, [True] * len(own.inputs.split())).text
 
 
-@_torch.constant_to_compilers  # trace no cells there
 def program_of(cell: str, variant: tuple[Any, ...], parts: tuple[Any, ...]) -> str:
     """The text of the program of one of torch's cells with a `Variant` and `Parts`, as tuples.
 
     In which direction a layer goes is no matter of its cell's.
     """
+    if torch.compiler.is_dynamo_compiling():  # rates, eps and clip are in the text
+        variant, parts = (tuple(map(_torch.constant, each)) for each in (variant, parts))
+    return _program_of(cell, variant, parts)
+
+
+@_torch.constant_to_compilers  # trace no cells there
+def _program_of(cell: str, variant: tuple[Any, ...], parts: tuple[Any, ...]) -> str:
     return _text(cell, variant, parts)

@@ -101,13 +101,17 @@ def cell_states(cell: str, hx: Any, rank: int) -> tuple[Any, Any]:
     if isinstance(hx, (tuple, list, Tensor)):
         for place, state in enumerate(hx):
             _check_cell_rank(state, f"hx[{place}]", f"{kind}Cell: Expected hx[{place}]")
-        is_pair = len(hx) == 2
+        # Of what comes with one sequence torch takes hx[0] and hx[1], whatever comes behind.
+        is_taken = rank == 1 and (not isinstance(hx, Tensor) or hx.ndim == 2)
         if isinstance(hx, Tensor):
-            error, is_pair = TypeError, is_pair and (rank, hx.ndim) == (1, 2)
+            error, is_pair = TypeError, is_taken and len(hx) >= 2
         else:
-            error, words = RuntimeError, "lstm_cell expects two hidden states; "
+            error, is_pair = RuntimeError, len(hx) == 2 or (is_taken and len(hx) > 2)
+            words = "lstm_cell expects two hidden states; "
         if is_pair:
             return hx[0], hx[1]
+        if is_taken:
+            error = IndexError
     raise error(f"{words}hx: expected a tuple (h, c) of two Tensors, got {describe_value(hx)}")
 
 

@@ -91,7 +91,7 @@ def _pulled_back(
     reached = [
         (output, gradient)
         for output, gradient in zip(outputs, d_outputs, strict=True)
-        if output is not None and gradient is not None
+        if output is not None and gradient is not None and output.requires_grad
     ]
     found = iter(
         torch.autograd.grad(

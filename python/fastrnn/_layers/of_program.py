@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import _torch
 from .._call import program_inputs
-from .._call.spec import PLAIN
+from .._call.spec import PLAIN, Variant
 from .._call.weights import NAMES, Weights, expected_of_cell
 from .._program.program import Program
 from .._program.tracing import trace
@@ -52,11 +52,18 @@ def recurrent(
     training: bool,
     bidirectional: bool,
     batch_first: bool,
+    proj_size: int = 0,
+    reverse: bool = False,
     **extras: Any,
 ) -> tuple[Any, ...]:
-    """A call of `Recurrent` as classes and modes see it: of a program's text, h and c."""
+    """A call of `Recurrent` as classes and modes see it: of a program's text, h and c.
+
+    And of a layer with the options of `fastrnn.regularised`, which may have a projection, and which
+    calls each direction by itself where their steps get masks.
+    """
     dropout = dropout if training else 0.0
-    options = (cell, *sizes, 0, num_layers, bias, bidirectional, dropout, None)
+    variant = Variant(reverse=True) if reverse else None
+    options = (cell, *sizes, proj_size, num_layers, bias, bidirectional, dropout, variant)
     return run_layer(options, input, hx, weights, batch_first, **extras)
 
 

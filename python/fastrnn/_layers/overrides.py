@@ -96,6 +96,8 @@ def asked_of_layer(
     }
     if spec.program is not None:
         function, sizes = _SEEN["recurrent"], (spec.input_size, spec.hidden_size)
+        own = {"proj_size": spec.proj_size, "reverse": spec.variant.reverse}
+        keywords |= {name: value for name, value in own.items() if value}
         return handle_torch_function(function, given, spec.cell, sizes, *tensors, **keywords)
     kind, _, nonlinearity = spec.cell.partition("_")
     keywords |= variants.options_of(kind.upper(), spec.variant)
