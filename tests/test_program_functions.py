@@ -228,6 +228,13 @@ MISTAKES: list[tuple[Callable[..., Any], str]] = [
     (lambda x, u, s, p: x.f if x.f.dtype == torch.half else x.n, rf"^Tensor\.dtype == {HERE}: a"),
     (lambda x, u, s, p: torch.maximum(x.f, 0.0), rf"^maximum.* must be Tensor, not float {HERE}$"),
     (lambda x, u, s, p: torch.ones(2) @ torch.ones(3), rf"^inconsistent tensor size.* {HERE}$"),
+    (
+        lambda x, u, s, p: functional.linear(x.f, torch.ones(2, 2)),
+        "products with matrices are gates",
+    ),
+    (lambda x, u, s, p: torch.ones(2, 2) @ x.f, rf"^a value with @ {HERE}: products with matrices"),
+    (lambda x, u, s, p: functional.layer_norm(x.f, (2,)), r"expected fastrnn\.layer_norm"),
+    (lambda x, u, s, p: x.f * torch.rand_like(x.f), "a program draws nothing: what is random is"),
     (lambda x, u, s, p: x.f.double(), rf"^a dtype of its own {HERE}: a value has the dtype of"),
 ]
 
