@@ -153,11 +153,12 @@ def test_repr_says_the_options_and_only_those():
 # ---- what else sees the call ----
 
 
+@pytest.mark.parametrize("dynamic", [None, True])
 @pytest.mark.parametrize(("kind", "options"), ONE_OF_EACH[3::3], ids=str)
-def test_equal_seeds_give_equal_results_of_a_compiled_layer(kind, options):
+def test_equal_seeds_give_equal_results_of_a_compiled_layer(kind, options, dynamic):
     torch._dynamo.reset()
     layer = getattr(fastrnn, kind)(3, 4, num_layers=2, dtype=F64, **options)
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     x = torch.randn(5, 2, 3, dtype=F64)
     results = []
     for one in (layer, compiled):
