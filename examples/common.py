@@ -55,6 +55,24 @@ def count(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """An option's seed, as every generator takes it."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to {2**32 - 1}, got {text}")
+    return int(text)
+
+
+def rate(text: str) -> float:
+    """An option's probability of dropping something: of all, nothing could be learned."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"expected a rate from 0 to less than 1, got {text}")
+    return value
+
+
 def folder(text: str) -> Path:
     """An option's folder, which may be new: what is none is refused before anything is trained."""
     path = Path(text)
@@ -76,7 +94,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=folder, metavar="DIR", help="write pictures, metrics.json here"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     return parser
 
 

@@ -91,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--units", type=int, default=128)
     options = parser.parse_args(arguments)
     steps, batch, units = options.steps, options.batch, options.units
+    if min(steps, batch, units) < 1:
+        parser.error("--steps, --batch, --units: expected positive numbers")
     if options.quick:
         steps, batch, units = 10, 4, 16
     data = make_data(steps, batch, batches=2 if options.quick else 10)

@@ -214,9 +214,9 @@ def example(options: argparse.Namespace) -> Result:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="Penn Treebank's ptb.*.txt")
     parser.add_argument("--level", choices=["char", "word"])
-    parser.add_argument("--dropout", type=float, default=0.1, metavar="P")
-    parser.add_argument("--weight-dropout", type=float, default=0.0, metavar="P")
-    parser.add_argument("--zoneout", type=float, default=0.0, metavar="P")
+    parser.add_argument("--dropout", type=common.rate, default=0.1, metavar="P")
+    parser.add_argument("--weight-dropout", type=common.rate, default=0.0, metavar="P")
+    parser.add_argument("--zoneout", type=common.rate, default=0.0, metavar="P")
     parser.add_argument("--beside", action="store_true", help="train without any of the three, too")
 
 

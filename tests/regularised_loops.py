@@ -200,6 +200,29 @@ def haste_layer_norm_gru(x: Tensor, h: Tensor, w: Any, norms: Any) -> Any:
     return unrolled(len(x), (h,), step)
 
 
+def separately_masked_norm(
+    kind: str, x: Tensor, states: Sequence[Tensor], w: Any, norms: Any, of_h: Sequence[Tensor]
+) -> Any:
+    """Keras's masks of each gate before one norm of all gates' recurrent products."""
+    of_x = linear(x, w.w_ih, w.b_ih)
+
+    def step(t: int, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        each = zip(of_h, w.w_hh.chunk(len(of_h)), strict=True)
+        shares = torch.cat([linear(states[0] * mask, rows) for mask, rows in each], 1)
+        weight, bias = norms["norm_hh_weight"], norms["norm_hh_bias"]
+        shares = norm(shares, shares.shape[1:], weight, bias) + w.b_hh
+        if kind == "LSTM":
+            i, f, g, o = (of_x[t] + shares).chunk(4, 1)
+            c = torch.sigmoid(f) * states[1] + torch.sigmoid(i) * torch.tanh(g)
+            return torch.sigmoid(o) * torch.tanh(c), c
+        (x_r, x_z, x_n), (h_r, h_z, h_n) = of_x[t].chunk(3, 1), shares.chunk(3, 1)
+        z = torch.sigmoid(x_z + h_z)
+        n = torch.tanh(x_n + torch.sigmoid(x_r + h_r) * h_n)
+        return ((1 - z) * n + z * states[0],)
+
+    return unrolled(len(x), tuple(states), step)
+
+
 def torch_layer_norm_lstm(x: Tensor, h: Tensor, c: Tensor, w: Any, norms: Any) -> Any:
     """``LayerNormLSTMCell`` of torch's benchmarks/fastrnns/custom_lstms.py: c is normalised."""
 

@@ -317,3 +317,12 @@ class TestInitialisation:
         assert not any("bias" in name for name, _ in rnn.named_parameters())
         x, states, extras = draw(rnn)
         assert_all_close(call(rnn, x, states, extras), loop(rnn, STEPS[name], x, states, extras))
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("name", STEPS)
+    def test_a_cell_begins_in_half_precision_too(self, name, dtype):
+        heads = 2 if ZOO[name].recurrent == "heads" else None
+        rnn = fastrnn.Recurrent(ZOO[name], 3, 4, num_heads=heads, dtype=dtype)
+        for parameter in rnn.parameters():
+            assert parameter.dtype is dtype
+            assert parameter.isfinite().all()

@@ -84,6 +84,33 @@ def test_the_gradient_of_a_negative_power_is_infinite_at_zero() -> None:
     torch.testing.assert_close(*both)
 
 
+class OfInput(fastrnn.Cell):
+    """A function of the input."""
+
+    gates = "n"
+    recurrent = "none"
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+
+    def step(self, x: Any, u: Any, s: Any, p: Any) -> dict[str, Any]:
+        return {"h": self.function(x.n)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_second_derivatives_are_finite_where_an_exponential_is_not(
+    sign: int, dtype: torch.dtype
+) -> None:
+    function = functional.softplus if sign == 1 else functional.logsigmoid
+    rnn = fastrnn.Recurrent(OfInput(function), 1, 1, bias=False, dtype=dtype)
+    torch.nn.init.ones_(rnn.weight_ih_l0)
+    x = torch.tensor([[-800.0], [-1.0], [800.0]], dtype=dtype).requires_grad_()
+    (slope,) = torch.autograd.grad(rnn(x)[0].sum(), x, create_graph=True)
+    (bend,) = torch.autograd.grad(slope.sum(), x)
+    torch.testing.assert_close(bend, sign * torch.sigmoid(x) * torch.sigmoid(-x))
+
+
 def test_infinities_add_up_as_torch_s() -> None:
     a = torch.tensor([[torch.inf, -torch.inf, torch.inf, 1.0]], dtype=torch.float64)
     program = trace(cell_of(lambda x, u, s, p: torch.logaddexp(s.h, x.f * 0 - torch.inf)))
@@ -201,6 +228,13 @@ MISTAKES: list[tuple[Callable[..., Any], str]] = [
     (lambda x, u, s, p: x.f if x.f.dtype == torch.half else x.n, rf"^Tensor\.dtype == {HERE}: a"),
     (lambda x, u, s, p: torch.maximum(x.f, 0.0), rf"^maximum.* must be Tensor, not float {HERE}$"),
     (lambda x, u, s, p: torch.ones(2) @ torch.ones(3), rf"^inconsistent tensor size.* {HERE}$"),
+    (
+        lambda x, u, s, p: functional.linear(x.f, torch.ones(2, 2)),
+        "products with matrices are gates",
+    ),
+    (lambda x, u, s, p: torch.ones(2, 2) @ x.f, rf"^a value with @ {HERE}: products with matrices"),
+    (lambda x, u, s, p: functional.layer_norm(x.f, (2,)), r"expected fastrnn\.layer_norm"),
+    (lambda x, u, s, p: x.f * torch.rand_like(x.f), "a program draws nothing: what is random is"),
     (lambda x, u, s, p: x.f.double(), rf"^a dtype of its own {HERE}: a value has the dtype of"),
 ]
 

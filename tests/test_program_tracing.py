@@ -239,6 +239,7 @@ NAMES: list[tuple[Callable[..., Any] | None, dict[str, Any], str]] = [
     (lambda x, u, s, p: x.f, {"recurrent": "sparse"}, "'dense', 'none', 'heads' or a number"),
     (lambda x, u, s, p: x.f, {"recurrent": "heads"}, "num_heads must say how many"),
     (lambda x, u, s, p: x.f, {"vectors": {"a": "row"}}, "'row', expected one of gate, unit"),
+    (lambda x, u, s, p: x.f, {"vectors": {"a b": "unit"}}, "'a b' is not a name that Python can"),
     (lambda x, u, s, p: x.f, {"initial": lambda self, s: {"h": s.h}}, "expected a constant"),
     (None, many_states(9), r"Own\.states: expected up to 8, got 9"),
     (None, many_states(8, output=lambda *of: of[1].f), "up to 7 beside an output that is not"),
@@ -276,6 +277,18 @@ def test_a_product_s_share_is_there_only_after_it() -> None:
         (cell_of(lambda x, u, s, p: x.f, late=1), r"Own\.late: expected names in a str"),
         (cell_of(lambda x, u, s, p: None), "returns NoneType, expected a value of the cell"),
         (cell_of(None, step=lambda self, x, u, s, p: x.f), "expected a dict of states, got Symbol"),
+        (
+            cell_of(None, step=lambda self, x, u, s: {}),
+            rf"takes 4 positional arguments but 5 .* {HERE}: expected a method of x, u, s, p$",
+        ),
+        (
+            cell_of(lambda x, u, s, p: x.f, late=["n"], operand=lambda self, x, u, s, p: s.h),
+            rf"5 positional arguments but 6 .* {HERE}: expected a method of x, u, s, p, stage$",
+        ),
+        (
+            cell_of(lambda x, u, s, p: x.f, vectors={1: "unit"}),
+            r"Own\.vectors: expected names in a",
+        ),
     ],
 )
 def test_a_cell_that_is_none(cell: type, message: str) -> None:

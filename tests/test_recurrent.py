@@ -156,6 +156,39 @@ def test_second_derivatives(name: str, each_long_road: str) -> None:
     assert_second_derivatives(call, x, *parameters.values(), *inputs.values())
 
 
+class Counts(fastrnn.Cell):
+    """A state that nothing learned goes into."""
+
+    gates = "n"
+    states = "h t"
+
+    def step(self, x: Any, u: Any, s: Any, p: Any) -> dict[str, Any]:
+        return {"h": torch.tanh(x.n + u.n) / (s.t + 1), "t": s.t + 1}
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_derivatives_pass_by_a_state_that_depends_on_nothing(steps: int, each_engine: str) -> None:
+    layer = fastrnn.Recurrent(Counts, 2, 3, dtype=torch.float64)
+    x = leaves(torch.randn(steps, B, 2, dtype=torch.float64))
+    y, (_, t) = layer(x)
+    assert (t == steps).all()
+    (of_both,) = torch.autograd.grad(y.sum() + t.sum(), x, create_graph=True)
+    (of_y,) = torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
+    for first, second in zip(
+        (of_both, *torch.autograd.grad(of_both.square().sum(), layer.parameters())),
+        (of_y, *torch.autograd.grad(of_y.square().sum(), layer.parameters())),
+        strict=True,
+    ):
+        torch.testing.assert_close(first, second)
+
+
+def test_derivatives_of_what_depends_on_nothing_are_zero() -> None:
+    layer, x = fastrnn.Recurrent(Counts, 2, 3), torch.randn(4, B, 2, requires_grad=True)
+    _, (_, t) = layer(x)
+    (none,) = torch.autograd.grad(t.sum(), x, create_graph=True)
+    assert not none.any()
+
+
 @pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("with_state", [True, False])
 def test_a_single_step_is_one_of_the_loop(name: str, with_state: bool, each_engine: str) -> None:

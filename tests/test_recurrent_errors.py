@@ -110,6 +110,7 @@ def test_inputs_for_a_row_and_for_each_unit_are_told_by_their_shapes() -> None:
         ({"dropout": 1.5}, ValueError, "dropout should be a number in range"),
         ({"num_heads": 2}, ValueError, "num_heads"),
         ({"cell": 3}, TypeError, "cell: expected a fastrnn.Cell, got int"),
+        ({"cell": torch.nn.GRUCell}, TypeError, "cell: expected a fastrnn.Cell, got GRUCell"),
         ({"cell": ZOO["sLSTM"][0]}, ValueError, "num_heads must say how many"),
         ({"cell": ZOO["heads"][0], "hidden_size": 5}, ValueError, "a multiple of the 2 heads"),
     ],
@@ -132,6 +133,17 @@ def test_an_input_may_not_be_called_as_another_argument() -> None:
     for cell in (Shadowing, Twice):
         with pytest.raises(ValueError, match=r"lengths|weight_ih"):
             fastrnn.Recurrent(cell, 3, 4)
+
+
+def test_a_beginning_that_replaces_a_parameter_is_refused() -> None:
+    class Replaces(ZOO["GRU"][0]):  # type: ignore[misc]
+        def reset_parameters(self, parameters: dict[str, torch.Tensor]) -> None:
+            parameters["bias_hh"] = torch.zeros(12)
+
+    with pytest.raises(
+        ValueError, match=r"Replaces\.reset_parameters: 'bias_hh' is another tensor"
+    ):
+        fastrnn.Recurrent(Replaces, 3, 4)
 
 
 def test_dropout_of_one_layer_is_warned_of_as_torch_does() -> None:

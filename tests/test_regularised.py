@@ -168,6 +168,17 @@ def test_haste_layer_norm_gru():
     problem.is_computed_by(loops.haste_layer_norm_gru(problem.x, *own))
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_a_norm_of_all_gates_has_their_mean_where_each_meets_a_state_of_its_own(kind):
+    options = {"recurrent_dropout": 0.4, "recurrent_dropout_gates": "separate"}
+    problem = Problem(kind, options | {"layer_norm": "recurrent"})
+    (drawn,) = problem.drawn()
+    own = problem.norms, drawn.directions[0].recurrent
+    problem.is_computed_by(
+        loops.separately_masked_norm(kind, problem.x, problem.first, *problem.weights, *own)
+    )
+
+
 def test_layer_norm_lstm_of_torchs_benchmarks():
     options = {"layer_norm": "both", "layer_norm_cell": "carried"}
     problem = Problem("LSTM", options, bias=False)

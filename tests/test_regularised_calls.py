@@ -305,3 +305,15 @@ def test_rates_that_are_zero_make_torchs_layer():
     layer = fastrnn.LSTM(3, H, weight_dropout=0.0, **options)
     assert layer.regularised is None
     assert isinstance(fastrnn.revert(layer), torch.nn.LSTM)
+
+
+def test_what_says_how_an_idle_option_works_makes_no_difference():
+    how = {"input_dropout_gates": "separate", "recurrent_dropout_per": "step"}
+    rates = {"input_dropout": 0, "recurrent_dropout": 0.0, "weight_dropout": 0}
+    layer = fastrnn.GRU(3, H, **rates, **how, weight_dropout_by="row", layer_norm="")
+    assert layer.regularised is None
+    layer = fastrnn.LSTM(3, H, layer_norm="", layer_norm_cell="none", layer_norm_eps=0.1)
+    assert isinstance(fastrnn.revert(layer), torch.nn.LSTM)
+    options = {"layer_norm": "", "layer_norm_over": "gate", "layer_norm_cell": "inside"}
+    layer = fastrnn.LSTM(3, H, recurrent_dropout=0.0, recurrent_dropout_per="step", **options)
+    assert repr(layer) == f"LSTM(3, {H}, layer_norm_cell='inside')"

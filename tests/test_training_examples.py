@@ -323,6 +323,14 @@ def test_counts_are_positive_numbers(capsys, example, option, text):
     assert f"argument {option}: expected a positive number, got {text}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--dropout", "--weight-dropout", "--zoneout", "--seed"])
+@pytest.mark.parametrize("text", ["-1", "few", "nan", str(2**32)])
+def test_rates_and_seeds_are_such_before_the_training(capsys, option, text):
+    complaint(language_model, [f"{option}={text}"])
+    expected = "a number from 0 to 4294967295" if option == "--seed" else "a rate from 0 to less"
+    assert f"argument {option}: expected {expected}" in capsys.readouterr().err
+
+
 def test_results_go_into_a_folder_which_is_known_before_the_training(tmp_path, capsys):
     file = tmp_path / "file"
     file.write_text("")

@@ -73,7 +73,7 @@ _ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "hard_sigmoid": _hard_sigmoid,
     "hard_sigmoid_onnx": _hard_sigmoid,
     "softsign": torch.nn.functional.softsign,
-    "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+    "softplus": lambda x: torch.nn.functional.softplus(x, threshold=40),  # to full precision
     "elu": torch.nn.functional.elu,
     "leaky_relu": torch.nn.functional.leaky_relu,
     "identity": lambda x: x,

@@ -40,7 +40,7 @@ which implementations have which. A layer without any has None as ``regularised`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from ._call.regularised import Regularised
@@ -102,6 +102,7 @@ def make_regularised(kind: str, options: Mapping[str, Any]) -> Regularised | Non
     _check_owners(options)
     made = Regularised(**known)
     _check_kind(kind, made)
+    made = _without_idle(made)
     return None if made == _NONE else made
 
 
@@ -178,6 +179,17 @@ def _check_owners(options: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}: expected layer_norm or layer_norm_cell with it, got neither")
     if "layer_norm_over" in given and "layer_norm" not in given:
         raise ValueError("layer_norm_over: expected layer_norm with it, got none")
+
+
+def _without_idle(options: Regularised) -> Regularised:
+    """The same without what says how another option works that does nothing."""
+    idle = [f"{name}_" for name in _RATES if not getattr(options, name)]
+    if not options.normalises:
+        idle.append("layer_norm_")
+    elif not options.layer_norm:
+        idle.append("layer_norm_over")
+    names = (name for name in NAMES if name.startswith(tuple(idle)))
+    return replace(options, **{name: getattr(_NONE, name) for name in names})
 
 
 def _check_kind(kind: str, options: Regularised) -> None:

@@ -117,10 +117,13 @@ def parts_of(spec: Spec, options: Regularised, training: bool, centred: bool) ->
     norm, (h, c) = options.layer_norm in ("recurrent", "both"), options.zoneout
     norm_input, beta = options.layer_norm in ("input", "both"), options.layer_norm_beta is True
     n_apart = spec.cell == "gru" and spec.variant.reset_after and bool(options.layer_norm)
+    separate = drops and options.recurrent_dropout_gates == "separate"
+    # What gates make of states of their own does not have its mean from the mean of their rows.
+    mixed = separate and norm and options.layer_norm_over == "all"
     return Parts(
         on=options.recurrent_dropout_on if drops else "",
         per_step=drops and options.recurrent_dropout_per == "step",
-        separate=drops and options.recurrent_dropout_gates == "separate",
+        separate=separate,
         zoneout_h=h,
         zoneout_c=c,
         drawn=training,
@@ -128,7 +131,7 @@ def parts_of(spec: Spec, options: Regularised, training: bool, centred: bool) ->
         moved=norm_input and (spec.bias or beta),
         norm=norm,
         norm_over=options.layer_norm_over,
-        centred=(norm or norm_input) and centred,
+        centred=(norm or norm_input) and centred and not mixed,
         eps=options.layer_norm_eps,
         gamma=options.layer_norm_gamma,
         shifted=n_apart and (spec.bias or (norm and beta)),

@@ -93,6 +93,9 @@ def _pulled_back(
         for output, gradient in zip(outputs, d_outputs, strict=True)
         if output is not None and gradient is not None and output.requires_grad
     ]
+    if not reached:  # as of a state that counts steps
+        each = zip(inputs, needed, strict=True)
+        return [torch.zeros_like(tensor) if need else None for tensor, need in each]
     found = iter(
         torch.autograd.grad(
             [output for output, _ in reached],

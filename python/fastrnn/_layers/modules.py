@@ -52,6 +52,7 @@ class _WithOptions(Registering):
     variant, regularised, forget_bias = Option(), Option(), Option()
     _fastrnn_variant: Variant | None = None
     _fastrnn_regularised: Regularised | None = None
+    _fastrnn_options = ""  # of a regularised layer: all of them, for compilers
     _fastrnn_forget_bias: float | None = None
     hidden_size: int
     bias: bool

@@ -90,9 +90,10 @@ class OfProgram(torch.nn.Module):
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
             if not isinstance(size, int):
                 raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
+        kind = cell if isinstance(cell, type) else type(cell)
+        if not issubclass(kind, Cell):
+            raise TypeError(f"cell: expected a fastrnn.Cell, got {kind.__name__}")
         self.cell = cell() if isinstance(cell, type) else cell
-        if not isinstance(self.cell, Cell):
-            raise TypeError(f"cell: expected a fastrnn.Cell, got {type(self.cell).__name__}")
         self.program = trace(self.cell, num_heads=num_heads)
         heads = self.program.heads
         if hidden_size % heads:
@@ -137,9 +138,15 @@ class OfProgram(torch.nn.Module):
             for parameter in self.parameters():
                 parameter.uniform_(-bound, bound)
             for suffix in self._suffixes():
-                self.cell.reset_parameters(
-                    {name: getattr(self, f"{name}{suffix}") for name in self._own}
-                )
+                own = {name: getattr(self, f"{name}{suffix}") for name in self._own}
+                given = dict(own)
+                self.cell.reset_parameters(given)
+                for name, parameter in given.items():
+                    if parameter is not own.get(name):
+                        raise ValueError(
+                            f"{type(self.cell).__name__}.reset_parameters: {name!r} is another "
+                            "tensor now, expected the parameter itself, changed in place"
+                        )
 
     def _weights(self) -> list[Any]:
         """All that a call has, as they are now: the vectors of a direction are one tensor there."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import _torch
 from .._call import checks
 from .._call.regularised import Regularised, norm_sizes
-from .._call.spec import PLAIN, Spec
+from .._call.spec import PLAIN, Spec, Variant
 from .._call.weights import Weights, each_direction, name_of
 from ..regularised import check_combination
 from . import of_program  # noqa: F401 (what classes and modes see of a call)
@@ -37,8 +39,23 @@ def give(module: Any, options: Regularised) -> None:
     check_combination(options, module._fastrnn_variant, getattr(module, "proj_size", 0))
     checks.check_sizes(module.input_size, module.hidden_size, 0, 1, 0.0)
     module._fastrnn_regularised = options
+    both = module._fastrnn_variant or PLAIN, options
+    module._fastrnn_options = repr(tuple(map(astuple, both)))
     for name, value in _new_norms(module).items():
         module.register_parameter(name, torch.nn.Parameter(value))
+
+
+def _options_of(module: Any) -> tuple[Variant, Regularised]:
+    """All options of a layer or cell, whose numbers a compiler takes for unknown ones."""
+    if torch.compiler.is_dynamo_compiling():
+        return _of_text(module._fastrnn_options)
+    return module._fastrnn_variant or PLAIN, module._fastrnn_regularised
+
+
+@_torch.constant_to_compilers
+def _of_text(text: str) -> tuple[Variant, Regularised]:
+    of_variant, own = ast.literal_eval(text)
+    return Variant(*of_variant), Regularised(*own)
 
 
 def reset_norms(module: Any) -> None:
@@ -69,9 +86,9 @@ def forward(
     layer: Any, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
 ) -> tuple[Any, ...]:
     """What a layer with options returns."""
-    spec, options = spec_of(layer), layer._fastrnn_regularised
-    if layer.training and layer.dropout:
-        spec = replace(spec, dropout=layer.dropout)
+    variant, options = _options_of(layer)
+    dropout = layer.dropout if layer.training else 0.0
+    spec = replace(spec_of(layer), dropout=dropout, variant=variant)
     call = Call(
         spec,
         *(options, layer.training, layer.batch_first, lengths, resets, return_states),
@@ -107,7 +124,7 @@ def _names_of_norms(spec: Spec, options: Regularised) -> tuple[list[str], list[s
 
 def step(module: Any, cell: str, input: Any, hx: Any) -> Any:
     """What a cell with options returns."""
-    variant, options = module._fastrnn_variant or PLAIN, module._fastrnn_regularised
+    variant, options = _options_of(module)
     spec = spec_of_cell(cell, module.input_size, module.hidden_size, bool(module.bias), variant)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ch")
     w_ih, w_hh, b_ih, b_hh, w_ch = (getattr(module, name, None) for name in names)

@@ -108,8 +108,9 @@ def _vectors(cell: Any) -> tuple[tuple[str, str], ...]:
         raise TypeError(
             f"{_of(cell)}.vectors: expected a dict of names and kinds, got {type(vectors).__name__}"
         )
-    _split(cell, "vectors", " ".join(vectors))
     for name, kind in vectors.items():
+        if _split(cell, "vectors", name) != (name,):
+            raise ValueError(f"{_of(cell)}.vectors: {name!r} is not a name that Python can write")
         if kind not in _KINDS:
             raise ValueError(
                 f"{_of(cell)}.vectors: {name!r} is {kind!r}, expected one of {', '.join(_KINDS)}"

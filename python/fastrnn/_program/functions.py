@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from .activations import ACTIVATIONS
-from .symbols import DTYPE, Symbol, emit, number, refuse, result
+from .symbols import DTYPE, INSTEAD, Symbol, emit, number, refuse, result
 
 __all__: list[str] = []
 
@@ -352,7 +352,8 @@ def _complete() -> None:
     Symbol.__array_ufunc__ = _ufunc  # type: ignore[attr-defined]
     for signs in (_SIGNS, {f"r{name}": sign for name, sign in _SIGNS.items()}):
         for name, sign in signs.items():
-            setattr(Symbol, f"__{name}__", _refused(f"a value with {sign}"))
+            why = INSTEAD.get(name.removeprefix("r"), "")
+            setattr(Symbol, f"__{name}__", _refused(f"a value with {sign}", why))
     for name, sign in (("getitem", "[]"), ("setitem", "[] ="), ("delitem", "[]")):
         setattr(Symbol, f"__{name}__", _refused(f"a value with {sign}"))
 

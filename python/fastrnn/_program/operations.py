@@ -33,8 +33,8 @@ def _number(comparison: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor,
 
 
 def _softplus(a: Tensor) -> Tensor:
-    """To full precision, where torch's own is ``a`` beyond a threshold."""
-    return torch.logaddexp(a, torch.zeros_like(a))
+    """To full precision, with a threshold beyond which nothing of the exponential is left."""
+    return torch.nn.functional.softplus(a, threshold=40)
 
 
 def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:

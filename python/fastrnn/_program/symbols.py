@@ -15,7 +15,7 @@ import torch
 from .graph import Graph
 from .names import line_of_the_user
 
-__all__ = ["ALLOWED", "DTYPE", "Symbol", "emit", "lift", "number", "refuse", "result"]
+__all__ = ["ALLOWED", "DTYPE", "INSTEAD", "Symbol", "emit", "lift", "number", "refuse", "result"]
 
 ALLOWED = (
     "+ - * / and comparisons, ** of a whole number, 0.5 or -0.5; exp exp2 expm1 log log2 log10 "
@@ -28,6 +28,22 @@ ALLOWED = (
 )
 _APPLY: Any = torch.autograd.Function.apply
 _NUMBERS = (bool, int, float, numpy.integer, numpy.floating, numpy.bool_)
+
+
+INSTEAD = {
+    **dict.fromkeys(
+        ("linear", "matmul", "mm", "addmm", "bilinear", "einsum"),
+        "products with matrices are gates, and late ones of what operand returns",
+    ),
+    **dict.fromkeys(
+        ("layer_norm", "rms_norm"), "expected fastrnn.layer_norm or fastrnn.rms_norm, of all units"
+    ),
+    **dict.fromkeys(
+        ("dropout", "rand_like", "randn_like", "bernoulli"),
+        "a program draws nothing: what is random is an input of the step or a held state",
+    ),
+}
+"""What to do in the place of functions that a cell might be written with, by name."""
 
 
 def refuse(what: str, why: str = "") -> NoReturn:
@@ -81,7 +97,8 @@ class Symbol:
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if function not in cls.functions:
-            refuse(torch.overrides.resolve_name(function) or getattr(function, "__name__", "?"))
+            name = torch.overrides.resolve_name(function) or getattr(function, "__name__", "?")
+            refuse(name, INSTEAD.get(name.rpartition(".")[2], ""))
         return cls.functions[function](*args, **(kwargs or {}))
 
     def __getattr__(self, name: str) -> Any:
@@ -90,7 +107,7 @@ class Symbol:
         if name == "dtype":
             return DTYPE
         if name not in self.methods:
-            refuse(f"Tensor.{name}")
+            refuse(f"Tensor.{name}", INSTEAD.get(name, ""))
         return partial(self.methods[name], self)
 
     def __repr__(self) -> str:

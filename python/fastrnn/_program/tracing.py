@@ -219,6 +219,9 @@ def _called(method: Callable[..., Any], *arguments: Any) -> Any:
         line = line_of_an_error(error)
         if type(error) not in (TypeError, RuntimeError) or f"({line})" in str(error):
             raise
+        if line == "?":  # the call itself was refused
+            given = ", ".join(one._name if isinstance(one, Names) else "stage" for one in arguments)
+            raise TypeError(f"{error} ({_line(method)}): expected a method of {given}") from error
         raise TypeError(f"{error} ({line})") from error
 
 

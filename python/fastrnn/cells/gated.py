@@ -87,7 +87,8 @@ class LiGRU(Cell):
         fill(self, parameters)
         xavier(self, parameters, "weight_ih")
         for weight in parameters["weight_hh"].chunk(2):
-            torch.nn.init.orthogonal_(weight)
+            drawn = weight.to(torch.promote_types(weight.dtype, torch.float32))  # not in half
+            weight.copy_(torch.nn.init.orthogonal_(drawn))
 
 
 class UGRNN(Cell):
