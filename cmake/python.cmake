@@ -18,6 +18,7 @@ pybind11_add_module(
   csrc/python/scratch.cpp
   csrc/python/torch/centred.cpp
   csrc/python/torch/direct.cpp
+  csrc/python/torch/drawn.cpp
   csrc/python/torch/openmp.cpp
   csrc/python/torch/plain_call.cpp
   csrc/python/torch/recorded.cpp

@@ -11,11 +11,11 @@ from cases import assert_near
 import fastrnn
 from fastrnn._autograd import operators
 from fastrnn._autograd.normed import normed
-from fastrnn._call import masks
 from fastrnn._call.regularised import parts_of
 from fastrnn._call.spec import GATES
 from fastrnn._call.weights import NAMES, Weights
 from fastrnn._engine import native
+from fastrnn._layers import masks
 from fastrnn._layers.masked_stack import cell_of
 from fastrnn._layers.masked_weights import Call, Direction, met
 from fastrnn._layers.plan import spec_of

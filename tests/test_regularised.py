@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import fastrnn
-from fastrnn._call import masks
 from fastrnn._call.weights import by_direction
+from fastrnn._layers import masks
 from fastrnn._layers.plan import spec_of
 
 F64 = torch.float64

@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastrnn
-from fastrnn._call import masks
 from fastrnn._call.weights import by_direction
+from fastrnn._layers import masks
 from fastrnn._layers.masked_stack import run_stack
 from fastrnn._layers.masked_weights import Call, Direction
 from fastrnn._layers.plan import spec_of

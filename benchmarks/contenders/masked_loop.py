@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear
 
-from fastrnn._call import masks
+from fastrnn._layers import masks
 from fastrnn._layers.plan import spec_of
 
 

@@ -21,6 +21,7 @@
 #include "plans.h"
 #include "python/torch/centred.h"
 #include "python/torch/direct.h"
+#include "python/torch/drawn.h"
 #include "python/torch/openmp.h"
 #include "scratch.h"
 
@@ -71,7 +72,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
 
   py::class_<Tensors>(m, "Tensors")
       .def(py::init<const py::capsule&, py::tuple, py::function, py::tuple>())
-      .def("centred", &centred);
+      .def("centred", &centred)
+      .def("drawn", &drawn);
   bind_saved_call(py::class_<Recorded>(m, "Recorded")).def_readonly("plan", &Recorded::plan);
   py::class_<Direct>(m, "Direct")
       .def(py::init([](Cell cell, int64_t I, int64_t H, int64_t P, int64_t layers,

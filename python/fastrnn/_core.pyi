@@ -191,6 +191,9 @@ class Tensors:
         The gradients are those of the same function.
         """
 
+    def drawn(self, words: Any, to: Any, limit: int, value: float, threads: int, /) -> bool:
+        """Fills a mask by random words, if it is one for the engine; csrc/python/torch/drawn.h."""
+
 class Recorded:
     """A call of `Direct` whose gradients will be asked for; see csrc/python/torch/recorded.h."""
 

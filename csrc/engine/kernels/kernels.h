@@ -127,6 +127,16 @@ struct Centre {
   Real* to;
 };
 
+// to[i] = value where numbers[i] >= limit, else 0
+template <class Real>
+struct Mask {
+  const int16_t* numbers;
+  int64_t count;
+  int16_t limit;
+  Real value;
+  Real* to;
+};
+
 // What a program's code works on beside the rows of a step.
 template <class Real>
 struct ProgramStep {
@@ -285,6 +295,7 @@ struct Kernels {
   void (*outer)(const Outer<Real>&);
   void (*sum_rows)(const SumRows<Real>&);
   void (*centre)(const Centre<Real>&);
+  void (*mask)(const Mask<Real>&);
   CellKernels<Real> cells[kCells];
   // What runs the code of programs, whose panels are as wide as column panels
   int64_t program_register;  // elements

@@ -38,6 +38,7 @@ constexpr double kForwardRowCycles = 60;    // the equations, for one row of one
 constexpr double kBackwardRowCycles = 160;  // the same of their derivatives
 constexpr double kPackingPerCycle = 4;      // weights that are packed
 constexpr double kCentringCycles = 0.6;     // a weight less its column's mean
+constexpr double kDrawingCycles = 0.5;      // a number of a mask
 constexpr double kTimesProjectedMoves = 3;  // what is projected is fetched, written, read again
 
 // ---- what threads cost, in cycles ----

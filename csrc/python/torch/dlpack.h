@@ -9,6 +9,7 @@ namespace fastrnn::dlpack {
 constexpr uint32_t kMajorVersion = 1;
 constexpr int32_t kCpu = 1;
 constexpr int32_t kCuda = 2;
+constexpr uint8_t kInt = 0;
 constexpr uint8_t kFloat = 2;
 constexpr uint8_t kBfloat = 4;
 

@@ -4,6 +4,7 @@
 
 #include "engine/call/plan.h"
 #include "engine/forward/centre.h"
+#include "engine/forward/mask.h"
 #include "plain.h"
 #include "testing/probe.h"
 #include "testing/units/units.h"
@@ -119,6 +120,30 @@ UNIT(means_of_columns_are_those_of_plain_loops) {
           check_means<float>(table, rows, columns, groups);
           check_means<double>(table, rows, columns, groups);
         }
+      }
+    }
+  });
+}
+
+template <class Real>
+void check_mask(const KernelTable& table, int64_t count, int limit) {
+  std::vector<int16_t> numbers(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) numbers[i] = static_cast<int16_t>(i * 4099);
+  std::vector<Real> to(numbers.size() + 1, Real{7});
+  const DType dtype = sizeof(Real) == sizeof(float) ? DType::kFloat32 : DType::kFloat64;
+  draw({dtype, count, numbers.data(), limit, 1.25, to.data()}, 2, table);
+  int64_t wrong = to.back() != 7;
+  for (int64_t i = 0; i < count; ++i)
+    wrong += to[i] != (numbers[i] >= limit ? Real{1.25} : Real{0});
+  EXPECT_EQUAL(wrong, 0);
+}
+
+UNIT(masks_are_those_of_plain_loops) {
+  plain::each_isa([](const std::string&, const KernelTable& table) {
+    for (int64_t count : {0, 1, 15, 64, 100, 70001}) {
+      for (int limit : {-32768, -5, 0, 32767}) {
+        check_mask<float>(table, count, limit);
+        check_mask<double>(table, count, limit);
       }
     }
   });

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._call import masks
 from .._call.regularised import Regularised
 from .._call.spec import PLAIN, Variant
 from .._call.weights import Weights
+from .._layers import masks
 from .._layers.masked_stack import Call, Direction, run_stack
 from .._layers.plan import spec_of_cell
 from .._layers.run import run_layer

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from .._call import masks
 from .._call.regularised import Regularised
 from .._call.spec import PLAIN, Spec
+from . import masks
 from .masked_stack import cell_of
 from .masked_weights import Call, Direction, met
 

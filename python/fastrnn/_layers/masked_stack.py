@@ -16,12 +16,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _torch
-from .._call import checks, masks, ragged_checks, state_checks
+from .._call import checks, ragged_checks, state_checks
 from .._call.arguments import as_returned, batch_of
 from .._call.regularised import Parts
 from .._call.regularised_cells import program_of
 from .._call.spec import PLAIN, Spec, Variant
 from .._call.weights import Expected, name_of
+from . import masks
 from .masked_weights import Call, Direction, met
 from .run import run_layer
 

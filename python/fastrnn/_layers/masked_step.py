@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _torch
-from .._call import checks, masks
+from .._call import checks
 from .._call.spec import PLAIN
 from .._call.weights import expected_of_cell
+from . import masks
 from .masked_stack import cell_of, masked_input
 from .masked_weights import Call, Direction, met
 from .run import run_cell, run_program_step

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from .._autograd.normed import normed
-from .._call import masks
 from .._call.regularised import Parts, Regularised, parts_of
 from .._call.spec import Spec
 from .._call.weights import Weights
+from . import masks
 
 __all__ = ["Call", "Direction", "Met", "met"]
 

@@ -251,3 +251,13 @@ void centre(const Centre<Real>& p) {
     }
   }
 }
+
+// The compiler makes vectors of it.
+template <class Real>
+void mask(const Mask<Real>& p) {
+  const int16_t* const numbers = p.numbers;
+  Real* const to = p.to;
+  const int16_t limit = p.limit;
+  const Real value = p.value;
+  for (int64_t i = 0; i < p.count; ++i) to[i] = numbers[i] >= limit ? value : Real{0};
+}

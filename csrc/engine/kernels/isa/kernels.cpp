@@ -54,6 +54,7 @@ constexpr Kernels<Real> kernels() {
           outer<Real>,
           sum_rows<Real>,
           centre<Real>,
+          mask<Real>,
           {cell_kernels<Lstm, Real>(), cell_kernels<Gru, Real>(), cell_kernels<Rnn<Tanh>, Real>(),
            cell_kernels<Rnn<Relu>, Real>()},
           kRegister<Real>,
