@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <mutex>
 
 namespace fastrnn {
@@ -27,17 +28,17 @@ constexpr int kMostHalvings = 16;
 
 class Crowd {
  public:
-  bool report(int64_t begin, int64_t end, int crew_size) {
+  bool report(int64_t begin, int64_t end, int crew_size, int waiting) {
     if (end - begin < kLeastWait) return false;
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock) return false;
-    if (begin - window_ > kLongestWindow) {
+    if (std::abs(begin - window_) > kLongestWindow) {
       window_ = begin;
       waits_ = 0;
       lost_ = 0;
     }
     ++waits_;
-    lost_ += end - begin;
+    lost_ += (end - begin) * waiting;
     // Half of the time of all members but the one that the others wait for: what would be won with
     // half as many, if these did not wait.
     const int64_t window = end - window_;
@@ -95,8 +96,8 @@ int64_t nanoseconds_now() {
       .count();
 }
 
-bool report_long_wait(int64_t begin, int64_t end, int crew_size) {
-  return pretended_waits() == 0 && crowd().report(begin, end, crew_size);
+bool report_long_wait(int64_t begin, int64_t end, int crew_size, int waiting) {
+  return pretended_waits() == 0 && crowd().report(begin, end, crew_size, waiting);
 }
 
 int uncrowded_threads(int wanted) {

@@ -35,6 +35,36 @@ int usable_threads(int wanted, const OpenMp* shared) {
   return uncrowded_threads(std::min(wanted, usable_processors()));
 }
 
+// A team's work, and when its first member is at it, who is the caller. Outside of that it waits:
+// at first for threads that have yet to leave the work before, and in the end for those that come
+// last.
+struct Timed {
+  void (*prepare)(void* context, int size);
+  void (*body)(void* context, int id, int size);
+  void* context;
+  int64_t begin = 0, end = 0;
+  int size = 1;
+
+  static void start(void* timed, int size) {
+    const Timed& own = *static_cast<Timed*>(timed);
+    own.prepare(own.context, size);
+  }
+
+  static void run(void* timed, int id, int size) {
+    Timed& own = *static_cast<Timed*>(timed);
+    if (id == 0) own.begin = nanoseconds_now();
+    own.body(own.context, id, size);
+    if (id != 0) return;
+    own.end = nanoseconds_now();
+    own.size = size;
+  }
+
+  void report(int64_t called) const {
+    report_long_wait(called, begin, size, size - 1);
+    report_long_wait(end, nanoseconds_now(), size, size - 1);
+  }
+};
+
 struct Region {
   void (*prepare)(void* context, int size);
   void (*body)(void* context, int id, int size);
@@ -105,14 +135,16 @@ void run_team(int threads, void (*prepare)(void* context, int size),
   const OpenMp* const shared = threads > 1 ? openmp() : nullptr;
   threads = usable_threads(threads, shared);
   prepare(context, threads);
-  if (threads == 1) {
-    body(context, 0, 1);
-  } else if (shared) {
-    Region region = {prepare, body, context, shared, threads};
+  if (threads == 1) return body(context, 0, 1);
+  Timed timed = {prepare, body, context};
+  const int64_t called = nanoseconds_now();
+  if (shared) {
+    Region region = {&Timed::start, &Timed::run, &timed, shared, threads};
     shared->parallel(&Region::run, &region, static_cast<unsigned>(threads), 0);
   } else {
-    run_on_pool(threads, prepare, body, context);
+    run_on_pool(threads, &Timed::start, &Timed::run, &timed);
   }
+  timed.report(called);
 }
 
 }  // namespace fastrnn

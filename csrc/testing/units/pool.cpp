@@ -103,6 +103,28 @@ UNIT(a_team_has_no_more_threads_than_the_process_may_use_processors) {
   sums.expect_complete();
 }
 
+// Members but the first are late.
+struct Late {
+  void prepare(int threads) { size = threads; }
+  void operator()(int id, int) const {
+    if (id > 0) std::this_thread::sleep_for(std::chrono::milliseconds(12));
+  }
+  int size = 0;
+};
+
+UNIT(calls_have_fewer_threads_for_a_while_where_their_ends_are_waited_for) {
+  const Quiet machine(2);
+  pretend_crowded(0);
+  Late late;
+  int calls = 0;
+  for (late.size = 2; late.size > 1 && calls < 100; ++calls) run_team(2, late);
+  EXPECT_EQUAL(late.size, 1);
+  EXPECT(calls > 3);
+  for (calls = 0; uncrowded_threads(2) < 2 && calls < 1000; ++calls)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQUAL(uncrowded_threads(2), 2);
+}
+
 UNIT(calls_at_the_same_time_share_the_pool_and_are_each_complete) {
   constexpr int kCallers = 4, kCalls = 50;
   const Quiet machine(4);
