@@ -200,6 +200,12 @@ REFUSED: list[tuple[Callable[..., Any], str]] = [
     (lambda x, u, s, p: 2**x.f, "a number to the power of a value"),
     (lambda x, u, s, p: torch.where(x.f, x.n, 0.0), r"torch\.where"),
     (lambda x, u, s, p: (x.f > 0) + (x.n > 0), "add of two comparisons"),
+    (lambda x, u, s, p: (x.f > 0) - x.n, "sub of a comparison"),
+    (lambda x, u, s, p: 1 - (x.f > 0), "sub of a comparison"),
+    (lambda x, u, s, p: x.n * -(x.f > 0), "neg of a comparison"),
+    (lambda x, u, s, p: torch.lerp(x.f, x.n, x.f > 0), "lerp of a comparison"),
+    (lambda x, u, s, p: torch.relu(x.f > 0), "relu of a comparison"),
+    (lambda x, u, s, p: +(x.f > 0) * x.n, "positive of a comparison"),
     (lambda x, u, s, p: x.f + "1", "an operand of type str"),
     (lambda x, u, s, p: numpy.asarray(x.f), r"array\(\)"),
 ]

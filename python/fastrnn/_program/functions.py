@@ -276,6 +276,23 @@ _NAMED: dict[str, Callable[..., Symbol]] = {
     **{"clone": _copy, "to": to, "type_as": to, "float": _of_condition, "double": _of_condition},
 }
 
+
+def _of_numbers(name: str) -> Callable[..., Symbol]:
+    """The function, which torch has of numbers alone."""
+    function = _NAMED[name]
+
+    @wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Symbol:
+        if any(isinstance(one, Symbol) and one.boolean for one in (*args, *kwargs.values())):
+            refuse(f"{name} of a comparison", "~ turns one round, .float() makes numbers of it")
+        return function(*args, **kwargs)
+
+    return checked
+
+
+_OF_NUMBERS = ("neg", "negative", "abs", "absolute", "positive", "sub", "subtract", "rsub", "lerp")
+_NAMED |= {name: _of_numbers(name) for name in (*_OF_NUMBERS, *ACTIVATIONS)}
+
 _SPECIAL = {"expit": "sigmoid"} | {name: name for name in ("exp2", "expm1", "log1p", "erf")}
 """Functions of torch.special and what they are called in torch."""
 
@@ -300,12 +317,13 @@ def _register() -> None:
 
 def _operators() -> dict[str, Callable[..., Any]]:
     """Python's operators, those with the tensor on the right side too."""
-    both: dict[str, Callable[..., Any]] = {"add": add, "sub": sub, "mul": mul, "truediv": div}
+    both: dict[str, Callable[..., Any]] = {"add": add, "sub": _NAMED["sub"], "mul": mul}
+    both["truediv"] = div
     both |= {"and": _NAMED["logical_and"], "or": _NAMED["logical_or"], "pow": pow}
     both["xor"] = _NAMED["logical_xor"]
     operators: dict[str, Callable[..., Any]] = {
         "neg": _NAMED["neg"],
-        "pos": _identity,
+        "pos": _NAMED["positive"],
         "abs": _NAMED["abs"],
         "invert": _NAMED["logical_not"],
         **{"lt": lt, "le": le, "gt": gt, "ge": ge, "eq": eq, "ne": ne},
