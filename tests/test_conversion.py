@@ -229,3 +229,16 @@ def test_layers_without_kernels_are_converted_and_compute_once_they_are_moved():
 def test_a_model_without_recurrent_layers_passes_through():
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
     assert fastrnn.convert(model) is model
+
+
+@pytest.mark.parametrize(
+    "function", [fastrnn.convert, fastrnn.revert, fastrnn.freeze, fastrnn.thaw], ids=str
+)
+@pytest.mark.parametrize(
+    ("model", "got"),
+    [(None, "NoneType"), ([nn.LSTM(3, 4)], "a list of length 1"), (nn.LSTM, "type")],
+    ids=str,
+)
+def test_what_is_no_module_is_refused_by_name(function, model, got):
+    with pytest.raises(TypeError, match=f"^model: expected a torch.nn.Module, got {got}$"):
+        function(model)

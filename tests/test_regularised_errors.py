@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from cases import OLD_TORCH, flat
 from regularised_options import ONE_OF_EACH, one_of_each
+from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 import fastrnn
@@ -243,6 +245,27 @@ def test_half_precision_and_autocast(dtype):
     got = layer.to(dtype)(x.to(dtype))[0]
     assert got.dtype is dtype
     assert got.isfinite().all()
+
+
+@pytest.mark.usefixtures("float32_products")
+@pytest.mark.parametrize(
+    ("dtype", "low"), [(torch.float16, torch.bfloat16), (torch.bfloat16, torch.float16)], ids=str
+)
+@one_of_each
+def test_autocast_takes_layers_of_the_other_half_precision(kind, options, dtype, low):
+    layer = getattr(fastrnn, kind)(3, 4, bidirectional=True, dtype=dtype, **options)
+    wide = copy.deepcopy(layer).float()
+    x, h = torch.randn(5, 2, 3, dtype=dtype), torch.rand(2, 2, 4, dtype=dtype)
+    hx = (h, h) if kind == "LSTM" else h
+    torch.manual_seed(1)
+    expected = flat(wide(x.float(), torch.utils._pytree.tree_map(Tensor.float, hx)))
+    torch.manual_seed(1)
+    with torch.autocast("cpu", low):
+        got = flat(layer(x, hx))
+    for g, e in zip(got, expected, strict=True):
+        torch.testing.assert_close(g.float(), e, rtol=0.03, atol=0.03)
+    got[0].float().sum().backward()
+    assert {p.grad.dtype for p in layer.parameters() if p.grad is not None} == {dtype}
 
 
 def test_shapes_are_known_without_memory():

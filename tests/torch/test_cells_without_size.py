@@ -55,6 +55,18 @@ def test_transformations_and_compilers_take_them(kind, sizes):
     assert [y.shape for y in flat(on_meta)] == [y.shape for y in expected]
 
 
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("kind", CELLS)
+def test_autocast_gives_them_torchs_dtypes(kind, sizes, dtype, low):
+    fast, plain = pair(kind, sizes, dtype=dtype)
+    x = torch.randn(2, sizes[0], dtype=dtype)
+    with torch.autocast("cpu", low):
+        got, expected = flat(fast(x)), flat(plain(x))
+    assert [y.dtype for y in got] == [y.dtype for y in expected]
+
+
 def test_functions_take_them():
     cell = nn.LSTMCell(3, 0)
     h, c = functional.lstm_cell(torch.randn(2, 3), None, *cell.parameters())

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from cases import CELLS, LAYERS, flat, input_of, twins
+from program_cells import MGU
 from torch.nn.utils import parametrizations, skip_init
 
 import fastrnn
@@ -81,6 +82,32 @@ def test_a_copy_computes_the_same_and_shares_nothing(kind: str, way: Callable[..
             parameter.zero_()
     assert torch.equal(flat(layer(x))[0], before)
     assert not flat(other(x))[0].any()
+
+
+@pytest.mark.parametrize("kind", [fastrnn.Recurrent, fastrnn.RecurrentCell])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_layer_of_a_cell_that_somebody_writes_is_read_from_a_safe_file(
+    kind: Any, frozen: bool
+) -> None:
+    layer, x = kind(MGU, 3, 4), torch.randn(5, 3)
+    trusted = [kind, MGU, type(layer.program)]
+    if frozen:
+        layer = fastrnn.freeze(layer)
+        trusted.append(type(layer))
+    file = io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    with torch.serialization.safe_globals(trusted):
+        other = torch.load(file, weights_only=True)
+    assert_equal(other, layer, x)
+    assert other.program == layer.program
+
+
+def test_earlier_pickles_of_programs_load() -> None:
+    program = fastrnn.Recurrent(MGU, 3, 4).program
+    earlier = b"c__builtin__\ngetattr\n(cfastrnn._program.program\nProgram\nVparse\ntR"
+    earlier += b"(" + pickle.dumps(program.text, protocol=0)[:-1] + b"tR."
+    assert pickle.loads(earlier) == program
 
 
 def test_a_converted_model_is_saved_and_read_as_one() -> None:

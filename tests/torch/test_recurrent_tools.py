@@ -191,6 +191,20 @@ def test_autocast_computes_in_float32_and_promotes_with_the_states(name: str) ->
         assert_same([y.float()], [layer(half.float(), **low)[0].bfloat16().float()], torch.float32)
 
 
+@pytest.mark.usefixtures("float32_products")
+@pytest.mark.parametrize("name", CELLS)
+def test_autocast_takes_the_other_half_precision(name: str) -> None:
+    layer = layer_of(name, dtype=torch.float16)
+    wide = copy.deepcopy(layer).float()
+    x, inputs = data().half(), inputs_of(layer, T, B, dtype=torch.float16)
+    hx = states_of(layer, B, dtype=torch.float16)
+    raised = {name: value.float() for name, value in inputs.items()}
+    expected = flat(wide(x.float(), like(hx, torch.float32), **raised))
+    with torch.autocast("cpu", torch.bfloat16):
+        got = flat(layer(x, hx, **inputs))
+    assert_same(got, expected, torch.float32)
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_on_the_meta_device_there_are_shapes(name: str) -> None:
     layer = layer_of(name, num_layers=2, bidirectional=True)

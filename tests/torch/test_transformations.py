@@ -325,6 +325,21 @@ def test_jvp_is_the_directional_derivative(kind: str) -> None:
         torch.testing.assert_close(forward_ad.unpack_dual(y).tangent, got)
 
 
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr")  # torch's own affair
+def test_linearize_takes_dropout_between_layers_of_a_ragged_batch() -> None:
+    layer = layer_of("LSTM", num_layers=2, dropout=0.5)
+    x, v = samples("LSTM", 2)
+
+    def output(x: Tensor) -> Tensor:
+        return flat(layer(x, lengths=[3, 5]))[0]
+
+    _, linear = torch.func.linearize(output, x)
+    torch.manual_seed(1)  # as of torch's dropout, masks are drawn at each call
+    got = linear(v)
+    torch.manual_seed(1)
+    assert_all_close(got, jvp(output, (x,), (v,))[1])
+
+
 @pytest.mark.parametrize("kind", LAYERS)
 def test_jacobians_and_hessians_are_those_of_plain_autograd(kind: str) -> None:
     layer, x = layer_of(kind), samples(kind)[0, :2]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import _torch
+from .._call import precision
 from .._call.regularised import Parts
 from .._call.weights import Weights
 from .._engine import native
@@ -88,7 +89,7 @@ class _How(NamedTuple):
             found["b_ih"] = shift
         learned = [own[name] for name in self._vectors()]
         if learned:
-            found["w_ch"] = learned[0] if len(learned) == 1 else torch.cat(learned)
+            found["w_ch"] = learned[0] if len(learned) == 1 else precision.joined(learned)
         return tuple(found.get(name) for name in _MADE)
 
     def gradients(self, d_made: Sequence[Any], needed: Sequence[bool]) -> list[Any]:
@@ -106,7 +107,7 @@ class _How(NamedTuple):
         recurrent = shift
         if "shift_n" in sizes:
             n = found["shift_n"]
-            recurrent = torch.cat([shift[: -len(n)], n])
+            recurrent = precision.joined([shift[: -len(n)], n])
         found |= dict.fromkeys(_OF_INPUT, shift) | dict.fromkeys(_RECURRENT, recurrent)
         return [found[name] if wanted[name] else None for name in self.names]
 
@@ -130,7 +131,7 @@ class _How(NamedTuple):
         if not self.parts.shifted or recurrent is None:
             return _sum([of_input, recurrent]), None
         r, z, n = recurrent.chunk(3)
-        return _sum([of_input, torch.cat([r, z, torch.zeros_like(n)])]), n
+        return _sum([of_input, precision.joined([r, z, torch.zeros_like(n)])]), n
 
     def _less_means(self, matrices: list[Tensor]) -> list[Tensor]:
         """Less their mean over all rows, or over those of each gate."""

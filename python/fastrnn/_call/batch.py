@@ -114,7 +114,7 @@ class Batch:
     def rows(self) -> int:
         """Of all steps that there are."""
         if self.lengths is not None:
-            return int(self.lengths.sum())
+            return sum(self.lengths.tolist())  # which tracers do not record
         return int(self.data_shape[0]) if self.packed else self.T * self.B
 
     def rows_of_masks(self, by_entry: bool) -> tuple[int, ...]:

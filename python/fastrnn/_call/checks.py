@@ -51,6 +51,12 @@ def check_sizes(
         raise RuntimeError(f"dropout probability has to be between 0 and 1, but got {dropout}")
 
 
+def check_module(model: Any) -> None:
+    """TypeError for what is no module, with or without layers in it."""
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {describe_value(model)}")
+
+
 def rnn_cell_of(nonlinearity: str) -> str:
     """The cell of this nonlinearity; RuntimeError, as torch's cell raises it, for another."""
     if nonlinearity not in ("tanh", "relu"):

@@ -29,6 +29,7 @@ __all__ = [
     "Dtypes",
     "as_autocast_casts",
     "full_precision",
+    "joined",
     "low_dtype",
     "lowered",
     "lowered_each",
@@ -135,6 +136,18 @@ def _recast(value: Any, dtypes: Sequence[torch.dtype], dtype: torch.dtype) -> An
     if isinstance(value, (tuple, list)):
         return tuple(_recast(part, dtypes, dtype) for part in value)
     return value
+
+
+def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """``torch.cat``, which under autocast refuses half precision that is not autocast's own.
+
+    Such tensors are raised to float32, in which everything is computed then.
+    """
+    device = parts[0].device.type
+    if device in _DEVICES and torch.is_autocast_enabled(device):
+        low = torch.get_autocast_dtype(device)
+        parts = [raised(part) if part.dtype is not low else part for part in parts]
+    return torch.cat(list(parts), dim)
 
 
 def low_dtype(data: Tensor) -> torch.dtype:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _torch
+from . import precision
 from .checks import check_features, other_dtype, tensor_of
 
 __all__ = ["appended", "check_names"]
@@ -55,7 +56,7 @@ def appended(
         column = _checked(name, tensor_of(value, name, TypeError), data, hidden_size)
         per_unit.append(column.dim() == data.dim())
         columns.append(column if per_unit[-1] else column.unsqueeze(-1))
-    joined = torch.cat(columns, -1)
+    joined = precision.joined(columns, -1)
     return PackedSequence(joined, *input[1:]) if packed else joined, tuple(per_unit)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .. import _torch
 from .._program.program import Program
+from . import precision
 from .checks import describe_value, other_device, other_dtype, tensor_of
 
 __all__ = ["apart", "are_as_given", "given", "initial", "joined"]
@@ -26,7 +27,7 @@ def joined(program: Program, states: Sequence[Tensor]) -> Any:
     h, *others = states
     if not others:
         return h
-    return h, others[0] if len(others) == 1 else torch.cat(others, -1)
+    return h, others[0] if len(others) == 1 else precision.joined(others, -1)
 
 
 def are_as_given(program: Program, hx: Any) -> bool:

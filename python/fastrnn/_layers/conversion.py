@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, overload
 import torch
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from .._call.checks import check_module
 from .._call.spec import PLAIN
 from .._engine import backends, fallback
 from .counterparts import FAST_OF, fast_class, plain_base, torch_class, turn, turned_class
@@ -93,7 +94,8 @@ def convert(model: ModuleT, *, subclasses: bool = False, report: bool = False) -
     Raises
     ------
     TypeError
-        No class can be derived from that of a layer, by what its metaclass says.
+        ``model`` is no module, or no class can be derived from that of a layer, by what its
+        metaclass says.
 
     Whatever is raised, nothing has been changed then.
 
@@ -103,6 +105,7 @@ def convert(model: ModuleT, *, subclasses: bool = False, report: bool = False) -
         Recurrent layers were passed over (of derived classes, compiled by TorchScript, quantized),
         or are where no call can be computed; once, with all their names.
     """
+    check_module(model)
     plan, converted, passed_over = [], [], []
     counterpart = partial(fast_class, subclasses=subclasses)
     for name, module in model.named_modules():
@@ -143,7 +146,10 @@ def revert(model: ModuleT) -> ModuleT:
     ------
     ValueError
         A layer has an option that torch's lack; nothing has been changed then.
+    TypeError
+        ``model`` is no module.
     """
+    check_module(model)
     plan = []
     for name, module in model.named_modules():
         target = turned_class(module, torch_class)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
+from .._call.checks import check_module
 from .._call.number_formats import MOST_OF_INT8, check_format, restored, rounded, scale_name
 from .._call.precision import REDUCED
 from ..regularised import describe_regularised
@@ -60,12 +61,15 @@ def freeze(model: ModuleT, weights: str = "float32") -> ModuleT:
         float64, not on the CPU, has no units or features, is frozen in another format, has a
         weight that a hook makes, as ``torch.nn.utils.weight_norm`` does, or has the option
         ``weight_dropout_in_eval`` (`fastrnn.regularised`).
+    TypeError
+        ``model`` is no module.
 
     Warns
     -----
     UserWarning
         Recurrent layers of derived classes were left as they are.
     """
+    check_module(model)
     check_format(weights)
     _check_hooks(model)  # torch cannot copy what hooks have made with gradients
     made = copy.deepcopy(model).eval()
@@ -103,7 +107,13 @@ def thaw(model: ModuleT) -> ModuleT:
     torch.nn.Module
         The copy, in evaluation mode. Its layers have their classes and dtypes from before, and
         parameters again, of the values that the format kept, which require gradients if they did.
+
+    Raises
+    ------
+    TypeError
+        ``model`` is no module.
     """
+    check_module(model)
     made = copy.deepcopy(model)
     for module in list(made.modules()):
         if isinstance(module, Frozen):

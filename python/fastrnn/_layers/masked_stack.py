@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _torch
-from .._call import checks, ragged_checks, state_checks
+from .._call import checks, precision, ragged_checks, state_checks
 from .._call.arguments import as_returned, batch_of
 from .._call.regularised import Parts
 from .._call.regularised_cells import program_of
@@ -180,7 +180,7 @@ class _Layer:
             apart.append(self._run(data, own_h, own_c, range(d, d + 1), way))
         (y, *states), (y_reverse, *reverse) = apart
         both = zip(states, reverse, strict=True)
-        return torch.cat([y, y_reverse], -1), *(_joined(each) for each in both)
+        return precision.joined([y, y_reverse], -1), *(_joined(each) for each in both)
 
     def _over_input(self, mask: Tensor) -> Tensor:
         return self.form.over_steps(mask, self.call.options.input_dropout_per)
@@ -221,11 +221,12 @@ class _Layer:
         if not self.held:
             return None if h is None else (h, c) if has_c else h
         each = [_together(self.masks.directions[d].recurrent) for d in which]
-        held = each[0].unsqueeze(0) if len(each) == 1 else torch.stack(each)
+        of_each = [one.unsqueeze(0) for one in each]
+        held = of_each[0] if len(each) == 1 else precision.joined(of_each)
         if h is None:
             h = held.new_zeros(len(which), self.form.batch, spec.out)
             c = held.new_zeros(len(which), self.form.batch, spec.hidden_size) if has_c else None
-        return h, held if c is None else torch.cat([c, held], -1)
+        return h, held if c is None else precision.joined([c, held], -1)
 
     def _own(self, states: Any) -> tuple[Tensor, Tensor | None]:
         """h and c without the masks."""
@@ -256,9 +257,9 @@ def masked_input(of_input: Sequence[Tensor], data: Tensor, as_met: Any) -> Tenso
 
 def _together(parts: Sequence[Tensor]) -> Tensor:
     """What gates have apart, side by side."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts), -1)
+    return parts[0] if len(parts) == 1 else precision.joined(parts, -1)
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     there = [part for part in parts if part is not None]
-    return None if not there else there[0] if len(there) == 1 else torch.cat(there)
+    return None if not there else there[0] if len(there) == 1 else precision.joined(there)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._autograd.normed import normed
+from .._call import precision
 from .._call.regularised import Parts, Regularised, parts_of
 from .._call.spec import Spec
 from .._call.weights import Weights
@@ -87,6 +88,6 @@ def met(
     if parts is not None:
         weights = normed(parts, len(call.spec.gates), weights, own.norms)
     features = data.shape[-1]
-    data = torch.cat([data, *of_steps], -1) if of_steps else data
+    data = precision.joined([data, *of_steps], -1) if of_steps else data
     there = [one for one in weights if one is not None]
     return Met(data, features, there, weights.b_ih is not None)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import _torch
-from .._call import program_inputs
+from .._call import precision, program_inputs
 from .._call.spec import PLAIN, Variant
 from .._call.weights import NAMES, Weights, expected_of_cell
 from .._program.program import Program
@@ -169,7 +169,7 @@ class OfProgram(torch.nn.Module):
             vector.expand(self.hidden_size) if kind == "scalar" else vector
             for vector, (_, kind) in zip(vectors, self.program.vectors, strict=True)
         ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return parts[0] if len(parts) == 1 else precision.joined(parts)
 
     def _with_inputs(self, input: Any, inputs: dict[str, Any]) -> tuple[str, Any]:
         """The program's text, and the input with the per-step inputs behind it."""

@@ -392,7 +392,8 @@ def _run_step(
     state_checks.check_devices(h, c, input)
     state_checks.check_dtypes(h, c, input)
     if not spec.hidden_size:
-        return without_units(input, h, c, weights, spec)
+        empty = without_units(input, h, c, weights, spec)
+        return empty if dtypes is None else precision.lowered_each(empty, dtypes, spec)
     data = input
     if not spec.input_size:  # the engine gets a feature that is always zero
         spec = spec_of_cell(spec.cell, 1, spec.hidden_size, spec.bias, spec.variant)

@@ -30,8 +30,13 @@ class Program(Equations):
         """
         return _parse(text)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return Program.parse, (self.text,)
+    # A pickle has the text and names this class alone, which `torch.load` can be told to trust.
+    # Earlier ones call `parse`.
+    def __getstate__(self) -> str:
+        return self.text
+
+    def __setstate__(self, text: str) -> None:
+        vars(self).update(vars(Program.parse(text)))
 
     def with_inputs(self, per_unit: Sequence[bool]) -> Program:
         """The same program for per-step inputs of other shapes, in the order of ``inputs``."""
