@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fastrnn
 
@@ -69,3 +70,35 @@ def test_states_and_weights_need_not_be_contiguous() -> None:
     x = torch.randn(5, 2, 3)
     h = torch.randn(2, 1, 4).transpose(0, 1)
     assert torch.equal(plain(x, h.contiguous())[0], strided(x, h)[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"num_layers": 2}], ids=str)
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+def test_outputs_lie_in_memory_as_torchs_do(
+    name: str, batch_first: bool, options: dict[str, object]
+) -> None:
+    x = torch.randn(3, 4, 5)
+    theirs = getattr(torch.nn, name)(5, 6, batch_first=batch_first, **options)
+    ours = fastrnn.convert(theirs)
+    frozen = fastrnn.freeze(ours)
+    for layer, grad in [(ours, True), (ours, False), (frozen, False)]:
+        with torch.set_grad_enabled(grad):
+            assert layer(x)[0].stride() == theirs(x)[0].stride()
+    if not batch_first:
+        return
+    plain = ours(x)[0]
+    for got in (ours(x, lengths=torch.tensor([4, 2, 4]))[0], ours(x, return_states=True)[0]):
+        assert got.stride() == plain.stride()
+    with FakeTensorMode(allow_non_fake_inputs=True):  # one operator of torch's
+        assert ours(torch.empty(3, 4, 5))[0].stride() == plain.stride()
+
+
+def test_dropout_behind_a_layer_falls_on_the_same_elements_as_behind_torchs() -> None:
+    x = torch.randn(3, 4, 5)
+    theirs = torch.nn.GRU(5, 6, batch_first=True)
+    drawn = []
+    for layer in (theirs, fastrnn.convert(theirs)):
+        torch.manual_seed(4)
+        drawn.append(torch.nn.functional.dropout(layer(x)[0], 0.5) == 0)
+    assert torch.equal(*drawn)

@@ -83,8 +83,11 @@ bool PlainCall::read_weights(const py::sequence& weights) {
 bool PlainCall::make_outputs() {
   const int64_t width = shape.directions * shape.out();
   Address address = 0;
-  y = tensors.new_empty(memory, form.sequence(shape, width), address);
-  at.y = form.contiguous(shape, width, address);
+  // torch's layers compute over [T, B, I], and with batch_first return a view of what they have.
+  const bool swapped = form.batch_first && !form.one_step && tensors.are_on_cpu();
+  y = tensors.new_empty(memory, form.sequence(shape, width), address, swapped);
+  at.y =
+      swapped ? Strided{address, shape.B * width, width} : form.contiguous(shape, width, address);
   if (form.one_step) {
     h_n = y;
     at.h_n = address;

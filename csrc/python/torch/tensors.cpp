@@ -139,13 +139,17 @@ py::object Tensors::storage_of_parameter(py::handle tensor) const {
   return untyped_storage_(tensor);
 }
 
-py::object Tensors::new_empty(Memory memory, Sizes sizes, Address& address) const {
+py::object Tensors::new_empty(Memory memory, Sizes sizes, Address& address, bool swapped) const {
   py::tuple shape(sizes.count()), strides(sizes.count());
   int64_t stride = 1;
   for (int i = sizes.count() - 1; i >= 0; --i) {
     shape[i] = sizes.begin()[i];
     strides[i] = stride;
     stride *= sizes.begin()[i];
+  }
+  if (swapped) {
+    strides[0] = strides[1];
+    strides[1] = sizes.begin()[0] * sizes.begin()[2];
   }
   py::object made = make_empty_(shape, strides, dtype(memory.element));
   dlpack::Tensor tensor;

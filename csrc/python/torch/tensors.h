@@ -68,8 +68,12 @@ class Tensors {
   // torch's
   pybind11::handle dtype(Element element) const { return dtypes_[static_cast<size_t>(element)]; }
 
-  // A contiguous tensor; without an address where torch makes it elsewhere, as a mode of its does
-  pybind11::object new_empty(Memory memory, Sizes sizes, Address& address) const;
+  // A contiguous tensor, or one whose first two dimensions lie the other way round; without an
+  // address where torch makes it elsewhere, as a mode of its does
+  pybind11::object new_empty(Memory memory, Sizes sizes, Address& address,
+                             bool swapped = false) const;
+
+  bool are_on_cpu() const { return device_type_ == dlpack::kCpu; }
 
  private:
   bool read_memory(pybind11::handle object, dlpack::Tensor& tensor) const;

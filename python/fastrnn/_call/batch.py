@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -147,9 +147,17 @@ class Batch:
         y = (*self.data_shape[:-1], self.out)
         return present(self.spec, self.states, self.single_step, (y, h, c, h_all, c_all))
 
-    def new_outputs(self, make: Callable[..., Tensor]) -> Outputs:
-        """Room for the outputs, by ``data.new_empty`` or its like."""
-        return Outputs(*(None if shape is None else make(shape) for shape in self.output_shapes))
+    def new_outputs(self, data: Tensor) -> Outputs:
+        """Room for the outputs of a call with ``data``.
+
+        With ``batch_first`` torch's layers return a view of a y [T, B, D*K]. What follows may go
+        through memory as it lies, as a draw of random numbers does, and so this one lies likewise.
+        """
+        shape, *others = self.output_shapes
+        swapped = self.batch_first and not (self.single_step or self.packed or data.is_cuda)
+        strides = (self.out, self.B * self.out, 1)
+        y = data.new_empty_strided(shape, strides) if swapped else data.new_empty(shape)
+        return Outputs(y, *(None if own is None else data.new_empty(own) for own in others))
 
     def new_gradients(self, needed: Sequence[bool], make: Any = torch.empty) -> list[Any]:
         """Room for the gradients of data, hx, cx and the weights, None for one not needed."""
