@@ -210,6 +210,24 @@ def test_limits_zero_and_nan_are_torch_s(name: str, dtype: type, each_isa: str) 
     torch.testing.assert_close(got, expected, rtol=own, atol=1e-37, equal_nan=True)
 
 
+def test_wide_layers_find_each_unit_s_own_inputs(each_isa: str) -> None:
+    """They lie too far for an instruction's operand, whose number has 16 bits."""
+    torch.manual_seed(0)
+    cell = SimpleNamespace(
+        gates="n",
+        inputs="scale shift",
+        recurrent="none",
+        step=lambda x, u, s, p: {"h": torch.tanh(x.n) * p.scale + s.h * p.shift},
+    )
+    H = 65537
+    spec = spec_of(trace(cell, (True, True)), H)
+    call = drawn(spec, T=1, B=2, ragged=False)
+    got, d_got = computed(spec, call, "cpu")
+    expected, d_expected = computed(spec, call, "reference")
+    for g, e in zip((*got, *d_got), (*expected, *d_expected), strict=True):
+        torch.testing.assert_close(g, e, rtol=1e-12, atol=1e-12)
+
+
 def test_code_that_reaches_beyond_what_there_is_is_refused() -> None:
     gru = SimpleNamespace(gates="a", step=lambda x, u, s, p: {"h": torch.tanh(x.a + u.a) + s.h})
     right = engine_arguments(trace(gru), 8)
