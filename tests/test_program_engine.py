@@ -239,6 +239,7 @@ def test_code_that_reaches_beyond_what_there_is_is_refused() -> None:
         "no operation": [(product, registers, [("guess", 0, 0, 0, 0)])],
         "product": [(2, registers, code)],
         "code of rows": [(product, registers, [*code, ("each_unit", 0, 0, 0, 0), *code])],
+        "nothing has been written": [(product, registers, [("neg", 0, 0, 0, 0), *code])],
         "stages": [],
     }
     for words, stages in wrong.items():
@@ -246,3 +247,40 @@ def test_code_that_reaches_beyond_what_there_is_is_refused() -> None:
             _core.Program(**right | {"forward": stages})
     with pytest.raises(ValueError, match="a gate is out of range"):
         _core.Program(**right | {"gate_of_slot": [1]})
+    with pytest.raises(ValueError, match="an extra lies before the others"):
+        _core.Program(**right | {"extras": [(-1, False)]})
+
+
+def test_places_that_are_not_there_are_refused() -> None:
+    """The first product multiplies the hidden state, which no operand's place holds."""
+    late = SimpleNamespace(
+        gates="f n",
+        late="n",
+        operand=lambda x, u, s, p: (x.f + u.f) * s.h,
+        step=lambda x, u, s, p: {"h": torch.tanh(x.n + u.n)},
+    )
+    right = engine_arguments(trace(late), 8)
+
+    def refuses(words: str, way: str, old: tuple[Any, ...], new: list[tuple[Any, ...]]) -> None:
+        stages = [
+            (product, registers, [one for own in code for one in (new if own == old else [own])])
+            for product, registers, code in right[way]
+        ]
+        assert stages != right[way]
+        with pytest.raises(ValueError, match=words):
+            _core.Program(**right | {way: stages})
+
+    beyond, unwritten = "a number is out of range", "nothing has been written"
+    refuses(beyond, "forward", ("set_operand", 1, 0, 0, 0), [("set_operand", 0, 0, 0, 0)])
+    refuses(beyond, "backward", ("d_operand", 1, 1, 0, 0), [("d_operand", 1, 0, 0, 0)])
+    # Registers of rows are none of the units', but for what is spread.
+    of_row = [("constant", 0, 0, 0, 0), ("each_unit", 0, 0, 0, 0)]
+    right["constants"] = [1.0]
+    source = ("input", 0, 1, 0, 0)
+    refuses(unwritten, "forward", source, [*of_row, ("neg", 0, 0, 0, 0)])
+    refuses(unwritten, "forward", source, [*of_row, ("spread", 0, 1, 0, 0)])
+    refuses(unwritten, "forward", source, [*of_row, source, ("spread", 0, 0, 0, 0)])
+    of_units = [
+        (*stage[:2], [*of_row, ("spread", 1, 0, 0, 0), *stage[2]]) for stage in right["forward"]
+    ]
+    _core.Program(**right | {"forward": of_units})
