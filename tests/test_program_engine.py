@@ -210,6 +210,24 @@ def test_limits_zero_and_nan_are_torch_s(name: str, dtype: type, each_isa: str) 
     torch.testing.assert_close(got, expected, rtol=own, atol=1e-37, equal_nan=True)
 
 
+def test_wide_layers_find_each_unit_s_own_inputs(each_isa: str) -> None:
+    """They lie too far for an instruction's operand, whose number has 16 bits."""
+    torch.manual_seed(0)
+    cell = SimpleNamespace(
+        gates="n",
+        inputs="scale shift",
+        recurrent="none",
+        step=lambda x, u, s, p: {"h": torch.tanh(x.n) * p.scale + s.h * p.shift},
+    )
+    H = 65537
+    spec = spec_of(trace(cell, (True, True)), H)
+    call = drawn(spec, T=1, B=2, ragged=False)
+    got, d_got = computed(spec, call, "cpu")
+    expected, d_expected = computed(spec, call, "reference")
+    for g, e in zip((*got, *d_got), (*expected, *d_expected), strict=True):
+        torch.testing.assert_close(g, e, rtol=1e-12, atol=1e-12)
+
+
 def test_code_that_reaches_beyond_what_there_is_is_refused() -> None:
     gru = SimpleNamespace(gates="a", step=lambda x, u, s, p: {"h": torch.tanh(x.a + u.a) + s.h})
     right = engine_arguments(trace(gru), 8)
@@ -221,6 +239,7 @@ def test_code_that_reaches_beyond_what_there_is_is_refused() -> None:
         "no operation": [(product, registers, [("guess", 0, 0, 0, 0)])],
         "product": [(2, registers, code)],
         "code of rows": [(product, registers, [*code, ("each_unit", 0, 0, 0, 0), *code])],
+        "nothing has been written": [(product, registers, [("neg", 0, 0, 0, 0), *code])],
         "stages": [],
     }
     for words, stages in wrong.items():
@@ -228,3 +247,40 @@ def test_code_that_reaches_beyond_what_there_is_is_refused() -> None:
             _core.Program(**right | {"forward": stages})
     with pytest.raises(ValueError, match="a gate is out of range"):
         _core.Program(**right | {"gate_of_slot": [1]})
+    with pytest.raises(ValueError, match="an extra lies before the others"):
+        _core.Program(**right | {"extras": [(-1, False)]})
+
+
+def test_places_that_are_not_there_are_refused() -> None:
+    """The first product multiplies the hidden state, which no operand's place holds."""
+    late = SimpleNamespace(
+        gates="f n",
+        late="n",
+        operand=lambda x, u, s, p: (x.f + u.f) * s.h,
+        step=lambda x, u, s, p: {"h": torch.tanh(x.n + u.n)},
+    )
+    right = engine_arguments(trace(late), 8)
+
+    def refuses(words: str, way: str, old: tuple[Any, ...], new: list[tuple[Any, ...]]) -> None:
+        stages = [
+            (product, registers, [one for own in code for one in (new if own == old else [own])])
+            for product, registers, code in right[way]
+        ]
+        assert stages != right[way]
+        with pytest.raises(ValueError, match=words):
+            _core.Program(**right | {way: stages})
+
+    beyond, unwritten = "a number is out of range", "nothing has been written"
+    refuses(beyond, "forward", ("set_operand", 1, 0, 0, 0), [("set_operand", 0, 0, 0, 0)])
+    refuses(beyond, "backward", ("d_operand", 1, 1, 0, 0), [("d_operand", 1, 0, 0, 0)])
+    # Registers of rows are none of the units', but for what is spread.
+    of_row = [("constant", 0, 0, 0, 0), ("each_unit", 0, 0, 0, 0)]
+    right["constants"] = [1.0]
+    source = ("input", 0, 1, 0, 0)
+    refuses(unwritten, "forward", source, [*of_row, ("neg", 0, 0, 0, 0)])
+    refuses(unwritten, "forward", source, [*of_row, ("spread", 0, 1, 0, 0)])
+    refuses(unwritten, "forward", source, [*of_row, source, ("spread", 0, 0, 0, 0)])
+    of_units = [
+        (*stage[:2], [*of_row, ("spread", 1, 0, 0, 0), *stage[2]]) for stage in right["forward"]
+    ]
+    _core.Program(**right | {"forward": of_units})

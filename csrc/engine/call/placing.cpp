@@ -79,7 +79,9 @@ class Placing {
     std::vector<size_t> writer(found_.size());
     for (size_t i = 0; i < code_.size(); ++i) {
       const uint16_t from[] = {code_[i].a, code_[i].b, code_[i].c};
-      for (int k = 0; k < registers_read(code_[i].op); ++k) last_read_[writer[from[k]]] = i;
+      // What is spread was written by code of rows.
+      const int reads = code_[i].op == Op::spread ? 0 : registers_read(code_[i].op);
+      for (int k = 0; k < reads; ++k) last_read_[writer[from[k]]] = i;
       if (kind_of(code_[i].op) == OpKind::kSink) continue;
       writer[code_[i].to] = i;
       last_read_[i] = i;

@@ -100,6 +100,24 @@ void check_shares(const Program& program, const ProgramStage& stage, int product
   }
 }
 
+// What a register holds was written there by earlier code of the same kind; what is spread to
+// units, by that of rows.
+void check_reads(const ProgramStage& stage) {
+  std::vector<bool> by_rows(UINT16_MAX + 1), by_units(UINT16_MAX + 1);
+  for (const std::vector<Instruction>* code : {&stage.of_rows, &stage.code}) {
+    std::vector<bool>& written = code == &stage.code ? by_units : by_rows;
+    for (const Instruction& own : *code) {
+      const std::vector<bool>& before = own.op == Op::spread ? by_rows : written;
+      const uint16_t from[] = {own.a, own.b, own.c};
+      for (int i = 0; i < registers_read(own.op); ++i)
+        expect(before[from[i]], "a register is read that nothing has been written to");
+      if (kind_of(own.op) == OpKind::kSink) continue;
+      by_rows[own.to] = false;
+      written[own.to] = true;
+    }
+  }
+}
+
 void check_pass(const Program& program, const ProgramPass& pass, bool save, bool backward) {
   expect(!pass.stages.empty(), "no stages");
   expect(pass.product.size() == pass.stages.size(), "product is not of all stages");
@@ -114,13 +132,17 @@ void check_pass(const Program& program, const ProgramPass& pass, bool save, bool
       const OpKind kind = kind_of(own.op);
       const bool writes = kind != OpKind::kSink;
       const int numbered = kind == OpKind::kSource ? own.a : own.to;
+      // What the first product multiplies is the hidden state, and has no other place.
+      const int least = own.op == Op::set_operand || own.op == Op::d_operand;
       if (kind != OpKind::kArithmetic)
-        expect(numbered < count_of(program, own.op, save, backward), "a number is out of range");
+        expect(numbered >= least && numbered < count_of(program, own.op, save, backward),
+               "a number is out of range");
       const uint16_t from[] = {own.a, own.b, own.c};
       for (int i = 0; i < registers_read(own.op); ++i)
         expect(from[i] < stage.registers, "a register is out of range");
       expect(!writes || own.to < stage.registers, "a register is out of range");
     }
+    check_reads(stage);
   }
 }
 
@@ -202,6 +224,7 @@ void Program::complete() {
     expect(within(own, slots), "a product's slots are out of range");
   expect(static_cast<int>(initial.size()) == states, "initial is not of all states");
   expect(heads >= 1, "too few heads");
+  for (const Extra& extra : extras) expect(extra.offset >= 0, "an extra lies before the others");
   expect(kept >= 0 && saved >= 0 && temps >= 0 && forward_sums >= 0 && backward_sums >= 0,
          "a negative number of quantities");
   check_pass(*this, forward, false, false);

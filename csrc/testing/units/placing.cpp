@@ -229,5 +229,14 @@ UNIT(what_is_read_after_its_place_is_written_is_copied_before) {
   EXPECT(leaves_the_same(code, kForward, kFull));
 }
 
+// Code of rows wrote register 2, and nothing of the units is in it yet.
+UNIT(what_is_spread_is_no_value_of_the_units) {
+  const Plain code = {{Op::pre, 0, 1, 0, 0},      {Op::neg, 1, 0, 0, 0},    {Op::state, 0, 1, 0, 0},
+                      {Op::keep, 0, 0, 0, 0},     {Op::spread, 0, 2, 0, 0}, {Op::add, 2, 0, 1, 0},
+                      {Op::set_state, 0, 2, 0, 0}};
+  EXPECT(leaves_the_same(code, kForward, kFull));
+  EXPECT(leaves_the_same(code, kForward, kPart));
+}
+
 }  // namespace
 }  // namespace fastrnn

@@ -218,9 +218,20 @@ FASTRNN_INLINE void run_other(const ProgramStep<Real>& own, const Row* rows,
       }
       break;
     case Op::extra: {
-      const int64_t offset = own.extras[at.a.number].offset;
-      take_number(block, places.at(at.to, 0), [&](int64_t, const Segment& segment) {
-        return rows[segment.row].extras[offset];
+      const Extra& extra = own.extras[at.a.number];
+      if (!extra.per_unit) {
+        take_number(block, places.at(at.to, 0), [&](int64_t, const Segment& segment) {
+          return rows[segment.row].extras[extra.offset];
+        });
+        break;
+      }
+      // One of each unit whose offset is too large for an operand
+      each_segment(block, [&](int64_t m, const Segment& segment) {
+        const Real* from = rows[segment.row].extras + extra.offset + segment.unit;
+        Real* to = places.at(at.to, m);
+        each_vector(block, [&](int lane) {
+          store<Real>(to + lane, load_first(from + lane, block.valid - lane));
+        });
       });
       break;
     }
