@@ -232,12 +232,14 @@ def test_a_model_without_recurrent_layers_passes_through():
 
 
 @pytest.mark.parametrize(
-    "function", [fastrnn.convert, fastrnn.revert, fastrnn.freeze, fastrnn.thaw], ids=str
+    "function",
+    [fastrnn.convert, fastrnn.revert, fastrnn.freeze, fastrnn.thaw],
+    ids=lambda function: function.__name__,
 )
 @pytest.mark.parametrize(
     ("model", "got"),
     [(None, "NoneType"), ([nn.LSTM(3, 4)], "a list of length 1"), (nn.LSTM, "type")],
-    ids=str,
+    ids=["None", "list", "class"],
 )
 def test_what_is_no_module_is_refused_by_name(function, model, got):
     with pytest.raises(TypeError, match=f"^model: expected a torch.nn.Module, got {got}$"):
