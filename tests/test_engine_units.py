@@ -1,4 +1,4 @@
-"""The engine's unit tests in C++: batches, memory, barriers and tickets, without Python."""
+"""The engine's unit tests in C++: batches, memory, code, barriers and tickets, without Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FLAGS = ("-O0", "-std=gnu++20", "-D_GLIBCXX_ASSERTIONS", "-pthread")
 @pytest.mark.slow
 def test_units_of_the_engine_hold() -> None:
     sources = [
-        CSRC / "engine" / "call" / "batch.cpp",
+        *(CSRC / "engine" / "call" / f"{name}.cpp" for name in ("batch", "placing", "program")),
         *sorted((CSRC / "engine" / "team").glob("*.cpp")),
         *sorted((CSRC / "testing" / "units").glob("*.cpp")),
     ]

@@ -200,6 +200,20 @@ def test_the_engine_takes_off_the_means_of_columns(dtype, rows, columns, each_is
         assert torch.equal(first, alone[0])
 
 
+@pytest.mark.parametrize("over", ["all", "gate"])
+def test_threads_change_nothing_where_weights_are_not_contiguous(over, restore_threads):
+    layer = fastrnn.LSTM(5, 100, layer_norm="recurrent", layer_norm_over=over)
+    for weight in (layer.weight_ih_l0, layer.weight_hh_l0):
+        weight.data = torch.stack([weight.detach(), weight.detach()], -1)[..., 0]
+    x, results = torch.randn(7, 3, 5), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        y, _ = layer(x)
+        results.append([y, *torch.autograd.grad(y.sum(), list(layer.parameters()))])
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.skipif(native.tensors() is None, reason="this torch has no short way")
 def test_the_engine_centres_plain_matrices_alone():
     matrix = torch.randn(6, 4)

@@ -196,7 +196,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
   PlainCall call(tensors_, stack_->shape, cell, {one_step_, batch_first}, grad_enabled);
   if (!call.read_input(x) || !call.is_contiguous || !call.read_states(hx) ||
       !call.read_weights(weights) || !(call.differentiable || fits(call, room)) ||
-      !call.make_outputs())
+      !call.make_outputs(false))
     return py::none();
   py::object kept;
   if (call.differentiable) {

@@ -57,7 +57,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
   PlainCall call(tensors_, shape_, cell(), {one_step_, batch_first}, grad_enabled);
   if (bfloat16) call.at.source = Source::kBfloat16;
   if (!call.read_input(x) || !read_dtype(call.memory.element, call.shape.dtype) ||
-      !call.read_states(hx) || !has_weights(call, weights) || !call.make_outputs())
+      !call.read_states(hx) || !has_weights(call, weights) || !call.make_outputs(true))
     return py::none();
   const Shape& shape = call.shape;
   PlanOptions options;

@@ -80,11 +80,10 @@ bool PlainCall::read_weights(const py::sequence& weights) {
   return all && at.weights.size() == count;
 }
 
-bool PlainCall::make_outputs() {
+bool PlainCall::make_outputs(bool time_first) {
   const int64_t width = shape.directions * shape.out();
   Address address = 0;
-  // torch's layers compute over [T, B, I], and with batch_first return a view of what they have.
-  const bool swapped = form.batch_first && !form.one_step && tensors.are_on_cpu();
+  const bool swapped = time_first && form.batch_first && !form.one_step;
   y = tensors.new_empty(memory, form.sequence(shape, width), address, swapped);
   at.y =
       swapped ? Strided{address, shape.B * width, width} : form.contiguous(shape, width, address);

@@ -64,7 +64,9 @@ struct PlainCall {
   bool read_input(pybind11::handle x);  // which says what memory the others have to have
   bool read_states(pybind11::handle hx);
   bool read_weights(const pybind11::sequence& weights);  // matrices of at.source
-  bool make_outputs();
+  // time_first: y lies as [T, B, H], which with batch_first is what torch's layers return a view
+  // of.
+  bool make_outputs(bool time_first);
   pybind11::tuple outputs() const;
   std::vector<Origin> origins(const pybind11::sequence& weights) const;
 

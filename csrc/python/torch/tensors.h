@@ -73,8 +73,6 @@ class Tensors {
   pybind11::object new_empty(Memory memory, Sizes sizes, Address& address,
                              bool swapped = false) const;
 
-  bool are_on_cpu() const { return device_type_ == dlpack::kCpu; }
-
  private:
   bool read_memory(pybind11::handle object, dlpack::Tensor& tensor) const;
   bool is_negative(pybind11::handle tensor) const;

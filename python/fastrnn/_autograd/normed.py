@@ -157,6 +157,7 @@ def _centred(parts: Parts) -> list[str]:
 
 
 def _less_mean(matrix: Tensor, groups: int) -> Tensor:
+    matrix = matrix.contiguous()  # of others torch adds up in an order that its threads have
     if groups == 1:
         return matrix - matrix.mean(0)
     apart = matrix.reshape(groups, -1, matrix.shape[1])  # torch cannot batch its unflatten

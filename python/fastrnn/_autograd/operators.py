@@ -223,7 +223,7 @@ def _recurrence_backward(*of_operator: Any) -> list[Tensor]:
 
 def _empty_outputs(layout: Layout, arguments: Arguments) -> list[Tensor]:
     data = arguments.data
-    return _filled(data, Batch.laid_out(layout, arguments).new_outputs(data))
+    return _filled(data, Batch.laid_out(layout, arguments).new_outputs(data, not data.is_cuda))
 
 
 def _fake_recurrence(*of_operator: Any) -> tuple[Tensor, ...]:

@@ -147,14 +147,14 @@ class Batch:
         y = (*self.data_shape[:-1], self.out)
         return present(self.spec, self.states, self.single_step, (y, h, c, h_all, c_all))
 
-    def new_outputs(self, data: Tensor) -> Outputs:
-        """Room for the outputs of a call with ``data``.
+    def new_outputs(self, data: Tensor, time_first: bool) -> Outputs:
+        """Room for the outputs of a call with ``data``; ``time_first``: y lies as [T, B, D*K].
 
-        With ``batch_first`` torch's layers return a view of a y [T, B, D*K]. What follows may go
-        through memory as it lies, as a draw of random numbers does, and so this one lies likewise.
+        With ``batch_first`` torch's layers return a view of such a y. What follows may go through
+        memory as it lies, as a draw of random numbers does.
         """
         shape, *others = self.output_shapes
-        swapped = self.batch_first and not (self.single_step or self.packed or data.is_cuda)
+        swapped = time_first and self.batch_first and not (self.single_step or self.packed)
         strides = (self.out, self.B * self.out, 1)
         y = data.new_empty_strided(shape, strides) if swapped else data.new_empty(shape)
         return Outputs(y, *(None if own is None else data.new_empty(own) for own in others))

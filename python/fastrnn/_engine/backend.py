@@ -82,7 +82,7 @@ def forward(
     Nothing is kept of a call without a row.
     """
     if batch.B == 0 and not backend.is_differentiable:
-        return batch.new_outputs(arguments.data), None
+        return batch.new_outputs(arguments.data, time_first=True), None
     if not _torch.is_profiled():
         return backend.forward(batch, arguments, keep, room)
     with torch.profiler.record_function(f"fastrnn::{batch.spec.name}_forward"):

@@ -114,7 +114,7 @@ def run_forward(
     weights: bool = True,
 ) -> Outputs:
     """What a plan computes; without ``weights`` it has its own, packed."""
-    outputs = batch.new_outputs(arguments.data)
+    outputs = batch.new_outputs(arguments.data, time_first=True)
     x, h0, c0, *of_weights = place_inputs(batch, arguments.inputs(), weights=weights)
     of_masks = place_masks(batch, arguments.masks)
     reached = outputs._replace(h_n=outputs.y) if batch.single_step else outputs

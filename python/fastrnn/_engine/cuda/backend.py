@@ -50,7 +50,7 @@ class Cuda:
         self, batch: Batch, arguments: Arguments, keep: bool, room: int | None
     ) -> tuple[Outputs, Kept | None]:
         check_inputs(batch, arguments.inputs())
-        outputs = batch.new_outputs(arguments.data)
+        outputs = batch.new_outputs(arguments.data, time_first=False)
         for everything in (outputs.h_all, outputs.c_all):  # past the ends nothing is written
             if everything is not None:
                 everything.zero_()
