@@ -184,8 +184,7 @@ class Placing {
     const Instruction& own = code_[i];
     const Slots& input = program_.input;
     const Operand recurrent = at(Operand::kRecurrent, own.a - slots_.first);
-    const bool of_input = own.a >= input.first && own.a < input.first + input.count;
-    if (own.op == Op::hidden && of_input) return hold(i, recurrent);
+    if (own.op == Op::hidden && input.has(own.a)) return hold(i, recurrent);
     const Operand other =
         own.op == Op::hidden ? at(Operand::kBias, own.a) : at(Operand::kInput, own.a - input.first);
     const Operand to = result_of(i);

@@ -85,17 +85,13 @@ void check_rows(const ProgramStage& stage) {
   }
 }
 
-bool has(const Slots& slots, int slot) {
-  return slot >= slots.first && slot < slots.first + slots.count;
-}
-
 // Shares of pre-activations are there for the slots of their products alone.
 void check_shares(const Program& program, const ProgramStage& stage, int product) {
   for (const Instruction& own : stage.code) {
     const bool input = own.op == Op::input || own.op == Op::pre;
     const bool recurrent = own.op == Op::hidden || own.op == Op::pre;
-    expect(!input || has(program.input, own.a), "a slot is none of the input's");
-    expect(!recurrent || (product >= 0 && has(program.products[product], own.a)),
+    expect(!input || program.input.has(own.a), "a slot is none of the input's");
+    expect(!recurrent || (product >= 0 && program.products[product].has(own.a)),
            "a slot is none of the stage's product");
   }
 }

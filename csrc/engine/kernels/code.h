@@ -79,6 +79,8 @@ struct Code {
 // A run of slots
 struct Slots {
   int first = 0, count = 0;
+
+  bool has(int slot) const { return slot >= first && slot < first + count; }
 };
 
 // Equations that end where all units of a row meet. Forward they follow a product with recurrent

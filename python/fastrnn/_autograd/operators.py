@@ -223,7 +223,8 @@ def _recurrence_backward(*of_operator: Any) -> list[Tensor]:
 
 def _empty_outputs(layout: Layout, arguments: Arguments) -> list[Tensor]:
     data = arguments.data
-    return _filled(data, Batch.laid_out(layout, arguments).new_outputs(data, not data.is_cuda))
+    time_first = backends.backend_of(data, layout.spec).time_first
+    return _filled(data, Batch.laid_out(layout, arguments).new_outputs(data, time_first))
 
 
 def _fake_recurrence(*of_operator: Any) -> tuple[Tensor, ...]:

@@ -21,6 +21,8 @@ class Forward(Protocol):
 
     is_differentiable: bool
     """Whether torch's autograd sees what it does, so that nobody has to record it."""
+    time_first: bool
+    """Whether the y [B, T, D*K] of ``batch_first`` is a view of a [T, B, D*K], as torch's is."""
 
     def forward(
         self, batch: Batch, arguments: Arguments, keep: bool, room: int | None
@@ -82,7 +84,7 @@ def forward(
     Nothing is kept of a call without a row.
     """
     if batch.B == 0 and not backend.is_differentiable:
-        return batch.new_outputs(arguments.data, time_first=True), None
+        return batch.new_outputs(arguments.data, backend.time_first), None
     if not _torch.is_profiled():
         return backend.forward(batch, arguments, keep, room)
     with torch.profiler.record_function(f"fastrnn::{batch.spec.name}_forward"):

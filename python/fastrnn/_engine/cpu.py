@@ -37,6 +37,7 @@ class Cpu:
 
     computes_half = False
     is_differentiable = False
+    time_first = True
     masks_by_entry = False
 
     @property
@@ -114,7 +115,7 @@ def run_forward(
     weights: bool = True,
 ) -> Outputs:
     """What a plan computes; without ``weights`` it has its own, packed."""
-    outputs = batch.new_outputs(arguments.data, time_first=True)
+    outputs = batch.new_outputs(arguments.data, BACKEND.time_first)
     x, h0, c0, *of_weights = place_inputs(batch, arguments.inputs(), weights=weights)
     of_masks = place_masks(batch, arguments.masks)
     reached = outputs._replace(h_n=outputs.y) if batch.single_step else outputs

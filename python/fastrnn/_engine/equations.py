@@ -30,6 +30,7 @@ class Equations:
     computes_half = False
     multiplies_bfloat16 = False
     is_differentiable = True
+    time_first = True
     masks_by_entry = False
 
     def refuses(self, spec: Spec) -> str | None:

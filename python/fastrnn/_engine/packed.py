@@ -50,6 +50,7 @@ class PackedLayers:
     """`fastrnn._engine.backend.Forward` of layers whose weights are packed: nothing is kept."""
 
     is_differentiable = False
+    time_first = True
 
     def __init__(self, packed: _core.Packed) -> None:
         self._packed = packed

@@ -195,6 +195,14 @@ FASTRNN_INLINE void spread(const ProgramBlock<Real>& block, const Real* from, Re
   take_number(block, to, [&](int64_t m, const Segment&) { return numbers[m]; });
 }
 
+// What ends with the last unit, into a segment of a register
+template <class Real>
+FASTRNN_INLINE void take_units(const ProgramBlock<Real>& block, const Real* from, Real* to) {
+  each_vector(block, [&](int lane) {
+    store<Real>(to + lane, load_first(from + lane, block.valid - lane));
+  });
+}
+
 // What units' code of either pass does besides computing
 template <class Real, class Row>
 FASTRNN_INLINE void run_other(const ProgramStep<Real>& own, const Row* rows,
@@ -202,19 +210,16 @@ FASTRNN_INLINE void run_other(const ProgramStep<Real>& own, const Row* rows,
                               const PlacedInstruction& at) {
   switch (at.op) {
     case Op::take:
-      for (int64_t m = 0; m < block.segments; ++m) {
-        const Real* from = places.at(at.a, m);
-        Real* to = places.at(at.to, m);
-        for (int64_t j = 0; j < block.vectors * kLanes<Real>; j += kLanes<Real>)
-          store<Real>(to + j, load_first(from + j, block.valid - j));
-      }
+      for (int64_t m = 0; m < block.segments; ++m)
+        take_units(block, places.at(at.a, m), places.at(at.to, m));
       break;
     case Op::give:
       for (int64_t m = 0; m < block.segments; ++m) {
         const Real* from = places.at(at.a, m);
         Real* to = places.at(at.to, m);
-        for (int64_t j = 0; j < block.vectors * kLanes<Real>; j += kLanes<Real>)
-          store_first(to + j, load(from + j), block.valid - j);
+        each_vector(block, [&](int lane) {
+          store_first(to + lane, load(from + lane), block.valid - lane);
+        });
       }
       break;
     case Op::extra: {
@@ -228,10 +233,7 @@ FASTRNN_INLINE void run_other(const ProgramStep<Real>& own, const Row* rows,
       // One of each unit whose offset is too large for an operand
       each_segment(block, [&](int64_t m, const Segment& segment) {
         const Real* from = rows[segment.row].extras + extra.offset + segment.unit;
-        Real* to = places.at(at.to, m);
-        each_vector(block, [&](int lane) {
-          store<Real>(to + lane, load_first(from + lane, block.valid - lane));
-        });
+        take_units(block, from, places.at(at.to, m));
       });
       break;
     }

@@ -26,6 +26,7 @@ class Cuda:
     computes_half = True
     multiplies_bfloat16 = False
     is_differentiable = False
+    time_first = False
     masks_by_entry = True
 
     def refuses(self, spec: Spec) -> str | None:
@@ -50,7 +51,7 @@ class Cuda:
         self, batch: Batch, arguments: Arguments, keep: bool, room: int | None
     ) -> tuple[Outputs, Kept | None]:
         check_inputs(batch, arguments.inputs())
-        outputs = batch.new_outputs(arguments.data, time_first=False)
+        outputs = batch.new_outputs(arguments.data, self.time_first)
         for everything in (outputs.h_all, outputs.c_all):  # past the ends nothing is written
             if everything is not None:
                 everything.zero_()
