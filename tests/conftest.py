@@ -23,7 +23,7 @@ import pytest
 import roads
 import torch  # before the engine, so that both share one pool of threads
 from cases import seed
-from engine import probe
+from engine import USUAL_SIGNAL, probe
 from hypothesis import HealthCheck, settings
 
 from fastrnn import isa
@@ -121,9 +121,11 @@ def each_isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _every_thread() -> None:
-    """As many threads as a test asks for, on a machine that has fewer processors or is busy too."""
+    """As many threads as a test asks for, on a machine that has fewer processors or is busy too,
+    and the same choices however far apart they are."""
     probe().pretend_processors(64)
     probe().pretend_crowded(-1)
+    probe().pretend_signal(USUAL_SIGNAL)
 
 
 @pytest.fixture(autouse=True, scope="session")

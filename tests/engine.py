@@ -20,6 +20,9 @@ from fastrnn._program.tracing import trace
 ISAS = _core.isa_available()
 DTYPES = [np.float32, np.float64]
 
+USUAL_SIGNAL = 60.0
+"""Nanoseconds from thread to thread that the cost model goes by in tests"""
+
 # Around every vector width and tile height that an ISA may have
 SIZES = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 97]
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 from cases import Case
-from engine import probe
+from engine import USUAL_SIGNAL, probe
 from one_thread import job_and_results, results_of
 
 
@@ -76,6 +76,48 @@ def test_a_process_that_may_run_on_one_processor_uses_one_thread():
     )
     found = json.loads(result.stdout)
     assert found["allowed"] == found["usable"] == 1
+
+
+def test_a_signal_between_two_threads_is_measured():
+    program = (
+        "import torch\n"
+        "from fastrnn import _core\n"
+        "print(_core.processors()['usable'], _core.signal_nanoseconds(2))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    usable, signal = result.stdout.split()
+    assert 0 < float(signal) <= 2000
+    if int(usable) == 1:  # nothing to measure: what is usual
+        assert float(signal) == USUAL_SIGNAL
+
+
+@pytest.fixture(params=[1.0, 1e5])
+def signal(request):
+    """Threads that are next to one another, or so far apart that they never share units."""
+    probe().pretend_signal(request.param)
+    yield
+    probe().pretend_signal(USUAL_SIGNAL)
+
+
+@pytest.mark.usefixtures("each_isa", "restore_threads", "signal")
+@pytest.mark.parametrize("threads", [2, 5])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"lengths": (300,), "input_size": 40, "hidden_size": 35},
+        {"lengths": (9,) * 3, "hidden_size": 290},
+        {"lengths": (7,) * 4 + (3,) * 2, "form": "packed", "bidirectional": True},
+    ],
+    ids=["one row", "few rows", "packed"],
+)
+def test_how_far_apart_threads_are_changes_no_bit(kind, shape, threads):
+    job, expected = job_and_results(Case(kind, **shape), {})
+    torch.set_num_threads(threads)
+    got = results_of(*job)
+    assert all(torch.equal(g, e) for g, e in zip(got, expected, strict=True))
 
 
 @pytest.fixture(params=[1, 2, 5])

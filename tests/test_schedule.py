@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
-from engine import probe
+from engine import USUAL_SIGNAL, probe
 
 LANES = 16
 GATES = 4
@@ -48,6 +50,39 @@ def test_a_single_row_is_split_by_units_from_some_width_on() -> None:
     assert border > 0
     assert set(choices[:border]) == {(1, 1)}
     assert set(choices[border:]) == {(1, 2)}
+
+
+@pytest.fixture
+def pretend_signal() -> Iterator[Callable[[float], None]]:
+    """Says how many nanoseconds a signal takes; after the test as many as in others."""
+    yield probe().pretend_signal
+    probe().pretend_signal(USUAL_SIGNAL)
+
+
+def test_the_farther_apart_threads_are_the_fewer_share_units(
+    pretend_signal: Callable[[float], None],
+) -> None:
+    borders = []
+    for signal in (20, 60, 260, 1000):
+        pretend_signal(signal)
+        borders.append([schedule(1, H, 2)[1] for H in range(16, 2049, 16)].index(2))
+        assert schedule(12, 64, 2)[:2] == (2, 1)  # groups of rows never meet
+    assert borders == sorted(set(borders))
+
+
+def test_a_barrier_costs_more_signals_the_more_threads_meet(
+    pretend_signal: Callable[[float], None],
+) -> None:
+    """One for each doubling, and the lines of memory after them."""
+    costs = []
+    for threads in (2, 4, 16):
+        cycles = []
+        for signal in (100, 101):
+            pretend_signal(signal)
+            assert schedule(1, 4096, threads)[:2] == (1, threads)
+            cycles.append(schedule(1, 4096, threads)[2])
+        costs.append((cycles[1] - cycles[0]) * 0.4)
+    assert costs == pytest.approx([4, 5, 7])
 
 
 WIDE = 256 * LANES  # weights beyond every second-level cache: units are split

@@ -14,8 +14,10 @@
 #include "engine/kernels/extensions.h"
 #include "engine/schedule/schedule.h"
 #include "engine/team/crowd.h"
+#include "engine/team/distance.h"
 #include "engine/team/openmp.h"
 #include "engine/team/processors.h"
+#include "engine/team/team.h"
 #include "frozen.h"
 #include "hooks.h"
 #include "plans.h"
@@ -46,9 +48,19 @@ py::dict processors() {
   return found;
 }
 
+// After a call that does nothing but find out
+double signal_now(int threads) {
+  struct Nothing {
+    void prepare(int) {}
+    void operator()(int, int) {}
+  } nothing;
+  run_team(threads, nothing);
+  return signal_nanoseconds();
+}
+
 const Hooks kHooks = {kHooksBytes,        kernels_of,      schedule_step,      schedule_forward,
                       better_in_turn,     threads_worth,   forward_block_rows, processor_quota,
-                      pretend_processors, pretend_crowded, pretend_no_openmp};
+                      pretend_processors, pretend_crowded, pretend_signal,      pretend_no_openmp};
 
 }  // namespace
 
@@ -103,6 +115,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         [](const std::optional<std::string>& name) { name ? force_isa(*name) : unforce_isa(); });
   m.def("build_info", &build_info);
   m.def("processors", &processors);
+  m.def("signal_nanoseconds", &signal_now);
   py::class_<Scratch>(m, "Scratch", py::buffer_protocol())
       .def(py::init<int64_t>())
       .def_buffer([](Scratch& own) {

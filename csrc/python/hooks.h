@@ -24,6 +24,7 @@ struct Hooks {
   double (*processor_quota)(const std::string& root);
   void (*pretend_processors)(int count);
   void (*pretend_crowded)(int waits);
+  void (*pretend_signal)(double nanoseconds);
   void (*pretend_no_openmp)(bool none);
 };
 

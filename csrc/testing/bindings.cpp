@@ -94,6 +94,7 @@ PYBIND11_MODULE(_testing, m) {
   m.def("processor_quota", engine().processor_quota);
   m.def("pretend_processors", engine().pretend_processors);
   m.def("pretend_crowded", engine().pretend_crowded);
+  m.def("pretend_signal", engine().pretend_signal);
   m.def("pretend_no_openmp", engine().pretend_no_openmp);
 }
 

@@ -340,6 +340,9 @@ def build_info() -> dict[str, Any]:
 def processors() -> dict[str, Any]:
     """``allowed`` to run on, ``quota`` of the control group (0: none), and thus ``usable``."""
 
+def signal_nanoseconds(threads: int, /) -> float:
+    """What a signal from thread to thread takes; measured now if that was not done lately."""
+
 WORTH_LEAVING: int
 
 class Scratch:

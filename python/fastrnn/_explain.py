@@ -171,8 +171,9 @@ def collect(call: dict[str, Any]) -> dict[str, Any]:
     dict
         Plain values only, ready for JSON: ``call``; ``threads`` (offered, usable: as many as the
         process may use processors, used, cycles: of forward on one thread by the cost model, 0
-        where it was not asked); ``panels`` (count, units of each, columns of those without gates,
-        rows of the tallest tile, bytes of one for each layer); ``weights_once``,
+        where it was not asked, signal: nanoseconds from one to another, by which the model prices
+        barriers, None if one alone is used); ``panels`` (count, units of each, columns of those
+        without gates, rows of the tallest tile, bytes of one for each layer); ``weights_once``,
         ``weights_in_place``; ``forward`` and ``backward``, a list of layers each, as
         ``csrc/engine/schedule/decide.h`` describes them; ``memory`` in bytes; ``program``, lines of
         a cell that is one, None for others. Its per-step inputs are taken for numbers of a row.
@@ -198,11 +199,15 @@ def collect(call: dict[str, Any]) -> dict[str, Any]:
         isa=call["isa"],
         program=None if program is None else _explain_programs.native(program, call["H"]),
     )
+    usable = min(call["threads"], _core.processors()["usable"])
+    signal = _core.signal_nanoseconds(usable) if usable > 1 else None
     found = plan.explain()
+    used = found.pop("threads")
     threads = {
         "offered": call["threads"],
-        "usable": min(call["threads"], _core.processors()["usable"]),
-        "used": found.pop("threads"),
+        "usable": usable,
+        "used": used,
+        "signal": signal if used > 1 else None,
         "cycles": found.pop("cycles"),
     }
     memory = {
@@ -264,6 +269,8 @@ def _threads_text(threads: dict[str, Any]) -> str:
         why.append("waking more would cost more than they save")
     if threads["cycles"]:
         why.append(f"forward is worth {_cycles(threads['cycles'])} on one")
+    if threads["signal"] is not None:
+        why.append(f"{threads['signal']:.0f} ns apart")
     return f"{used} of {offered} offered" + (f": {', '.join(why)}" if why else "")
 
 
@@ -329,7 +336,8 @@ def _steps_text(crew: dict[str, Any]) -> str:
     split = f"{_groups(rows, 'rows')}, {_groups(units, 'units')}"
     dealt = ", panels left over are shared by rows" if crew["deals"] else ""
     cycles = f", {_cycles(crew['cycles'])} each" if crew["cycles"] else ""
-    return f"{split}{dealt}{cycles}"
+    barrier = f", of which a barrier takes {crew['barrier']:,.0f}" if crew["barrier"] else ""
+    return f"{split}{dealt}{cycles}{barrier}"
 
 
 def _input_text(crew: dict[str, Any]) -> str:

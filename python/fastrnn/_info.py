@@ -27,7 +27,8 @@ def collect() -> dict[str, Any]:
         threads calls share with torch, None where the engine has its own), ``python``,
         ``platform``, ``isa`` (built, available, active, error), ``threads``, ``processors``
         (allowed: those that the process may run on; quota: what its control group grants of their
-        time, None for all of it; usable: as many as a call will use threads at the most),
+        time, None for all of it; usable: as many as a call will use threads at the most; signal:
+        how many nanoseconds one from thread to thread takes now, None if there is but one thread),
         ``formats`` (of frozen weights: what each is computed with), ``extensions`` (those of
         `fastrnn.isa.extensions`, each a dict), ``torch`` (its version, None if not installed) and
         ``cuda`` (built, architectures, compiler, reason).
@@ -44,7 +45,7 @@ def collect() -> dict[str, Any]:
         "platform": platform.platform(),
         "isa": _isa(),
         "threads": threads,
-        "processors": _processors(),
+        "processors": _processors(threads),
         "formats": _formats(),
         "extensions": [own._asdict() for own in isa.extensions()],
         "torch": torch_version,
@@ -56,6 +57,7 @@ def as_text(info: dict[str, Any]) -> str:
     """The same for people, a line for each subject."""
     isa, cuda, processors = info["isa"], info["cuda"], info["processors"]
     quota = "" if processors["quota"] is None else f", a quota of {processors['quota']:g}"
+    signal = "" if processors["signal"] is None else f", {processors['signal']:.0f} ns apart"
     whose = f"torch's ({info['openmp']})" if info["openmp"] else "the engine's own"
     rows = {
         "fastrnn": info["version"],
@@ -63,7 +65,8 @@ def as_text(info: dict[str, Any]) -> str:
         "torch": info["torch"] or "not installed (pip install 'fastrnn[torch]')",
         "compiler": info["compiler"],
         "threads": f"{info['threads']}, {whose}",
-        "processors": f"{processors['usable']} usable of {processors['allowed']} allowed{quota}",
+        "processors": f"{processors['usable']} usable of {processors['allowed']} allowed"
+        f"{quota}{signal}",
         "isa built": " ".join(isa["built"]),
         "isa available": " ".join(isa["available"]),
         "isa active": isa["active"] or f"none: {isa['error']}",
@@ -102,11 +105,13 @@ def _formats() -> dict[str, str]:
     return formats
 
 
-def _processors() -> dict[str, Any]:
+def _processors(threads: int) -> dict[str, Any]:
     from . import _core
 
     found = _core.processors()
-    return {**found, "quota": found["quota"] or None}
+    together = min(threads, found["usable"])
+    signal = _core.signal_nanoseconds(together) if together > 1 else None
+    return {**found, "quota": found["quota"] or None, "signal": signal}
 
 
 def _isa() -> dict[str, Any]:

@@ -103,6 +103,7 @@ CrewDecision decide_forward_crew(const Plan& plan, int64_t in, int crews, int th
   const Model<Real> model(plan);
   const Schedule schedule = model.forward(in, crews, threads);
   crew.cycles = schedule.cycles;
+  crew.barrier = schedule.barrier;
   if (plan.weights_once) {
     crew.split = {1, threads};
     return crew;
@@ -128,6 +129,7 @@ CrewDecision decide_backward_crew(const Plan& plan, int crews, int threads) {
   const Schedule schedule = Model<Real>(plan).backward(crews, threads);
   crew.split = schedule.split;
   crew.cycles = schedule.cycles;
+  crew.barrier = schedule.barrier;
   return crew;
 }
 

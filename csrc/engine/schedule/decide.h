@@ -27,6 +27,7 @@ struct CrewDecision {
   int threads = 1;
   Split split;        // of those that take steps
   double cycles = 0;  // of a step, as the model sees it; 0: it was not asked
+  double barrier = 0;  // those until who shares units has met
 
   // Forward alone
   Choice fused;              // is the input projected within the step, not ahead for a block?

@@ -43,9 +43,14 @@ constexpr double kTimesProjectedMoves = 3;  // what is projected is fetched, wri
 
 // ---- what threads cost, in cycles ----
 
-constexpr double kBarrierCycles = 600;
-// What one costs at its dearest, in those: it varies so much between machines and between hours
-constexpr double kDearestBarriers = 3;
+// Of a signal from one thread to another, in nanoseconds, where none has been measured (distance.h)
+constexpr double kUsualSignal = 60;
+// At a barrier after a step, signals come one after the other, and after them the lines of memory
+// with what was computed, which take about as long as so many signals. (Two threads that share a
+// cache and two that share none: 60 and 260 for a signal, 290 and 1150 for a barrier.)
+constexpr double kSignalsOfLines = 3;
+// What the dearest signals cost in usual ones: the hour may change in the course of a call
+constexpr double kDearestSignal = 3;
 constexpr double kTeamCycles = 40000;  // waking the threads of a call, and the risk of waiting
 
 // ---- time blocks ----

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/team/distance.h"
 #include "machine.h"
 
 namespace fastrnn {
@@ -35,7 +36,13 @@ double panel_cycles(const StepWork& work, double rows, double arrival) {
   return std::max(tile, arrival) + (tiles - 1) * tile + rows * work.row_cycles;
 }
 
-Schedule price(const StepWork& work, Split split) {
+// A barrier of so many threads, each of whose signals takes so many nanoseconds
+double barrier_cycles(int threads, double signal) {
+  if (threads == 1) return 0;
+  return (std::ceil(std::log2(threads)) + kSignalsOfLines) * signal / kNanosecondsOfCycle;
+}
+
+Schedule price(const StepWork& work, Split split, double signal) {
   const double rows = std::max(1.0, std::ceil(work.rows / split.rows));
   const int64_t even = work.panels / split.units, left_over = work.panels % split.units;
   const int64_t most = even + (left_over > 0);
@@ -44,17 +51,20 @@ Schedule price(const StepWork& work, Split split) {
   const double dealt =
       even * panel + left_over * panel_cycles(work, std::ceil(rows / split.units), arrival.all());
   split.deals = work.deals && dealt < most * panel;
-  return {split, (split.deals ? dealt : most * panel) + (split.units > 1 ? kBarrierCycles : 0),
-          most * arrival.far};
+  Schedule found = {split, split.deals ? dealt : most * panel, most * arrival.far};
+  found.barrier = barrier_cycles(split.units, signal);
+  found.cycles += found.barrier;
+  return found;
 }
 
 }  // namespace
 
 Schedule schedule_step(const StepWork& work, int threads) {
-  Schedule best = price(work, {1, 1});
+  const double signal = signal_nanoseconds();
+  Schedule best = price(work, {1, 1}, signal);
   for (int units = 1; units <= threads && units <= work.panels; ++units) {
     for (int rows = 1; rows * units <= threads && rows <= std::max(1.0, work.rows); ++rows) {
-      const Schedule found = price(work, {rows, units});
+      const Schedule found = price(work, {rows, units}, signal);
       if (found.cycles < best.cycles) best = found;
     }
   }
@@ -87,7 +97,7 @@ Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_
 }
 
 bool better_in_turn(const Schedule& in_turn, const Schedule& side_by_side) {
-  const double doubt = in_turn.split.units > 1 ? kDearestBarriers * kBarrierCycles : 0;
+  const double doubt = barrier_cycles(in_turn.split.units, kDearestSignal * kUsualSignal);
   return 2 * (in_turn.cycles + doubt) < side_by_side.cycles;
 }
 

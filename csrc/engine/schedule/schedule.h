@@ -35,6 +35,7 @@ struct Schedule {
   double far = 0;      // those in which weights come from beyond the second-level cache
   bool fused = false;  // the input is projected within the step, not ahead for a time block
   double instead = 0;  // cycles and far ones if it were the other way; 0: there is none
+  double barrier = 0;  // cycles until those who share units have met, which are in `cycles`
 };
 
 Schedule schedule_step(const StepWork& work, int threads);
@@ -45,8 +46,8 @@ Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_
                           int threads);
 
 // Are two directions better taken in turn by all threads, which have the caches to themselves then,
-// than side by side by half of them each, with fewer barriers? A barrier's price varies several
-// times over from machine to machine and from hour to hour, so it has to be worth the highest.
+// than side by side by half of them each, with fewer barriers? What a barrier costs may change in
+// the course of a call, so it has to be worth the highest price.
 bool better_in_turn(const Schedule& in_turn, const Schedule& side_by_side);
 
 // Rows of a time block: enough to use a panel often while it is in cache, few enough that what is

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "crowd.h"
+#include "distance.h"
 #include "engine/schedule/machine.h"
 #include "openmp.h"
 #include "parking.h"
@@ -22,6 +23,9 @@ namespace {
 constexpr double kStepsWorthSpinning = 3;
 constexpr int64_t kLeastPatience = 20000, kMostPatience = 500000;
 
+// A signal's time is the shortest of some tries, each of so many barriers.
+constexpr int kTries = 4, kBarriersOfTry = 4;
+
 std::atomic<bool> in_forked_child{false};
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -35,6 +39,19 @@ int usable_threads(int wanted, const OpenMp* shared) {
   return uncrowded_threads(std::min(wanted, usable_processors()));
 }
 
+void measure_signal(const Crew& crew) {
+  int rounds = 0;
+  while (1 << rounds < crew.size) ++rounds;
+  int64_t shortest = INT64_MAX;
+  crew.wait();
+  for (int i = 0; i < kTries; ++i) {
+    const int64_t begin = nanoseconds_now();
+    for (int j = 0; j < kBarriersOfTry; ++j) crew.wait();
+    shortest = std::min(shortest, nanoseconds_now() - begin);
+  }
+  if (crew.id == 0) report_signal(static_cast<double>(shortest) / (kBarriersOfTry * rounds));
+}
+
 // A team's work, and when its first member is at it, who is the caller. Outside of that it waits:
 // at first for threads that have yet to leave the work before, and in the end for those that come
 // last.
@@ -42,6 +59,7 @@ struct Timed {
   void (*prepare)(void* context, int size);
   void (*body)(void* context, int id, int size);
   void* context;
+  Seat* seats;  // for the members to find out how far apart they are; or null
   int64_t begin = 0, end = 0;
   int size = 1;
 
@@ -53,6 +71,7 @@ struct Timed {
   static void run(void* timed, int id, int size) {
     Timed& own = *static_cast<Timed*>(timed);
     if (id == 0) own.begin = nanoseconds_now();
+    if (own.seats && size > 1) measure_signal(Crew(id, size, own.seats));
     own.body(own.context, id, size);
     if (id != 0) return;
     own.end = nanoseconds_now();
@@ -136,8 +155,9 @@ void run_team(int threads, void (*prepare)(void* context, int size),
   threads = usable_threads(threads, shared);
   prepare(context, threads);
   if (threads == 1) return body(context, 0, 1);
-  Timed timed = {prepare, body, context};
   const int64_t called = nanoseconds_now();
+  const std::unique_ptr<Seat[]> seats(signal_is_due(called) ? new Seat[threads] : nullptr);
+  Timed timed = {prepare, body, context, seats.get()};
   if (shared) {
     Region region = {&Timed::start, &Timed::run, &timed, shared, threads};
     shared->parallel(&Region::run, &region, static_cast<unsigned>(threads), 0);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/team/crowd.h"
+#include "engine/team/distance.h"
 #include "units.h"
 
 namespace fastrnn {
@@ -74,6 +75,23 @@ UNIT(a_crowd_takes_half_of_the_time_for_longer_than_a_host_does) {
   EXPECT_EQUAL(milliseconds_until_crowded(20000, 4, 10), -1);
   EXPECT_EQUAL(milliseconds_until_crowded(30000, 4, 7), 32);
   EXPECT_EQUAL(uncrowded_threads(2), 2);
+}
+
+UNIT(a_signal_is_measured_once_in_a_while) {
+  const int64_t begin = nanoseconds_now() + 1000000000;
+  EXPECT_EQUAL(signal_is_due(begin), true);
+  EXPECT_EQUAL(signal_is_due(begin + 1000000), false);
+  EXPECT_EQUAL(signal_is_due(begin + 30000000), true);
+}
+
+UNIT(a_wait_for_a_lost_processor_is_no_signal) {
+  report_signal(80);
+  report_signal(300000);
+  EXPECT_EQUAL(signal_nanoseconds(), 80.0);
+  pretend_signal(500);
+  EXPECT_EQUAL(signal_nanoseconds(), 500.0);
+  pretend_signal(0);
+  EXPECT_EQUAL(signal_nanoseconds(), 80.0);
 }
 
 UNIT(groups_of_a_crew_meet_at_seats_of_their_own) {
