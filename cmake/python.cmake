@@ -23,6 +23,7 @@ pybind11_add_module(
   csrc/python/torch/plain_call.cpp
   csrc/python/torch/recorded.cpp
   csrc/python/torch/saved_call.cpp
+  csrc/python/torch/sums.cpp
   csrc/python/torch/tensors.cpp)
 if(NOT FASTRNN_TESTING)
   set_target_properties(_core PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)

@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "engine/forward/freeze.h"
 #include "engine/kernels/dispatch.h"
@@ -25,6 +27,7 @@
 #include "python/torch/direct.h"
 #include "python/torch/drawn.h"
 #include "python/torch/openmp.h"
+#include "python/torch/sums.h"
 #include "scratch.h"
 
 namespace py = pybind11;
@@ -86,6 +89,14 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def(py::init<const py::capsule&, py::tuple, py::function, py::tuple>())
       .def("centred", &centred)
       .def("drawn", &drawn);
+  py::class_<Sums>(m, "Sums")
+      .def(py::init([](const std::vector<std::tuple<std::vector<size_t>, int64_t, int64_t>>& pieces,
+                       std::vector<int64_t> sizes) {
+        std::vector<Piece> all;
+        for (const auto& [terms, begin, end] : pieces) all.push_back({terms, begin, end});
+        return Sums(std::move(all), std::move(sizes));
+      }))
+      .def("of", &Sums::of);
   bind_saved_call(py::class_<Recorded>(m, "Recorded")).def_readonly("plan", &Recorded::plan);
   py::class_<Direct>(m, "Direct")
       .def(py::init([](Cell cell, int64_t I, int64_t H, int64_t P, int64_t layers,

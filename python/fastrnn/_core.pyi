@@ -194,6 +194,19 @@ class Tensors:
     def drawn(self, words: Any, to: Any, limit: int, value: float, threads: int, /) -> bool:
         """Fills a mask by random words, if it is one for the engine; csrc/python/torch/drawn.h."""
 
+class Sums:
+    """A vector put together from sums of pieces of others; csrc/python/torch/sums.h."""
+
+    def __init__(
+        self, pieces: Sequence[tuple[Sequence[int], int, int]], sizes: Sequence[int], /
+    ) -> None:
+        """``pieces``: the places of vectors, of these ``sizes``, whose elements begin .. end are
+        added up.
+        """
+
+    def of(self, tensors: Tensors, vectors: Sequence[Any], /) -> Any | None:
+        """The vector, or None if one of these is not as it has to be."""
+
 class Recorded:
     """A call of `Direct` whose gradients will be asked for; see csrc/python/torch/recorded.h."""
 

@@ -6,19 +6,20 @@ torch's own operations would be a node each, which takes longer than what they c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import _torch
+from .. import _core, _torch
 from .._call import precision
 from .._call.regularised import Parts
 from .._call.weights import Weights
 from .._engine import native
 from . import operators
 
-__all__ = ["normed"]
+__all__ = ["Making", "making", "normed"]
 
 _MADE = ("w_ih", "w_hh", "b_ih", "w_ch")
 _OF_INPUT, _RECURRENT = ("b_ih", "norm_ih_bias"), ("b_hh", "norm_hh_bias")
@@ -44,116 +45,103 @@ def normed(parts: Parts, gates: int, weights: Weights, norms: Mapping[str, Tenso
         where ``parts`` says so: what they make of a state has the mean 0. In the place of b_ih what
         is added to both shares, of b_hh zeros, of w_ch all vectors of the cell.
     """
-    shares = parts.norm or parts.norm_input
-    if not (shares or parts.norm_cell != "none"):
-        return weights
-    names = [*_centred(parts), *(("b_ih", "b_hh") if shares else ()), "w_ch"]
-    there = [name for name in names if getattr(weights, name) is not None]
-    own = {name: getattr(weights, name) for name in there}
-    own.update(norms)
+    own = {name: one for name, one in zip(Weights._fields, weights, strict=True) if one is not None}
     peepholes = 0 if weights.w_ch is None else len(weights.w_ch)
-    how = _How(parts, gates, weights.w_ih.shape[0], peepholes, tuple(own))
-    alone = operators.is_watched() or not torch.is_grad_enabled()
-    w_ih, w_hh, shift, vectors = how.made(*own.values()) if alone else _apply(how, *own.values())
-    b_ih, b_hh = weights.b_ih, weights.b_hh
-    if shares:
-        b_ih, b_hh = shift, None if shift is None else torch.zeros_like(shift)
-    w_ih, w_hh = (
-        one if made is None else made for one, made in ((weights.w_ih, w_ih), (weights.w_hh, w_hh))
+    traced = torch.compiler.is_dynamo_compiling()
+    how = (making.__wrapped__ if traced else making)(
+        parts, gates, weights.w_ih.shape[0], peepholes, (*own, *norms)
     )
-    return Weights(w_ih, w_hh, b_ih, b_hh, weights.w_hr, vectors)
+    own.update(norms)
+    return weights if how is None else how.weights(own)
 
 
-class _How(NamedTuple):
-    """What is made of what.
+@lru_cache(maxsize=256)
+def making(
+    parts: Parts, gates: int, rows: int, peepholes: int, names: tuple[str, ...]
+) -> Making | None:
+    """How the weights of a cell that does ``parts`` are made; None if they are the layer's own.
 
-    ``rows`` are those of all gates, ``peepholes`` the numbers of w_ch, ``names`` those of what is
-    given, in its order.
+    ``rows`` are those of all gates, ``peepholes`` the numbers of w_ch, ``names`` those of what a
+    direction has.
     """
+    if not (parts.norm or parts.norm_input or parts.norm_cell != "none"):
+        return None
+    return Making(parts, gates, rows, peepholes, names)
 
-    parts: Parts
-    gates: int
-    rows: int
-    peepholes: int
-    names: tuple[str, ...]
+
+class Making:
+    """What is made of what; see `making`."""
+
+    def __init__(
+        self, parts: Parts, gates: int, rows: int, peepholes: int, names: tuple[str, ...]
+    ) -> None:
+        self.groups = 1 if parts.norm_over == "all" else gates
+        self.centred = _centred(parts)
+        self.vectors = _vectors(parts, rows, gates, peepholes, names)
+        self.d_vectors = _gradients(self.vectors)
+        self.names = (*self.centred, *self.d_vectors)
+        shares = parts.norm or parts.norm_input
+        self.bias = "b_ih" in (self.vectors if shares else names)
+        self._fixed = [name for name in Weights._fields if name not in self.vectors]
+        if shares:
+            self._fixed = [name for name in self._fixed if name not in ("b_ih", "b_hh")]
+
+    def weights(self, own: Mapping[str, Tensor]) -> Weights:
+        """Those of the cell, of what a direction has, by name."""
+        given = [own[name] for name in self.names]
+        alone = operators.is_watched() or not torch.is_grad_enabled()
+        made = self.made(*given) if alone else _apply(self, *given)
+        found: dict[str, Any] = {name: own.get(name) for name in self._fixed}
+        found.update((name, one) for name, one in zip(_MADE, made, strict=True) if one is not None)
+        if "b_ih" in self.vectors:
+            found["b_hh"] = torch.zeros_like(found["b_ih"])
+        return Weights(*map(found.get, Weights._fields))
 
     def made(self, *tensors: Tensor) -> tuple[Any, ...]:
         """By `_MADE`; None where it is not made anew."""
         own: dict[str, Any] = dict(zip(self.names, tensors, strict=True))
-        names = _centred(self.parts)
-        found = dict(zip(names, self._less_means([own[name] for name in names]), strict=True))
-        if self.parts.norm or self.parts.norm_input:
-            shift, own["shift_n"] = self._shifts(own)
-            if self.parts.norm_input:  # biases would be added before the norm
-                own["norm_ih_bias"], shift = shift, None
-            found["b_ih"] = shift
-        learned = [own[name] for name in self._vectors()]
-        if learned:
-            found["w_ch"] = learned[0] if len(learned) == 1 else precision.joined(learned)
+        found = dict(
+            zip(self.centred, self._less_means([own[name] for name in self.centred]), strict=True)
+        )
+        for name, joined in self.vectors.items():
+            found[name] = joined.of(own)
         return tuple(found.get(name) for name in _MADE)
 
     def gradients(self, d_made: Sequence[Any], needed: Sequence[bool]) -> list[Any]:
         """Those of the tensors that are given, from those of what is made of them."""
         own = dict(zip(_MADE, d_made, strict=True))
-        wanted = dict(zip(self.names, needed, strict=True))
-        names = [name for name in _centred(self.parts) if wanted[name]]
+        wanted = [name for name, need in zip(self.names, needed, strict=True) if need]
+        matrices = [name for name in self.centred if name in wanted]
         found: dict[str, Any] = dict(
-            zip(names, self._less_means([own[n] for n in names]), strict=True)
+            zip(matrices, self._less_means([own[name] for name in matrices]), strict=True)
         )
-        sizes = self._vectors()
-        if sizes:
-            found |= zip(sizes, own["w_ch"].split(list(sizes.values())), strict=True)
-        shift: Any = found.get("norm_ih_bias") if self.parts.norm_input else own["b_ih"]
-        recurrent = shift
-        if "shift_n" in sizes:
-            n = found["shift_n"]
-            recurrent = precision.joined([shift[: -len(n)], n])
-        found |= dict.fromkeys(_OF_INPUT, shift) | dict.fromkeys(_RECURRENT, recurrent)
-        return [found[name] if wanted[name] else None for name in self.names]
-
-    def _vectors(self) -> dict[str, int]:
-        """Names and sizes of what stands in w_ch."""
-        units = self.rows // self.gates
-        found = {
-            name: self.rows if kind == "gate" else units
-            for name, kind in self.parts.vectors().items()
-        }
-        return {"w_ch": self.peepholes, **found} if self.peepholes else found
-
-    def _shifts(self, own: Mapping[str, Any]) -> tuple[Any, Any]:
-        """What is added to the normalised shares, and to the recurrent one of n apart.
-
-        Where a gate adds its two shares it is all the same which of them has the biases and betas.
-        """
-        of_input, recurrent = (
-            _sum([own.get(name) for name in names]) for names in (_OF_INPUT, _RECURRENT)
-        )
-        if not self.parts.shifted or recurrent is None:
-            return _sum([of_input, recurrent]), None
-        r, z, n = recurrent.chunk(3)
-        return _sum([of_input, precision.joined([r, z, torch.zeros_like(n)])]), n
+        for name, joined in self.d_vectors.items():
+            if name in wanted:
+                found[name] = joined.of(own)
+        return [found.get(name) for name in self.names]
 
     def _less_means(self, matrices: list[Tensor]) -> list[Tensor]:
         """Less their mean over all rows, or over those of each gate."""
-        groups = 1 if self.parts.norm_over == "all" else self.gates
-        found = _by_the_engine(matrices, groups) if matrices else None
-        return [_less_mean(matrix, groups) for matrix in matrices] if found is None else found
+        if not matrices:
+            return []
+        tensors = _engine_for(matrices[0])
+        found = None
+        if tensors is not None:
+            found = tensors.centred(matrices, self.groups, torch.get_num_threads())
+        return [_less_mean(one, self.groups) for one in matrices] if found is None else found
 
 
-def _by_the_engine(matrices: list[Tensor], groups: int) -> list[Tensor] | None:
-    """The same on the CPU; None where somebody has to see operations of torch's."""
-    if torch.is_grad_enabled() or operators.is_watched() or matrices[0].is_cuda:
+def _engine_for(tensor: Tensor) -> _core.Tensors | None:
+    """Who makes it on the CPU; None where somebody has to see operations of torch's."""
+    if torch.is_grad_enabled() or operators.is_watched() or tensor.is_cuda:
         return None
-    tensors = native.tensors()
-    if tensors is None:
-        return None
-    return tensors.centred(matrices, groups, torch.get_num_threads())
+    return native.tensors()
 
 
-def _centred(parts: Parts) -> list[str]:
+def _centred(parts: Parts) -> tuple[str, ...]:
     """The matrices that get the mean 0."""
     each = (("w_ih", parts.norm_input), ("w_hh", parts.norm))
-    return [name for name, on in each if on and parts.centred]
+    return tuple(name for name, on in each if on and parts.centred)
 
 
 def _less_mean(matrix: Tensor, groups: int) -> Tensor:
@@ -164,18 +152,116 @@ def _less_mean(matrix: Tensor, groups: int) -> Tensor:
     return (apart - apart.mean(1, keepdim=True)).reshape(matrix.shape)
 
 
-def _sum(terms: Sequence[Any]) -> Any:
-    there = [term for term in terms if term is not None]
-    return None if not there else there[0] if len(there) == 1 else there[0] + there[1]
+class _Piece(NamedTuple):
+    """The elements ``begin`` .. ``end`` of some vectors, added up in this order."""
+
+    names: tuple[str, ...]
+    begin: int
+    end: int
+
+
+class _Joined:
+    """A vector put together from pieces, one after the other, of vectors of these sizes."""
+
+    def __init__(self, pieces: Sequence[_Piece], sizes: Mapping[str, int]) -> None:
+        self.pieces = pieces
+        self.names = list(dict.fromkeys(name for piece in pieces for name in piece.names))
+        self.sizes = [sizes[name] for name in self.names]
+        self.size = sum(piece.end - piece.begin for piece in pieces)
+        self._sums: Any = None
+
+    def of(self, own: Mapping[str, Any]) -> Tensor:
+        vectors = [own[name] for name in self.names]
+        found: Tensor | None = self._by_the_engine(vectors)
+        if found is not None:
+            return found
+        for name, size, vector in zip(self.names, self.sizes, vectors, strict=True):
+            if vector.shape != (size,):
+                raise RuntimeError(f"{name}: expected shape ({size},), got {tuple(vector.shape)}")
+        return precision.joined([_sum(piece, own, vectors[0]) for piece in self.pieces])
+
+    def _by_the_engine(self, vectors: list[Tensor]) -> Any:
+        """The same on the CPU; None where somebody has to see operations of torch's."""
+        tensors = _engine_for(vectors[0])
+        if tensors is None:
+            return None
+        if self._sums is None:
+            places = {name: place for place, name in enumerate(self.names)}
+            self._sums = _core.Sums(
+                [([places[name] for name in names], b, e) for names, b, e in self.pieces],
+                self.sizes,
+            )
+        return self._sums.of(tensors, vectors)
+
+
+def _sum(piece: _Piece, own: Mapping[str, Any], like: Tensor) -> Tensor:
+    terms = [own[name][piece.begin : piece.end] for name in piece.names]
+    if not terms:
+        return like.new_zeros(piece.end - piece.begin)
+    total: Tensor = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def _vectors(
+    parts: Parts, rows: int, gates: int, peepholes: int, names: Sequence[str]
+) -> dict[str, _Joined]:
+    """b_ih, which has what is added to the normalised shares, and w_ch, as far as they are made.
+
+    Where a gate adds its two shares it is all the same which of them has the biases and betas; the
+    gate n of a GRU does not.
+    """
+    of_input, recurrent = (
+        tuple(name for name in both if name in names) for both in (_OF_INPUT, _RECURRENT)
+    )
+    units = rows // gates
+    apart = parts.shifted and bool(recurrent)
+    shift = [_Piece(of_input + recurrent, 0, rows)]
+    if apart:
+        n = rows - units
+        shift = [_Piece(of_input + recurrent, 0, n), _Piece(of_input, n, rows)]
+    pieces = [_Piece(("w_ch",), 0, peepholes)] if peepholes else []
+    for name, kind in parts.vectors().items():
+        if name == "norm_ih_bias":  # biases would be added before the norm
+            pieces += shift
+        elif name == "shift_n":
+            pieces.append(_Piece(recurrent, rows - units, rows))
+        else:
+            pieces.append(_Piece((name,), 0, rows if kind == "gate" else units))
+    sizes = {piece.names[0]: piece.end for piece in pieces if piece.names}
+    sizes.update(dict.fromkeys((*of_input, *recurrent), rows))
+    found = {}
+    if parts.norm and not parts.norm_input and (of_input or recurrent):
+        found["b_ih"] = _Joined(shift, sizes)
+    if pieces:
+        found["w_ch"] = _Joined(pieces, sizes)
+    return found
+
+
+def _gradients(made: Mapping[str, _Joined]) -> dict[str, _Joined]:
+    """Of the vectors that something is made of: each is in pieces of those of what is made."""
+    found: dict[str, list[tuple[int, _Piece]]] = {}
+    for of, joined in made.items():
+        at = 0
+        for piece in joined.pieces:
+            end = at + piece.end - piece.begin
+            for name in piece.names:
+                found.setdefault(name, []).append((piece.begin, _Piece((of,), at, end)))
+            at = end
+    sizes = {name: joined.size for name, joined in made.items()}
+    return {
+        name: _Joined([piece for _, piece in sorted(each)], sizes) for name, each in found.items()
+    }
 
 
 class _Normed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, how: _How, *tensors: Tensor) -> tuple[Any, ...]:
+    def forward(ctx: Any, how: Making, *tensors: Tensor) -> tuple[Any, ...]:
         ctx.how = how
         made = how.made(*tensors)
         needed = dict(zip(how.names, ctx.needs_input_grad[1:], strict=True))
-        fixed = [made[_MADE.index(name)] for name in _centred(how.parts) if not needed[name]]
+        fixed = [made[_MADE.index(name)] for name in how.centred if not needed[name]]
         ctx.mark_non_differentiable(*fixed)
         return made
 

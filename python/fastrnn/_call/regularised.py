@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .spec import Spec
+from .. import _torch
+from .spec import Spec, Variant
 
-__all__ = ["Parts", "Regularised", "norm_sizes", "parts_of"]
+__all__ = ["Parts", "Regularised", "norm_sizes", "options_of", "parts_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ class Regularised:
     def drops_weights(self, training: bool) -> bool:
         return self.weight_dropout > 0 and (training or self.weight_dropout_in_eval)
 
+    def draws(self, training: bool) -> bool:
+        """Whether a call draws masks."""
+        rates = self.input_dropout, self.recurrent_dropout, *self.zoneout
+        return self.drops_weights(training) or (training and any(rates))
+
     def is_at_work(self, training: bool) -> bool:
         """Whether a call computes anything else than the layer without these options."""
         always = self.normalises or any(self.zoneout) or self.drops_weights(training)
@@ -49,6 +56,13 @@ class Regularised:
 
 
 Regularised.__module__ = "fastrnn.regularised"  # pickles name what is public
+
+
+@_torch.constant_to_compilers  # which take numbers of a dataclass for unknown ones
+def options_of(text: str) -> tuple[Variant, Regularised]:
+    """All options of a layer or cell, from the tuples of their fields as a text."""
+    of_variant, own = ast.literal_eval(text)
+    return Variant(*of_variant), Regularised(*own)
 
 
 class Parts(NamedTuple):

@@ -24,6 +24,7 @@ __all__ = [
     "expected_of_layer",
     "flat",
     "name_of",
+    "shapes_of_direction",
     "shapes_of_weights",
     "weights_of",
     "weights_of_cell",
@@ -57,8 +58,8 @@ def name_of(name: str, layer: int, direction: int) -> str:
     return f"{name}_l{layer}{'_reverse' if direction else ''}"
 
 
-def _shapes(spec: Spec, layer: int) -> Weights:
-    """Of the weights of each direction of a layer."""
+def shapes_of_direction(spec: Spec, layer: int = 0) -> Weights:
+    """Of the weights of each direction of a layer; None for one that there is not."""
     rows, H = len(spec.gates) * spec.hidden_size, spec.hidden_size
     bias = (rows,) if spec.bias else None
     w_ih = rows, spec.directions * spec.out if layer else spec.input_size
@@ -85,7 +86,7 @@ def weights_of(spec: Spec) -> list[tuple[str, tuple[int, ...]]]:
         (name_of(name, layer, direction), shape)
         for layer in range(spec.num_layers)
         for direction in range(spec.directions)
-        for name, shape in zip(NAMES, _shapes(spec, layer), strict=True)
+        for name, shape in zip(NAMES, shapes_of_direction(spec, layer), strict=True)
         if shape is not None
     ]
 
@@ -112,14 +113,14 @@ def expected_of_layer(spec: Spec) -> Expected:
 
 def expected_of_cell(spec: Spec) -> Expected:
     """Of the weights of a single step, by the names of the cell functions' arguments."""
-    shapes = zip(Weights._fields, _shapes(spec, 0), strict=True)
+    shapes = zip(Weights._fields, shapes_of_direction(spec, 0), strict=True)
     own = {name: shape for name, shape in shapes if shape is not None}
     return Expected(spec, tuple(own.values()), tuple(own))
 
 
 def each_direction(spec: Spec, values: Sequence[Any]) -> list[Weights]:
     """What belongs to the weights, by name for each direction of each layer."""
-    shapes, rest = _shapes(spec, 0), iter(values)
+    shapes, rest = shapes_of_direction(spec, 0), iter(values)
     return [
         Weights(*(None if shape is None else next(rest) for shape in shapes))
         for _ in range(spec.num_layers * spec.directions)

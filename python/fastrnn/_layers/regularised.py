@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _torch
 from .._call import checks
-from .._call.regularised import Regularised, norm_sizes
-from .._call.spec import PLAIN, Spec, Variant
+from .._call.regularised import Regularised, norm_sizes, options_of
+from .._call.spec import PLAIN, Spec
 from .._call.weights import Weights, each_direction, name_of
 from ..regularised import check_combination
-from . import of_program  # noqa: F401 (what classes and modes see of a call)
+from . import of_program, unmasked  # noqa: F401 (what classes and modes see of a call)
 from .masked_stack import run_stack
 from .masked_step import run_step
 from .masked_weights import Call, Direction
 from .parameters import by_name
-from .plan import spec_of, spec_of_cell
+from .plan import spec_of_cell
 
 __all__ = ["directions_of", "forward", "give", "reset_norms", "step"]
 
@@ -43,19 +41,6 @@ def give(module: Any, options: Regularised) -> None:
     module._fastrnn_options = repr(tuple(map(astuple, both)))
     for name, value in _new_norms(module).items():
         module.register_parameter(name, torch.nn.Parameter(value))
-
-
-def _options_of(module: Any) -> tuple[Variant, Regularised]:
-    """All options of a layer or cell, whose numbers a compiler takes for unknown ones."""
-    if torch.compiler.is_dynamo_compiling():
-        return _of_text(module._fastrnn_options)
-    return module._fastrnn_variant or PLAIN, module._fastrnn_regularised
-
-
-@_torch.constant_to_compilers
-def _of_text(text: str) -> tuple[Variant, Regularised]:
-    of_variant, own = ast.literal_eval(text)
-    return Variant(*of_variant), Regularised(*own)
 
 
 def reset_norms(module: Any) -> None:
@@ -86,9 +71,16 @@ def forward(
     layer: Any, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
 ) -> tuple[Any, ...]:
     """What a layer with options returns."""
-    variant, options = _options_of(layer)
+    if lengths is None and resets is None and not return_states:
+        done = unmasked.layer_directly(layer, input, hx)
+        if done is not None:
+            return done
     dropout = layer.dropout if layer.training else 0.0
-    spec = replace(spec_of(layer), dropout=dropout, variant=variant)
+    traced = torch.compiler.is_dynamo_compiling()
+    spec, options = (_asked.__wrapped__ if traced else _asked)(
+        *(layer.mode.lower(), layer.input_size, layer.hidden_size, layer.proj_size),
+        *(layer.num_layers, layer.bidirectional, layer.bias, dropout, layer._fastrnn_options),
+    )
     call = Call(
         spec,
         *(options, layer.training, layer.batch_first, lengths, resets, return_states),
@@ -96,6 +88,24 @@ def forward(
     weights = by_name(layer, layer._flat_weights_names)
     directions = directions_of(spec, options, weights, partial(by_name, layer))
     return run_stack(call, input, hx, directions)
+
+
+@lru_cache(maxsize=256)
+def _asked(
+    cell: str,
+    input_size: int,
+    hidden_size: int,
+    proj_size: int,
+    num_layers: int,
+    bidirectional: bool,
+    bias: bool,
+    dropout: float,
+    text: str,
+) -> tuple[Spec, Regularised]:
+    """What a layer computes without its options, and those, of which ``text`` has all."""
+    variant, options = options_of(text)
+    sizes = input_size, hidden_size, proj_size, num_layers
+    return Spec(cell, *sizes, bidirectional, bias, dropout, variant), options
 
 
 def directions_of(
@@ -124,8 +134,14 @@ def _names_of_norms(spec: Spec, options: Regularised) -> tuple[list[str], list[s
 
 def step(module: Any, cell: str, input: Any, hx: Any) -> Any:
     """What a cell with options returns."""
-    variant, options = _options_of(module)
-    spec = spec_of_cell(cell, module.input_size, module.hidden_size, bool(module.bias), variant)
+    done = unmasked.step_directly(module, cell, input, hx)
+    if done is not None:
+        return done
+    sizes = module.input_size, module.hidden_size
+    traced = torch.compiler.is_dynamo_compiling()
+    spec, options = (_asked_of_cell.__wrapped__ if traced else _asked_of_cell)(
+        cell, *sizes, bool(module.bias), module._fastrnn_options
+    )
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ch")
     w_ih, w_hh, b_ih, b_hh, w_ch = (getattr(module, name, None) for name in names)
     norms = norm_sizes(options, len(spec.gates), spec.hidden_size)
@@ -133,3 +149,11 @@ def step(module: Any, cell: str, input: Any, hx: Any) -> Any:
         Weights(w_ih, w_hh, b_ih, b_hh, None, w_ch), {name: getattr(module, name) for name in norms}
     )
     return run_step(Call(spec, options, module.training), input, hx, own)
+
+
+@lru_cache(maxsize=256)
+def _asked_of_cell(
+    cell: str, input_size: int, hidden_size: int, bias: bool, text: str
+) -> tuple[Spec, Regularised]:
+    variant, options = options_of(text)
+    return spec_of_cell(cell, input_size, hidden_size, bias, variant), options
