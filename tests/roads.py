@@ -21,6 +21,7 @@ from torch import Tensor
 from fastrnn import reference as equations
 from fastrnn._engine import backends
 from fastrnn._layers import run as fork
+from fastrnn._layers import short_way
 
 LONG = ("eager", "operator")
 ROADS = (*(["short"] if hasattr(Tensor, "__dlpack_c_exchange_api__") else []), *LONG)
@@ -44,8 +45,8 @@ def road(name: str) -> Iterator[None]:
         return call
 
     with (
-        mock.patch.object(fork, "_directly", spy("short", fork._directly)),
-        mock.patch.object(fork, "_directly_raised", spy("short", fork._directly_raised)),
+        mock.patch.object(short_way, "directly", spy("short", short_way.directly)),
+        mock.patch.object(short_way, "directly_raised", spy("short", short_way.directly_raised)),
         mock.patch.object(fork.eager, "run", spy("eager", fork.eager.run)),
         mock.patch.object(fork.operators, "run", spy("operator", fork.operators.run)),
     ):

@@ -10,11 +10,10 @@ from cases import CELLS, LAYERS
 from finite_differences import assert_second_derivatives
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.nn.utils.rnn import pack_sequence
 
 import fastrnn
 from fastrnn import _torch
-from fastrnn._layers import run
+from fastrnn._layers import short_way
 from fastrnn._layers.plan import layer_plan
 
 pytestmark = pytest.mark.skipif(
@@ -33,11 +32,11 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 class Spy:
-    """Stands before `run._directly` and counts what it serves."""
+    """Stands before `short_way.directly` and counts what it serves."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.served = self.refused = 0
-        directly = run._directly
+        directly = short_way.directly
 
         def spy(*arguments: Any) -> Any:
             done = directly(*arguments)
@@ -45,7 +44,7 @@ class Spy:
             self.refused += done is None
             return done
 
-        monkeypatch.setattr(run, "_directly", spy)
+        monkeypatch.setattr(short_way, "directly", spy)
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def flat(returned: Any) -> list[Tensor]:
 
 def by_the_long_way(call: Any) -> list[Tensor]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "_directly", lambda *_: None)
+        patch.setattr(short_way, "directly", lambda *_: None)
         return flat(call())
 
 
@@ -190,8 +189,6 @@ UNUSUAL: dict[str, tuple[type[torch.nn.RNNBase], Any, Any]] = {
     "features apart": (fastrnn.GRU, torch.randn(3, 5, 2).transpose(1, 2), None),
     "a negative view": (fastrnn.GRU, negative((3, 2, 5)), None),
     "a negative view of one element": (fastrnn.GRU, torch.randn(3, 2, 5), negative((1, 2, 4))),
-    "one sequence": (fastrnn.GRU, torch.randn(3, 5), None),
-    "packed": (fastrnn.GRU, pack_sequence([torch.randn(3, 5), torch.randn(2, 5)]), None),
     "a list of states": (fastrnn.LSTM, torch.randn(3, 2, 5), [STATE, STATE]),
     "stacked states": (fastrnn.LSTM, torch.randn(3, 5), torch.randn(2, 1, 4)),
 }
@@ -243,8 +240,8 @@ def test_unusual_weights_take_the_long_way(weights: Any) -> None:
     plan = layer_plan("gru", 5, 4, 0, 1, True, False, 0.0)
     plain = [torch.randn(shape) for shape in plan.expected.shapes]
     x = torch.randn(3, 2, 5)
-    assert run._directly(plan, x, None, plain, False) is not None
-    assert run._directly(plan, x, None, weights(plain), False) is None
+    assert short_way.directly(plan, x, None, plain, False) is not None
+    assert short_way.directly(plan, x, None, weights(plain), False) is None
 
 
 def test_a_transformed_tensor_has_no_memory_to_read(spy: Spy) -> None:

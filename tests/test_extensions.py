@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import fastrnn
 from fastrnn._engine import cpu
-from fastrnn._layers import run
+from fastrnn._layers import short_way
 
 
 def test_each_extension_belongs_to_an_instruction_set_that_was_built() -> None:
@@ -74,7 +74,7 @@ def multiplying(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cpu, "_multiplies_bfloat16", lambda isa: True)
     monkeypatch.setattr(cpu, "make_plan", ask)
-    monkeypatch.setattr(run, "_directly_raised", lambda *_: None)
+    monkeypatch.setattr(short_way, "directly_raised", lambda *_: None)
 
 
 MULTIPLIES = cpu._multiplies_bfloat16(fastrnn.isa.active())

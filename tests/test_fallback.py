@@ -17,7 +17,7 @@ from whole_models import Tagger, example, expect_close, made_by, train
 import fastrnn
 from fastrnn import functional
 from fastrnn._engine import backends, cuda, fallback
-from fastrnn._layers import overrides
+from fastrnn._layers import overrides, short_way
 from fastrnn._layers import run as fork
 
 KINDS = [*LAYERS, *CELLS]
@@ -51,7 +51,7 @@ def without_kernels() -> Iterator[list[str]]:
 
     with (
         mock.patch.object(type(backends.CPU), "refuses", return_value="nobody computes here"),
-        mock.patch.object(fork, "_directly", return_value=None),
+        mock.patch.object(short_way, "directly", return_value=None),
         mock.patch.object(overrides, "by_torch", spied_torch),
         mock.patch.object(backends.EQUATIONS, "forward", spied_equations),
     ):

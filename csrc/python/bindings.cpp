@@ -109,7 +109,21 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         return Direct(shape, std::move(program), one_step, tensors, std::move(record),
                       std::move(keep), std::move(packed), format);
       }))
-      .def("call", &Direct::call);
+      .def("call",
+           [](const Direct& direct, py::handle x, py::handle hx, const py::sequence& weights,
+              bool batch_first, bool grad_enabled, int threads, bool bfloat16) {
+             const py::none none;
+             return direct.call(x, hx, weights, batch_first, grad_enabled, threads, bfloat16,
+                                {none, none, none, none});
+           })
+      .def("call_ragged",
+           [](const Direct& direct, py::handle x, py::handle hx, const py::sequence& weights,
+              bool batch_first, bool grad_enabled, int threads, py::handle batch_sizes,
+              py::handle sorted_indices, py::handle lengths, py::handle resets) {
+             const bool bfloat16 = false;
+             return direct.call(x, hx, weights, batch_first, grad_enabled, threads, bfloat16,
+                                {batch_sizes, sorted_indices, lengths, resets});
+           });
 
   py::class_<Extension>(m, "Extension")
       .def_readonly("name", &Extension::name)

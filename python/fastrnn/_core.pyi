@@ -342,6 +342,25 @@ class Direct:
         ``bfloat16``: the matrices among the weights are, in a call of float32 without gradients.
         """
 
+    def call_ragged(
+        self,
+        x: object,
+        hx: object,
+        weights: Sequence[object],
+        batch_first: bool,
+        grad_enabled: bool,
+        threads: int,
+        batch_sizes: object,
+        sorted_indices: object,
+        lengths: object,
+        resets: object,
+        /,
+    ) -> Any:
+        """The same of a ragged batch; each of the last four None for what is not there.
+
+        ``x``: of a packed batch its data, as what is returned. ``resets``: [T, B].
+        """
+
 def extensions() -> list[Extension]: ...
 def isa_built() -> list[str]: ...
 def isa_available() -> list[str]: ...

@@ -17,7 +17,7 @@ import fastrnn
 from fastrnn import _torch
 from fastrnn._engine import cuda
 from fastrnn._engine.cuda import backward, forward, stack
-from fastrnn._layers import run
+from fastrnn._layers import short_way
 from fastrnn._layers.plan import cell_plan, layer_plan
 
 pytestmark = [
@@ -39,8 +39,8 @@ def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     """A device on which calls go the short way, though a mode that pretends sees all calls."""
     request.getfixturevalue(request.param)
     if request.param == "pretence":
-        monkeypatch.setattr(run, "_directly", lambda *_: None)  # the memory is the CPU's
-        monkeypatch.setattr(run, "_sees_no_short_way", lambda: False)
+        monkeypatch.setattr(short_way, "directly", lambda *_: None)  # the memory is the CPU's
+        monkeypatch.setattr(short_way, "sees_no_short_way", lambda: False)
         monkeypatch.setattr(stack, "empty_on", lambda _: empty)
     for made in (layer_plan, cell_plan):
         made.cache_clear()
@@ -56,14 +56,14 @@ def empty(sizes: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) 
 @contextmanager
 def way(name: str) -> Iterator[None]:
     """Every call goes this way, and there is at least one."""
-    directly, taken = run._directly_on_gpu, []
+    directly, taken = short_way.directly_on_gpu, []
 
     def spied(*arguments: Any) -> Any:
         done = directly(*arguments) if name == "short" else None
         taken.append("long" if done is None else "short")
         return done
 
-    with mock.patch.object(run, "_directly_on_gpu", spied):
+    with mock.patch.object(short_way, "directly_on_gpu", spied):
         yield
     assert set(taken) == {name}
 
@@ -165,7 +165,7 @@ def unusual(what: str, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Any]:
 def offered(layer: Any, x: Tensor, hx: Any) -> Any:
     """What the short way makes of a call of an LSTM."""
     plan = layer_plan("lstm", 3, 4, 0, 1, True, False, 0.0, None)
-    return run._directly_on_gpu(plan, x, hx, layer._flat_weights, False)
+    return short_way.directly_on_gpu(plan, x, hx, layer._flat_weights, False)
 
 
 @pytest.mark.usefixtures("emulation")

@@ -11,7 +11,7 @@ from cases import Case, flat
 from devices import BF16, F32, F64, TOLERANCE, largest_error, on
 
 from fastrnn._engine.cuda.forward import ForwardPass
-from fastrnn._layers import run
+from fastrnn._layers import short_way
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "one direction": {},
@@ -26,7 +26,7 @@ BYTES_OF_STEP = {"LSTM": 4, "GRU": 3, "RNN": 1}
 @pytest.fixture(autouse=True)
 def _no_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which has one span, and leaves what needs several to the way that is tested here."""
-    monkeypatch.setattr(run, "_directly_on_gpu", lambda *_: None)
+    monkeypatch.setattr(short_way, "directly_on_gpu", lambda *_: None)
 
 
 def spans_of(case: Case, layer: Any, x: Any, hx: Any, steps: int) -> tuple[list[Any], int]:

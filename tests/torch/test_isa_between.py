@@ -10,7 +10,7 @@ from torch import Tensor
 import fastrnn
 from fastrnn import isa
 from fastrnn._engine import cpu
-from fastrnn._layers import run
+from fastrnn._layers import short_way
 from fastrnn._layers.plan import layer_plan
 
 ISAS = isa.available()
@@ -30,7 +30,7 @@ def by_trace(layer: fastrnn.GRU, x: Tensor) -> Tensor:
 def by_operator(layer: fastrnn.GRU, x: Tensor) -> Tensor:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fastrnn._autograd.operators, "is_watched", lambda: True)
-        patch.setattr(run, "_directly", lambda *arguments: None)
+        patch.setattr(short_way, "directly", lambda *arguments: None)
         y: Tensor = layer(x)[0]
         return y
 

@@ -52,12 +52,20 @@ static bool read_dtype(Element element, DType& dtype) {
   return element == element_of(DType::kFloat32) || element == element_of(DType::kFloat64);
 }
 
+bool Direct::read_batch(PlainCall& call, py::handle x, const Ragged& ragged) const {
+  const bool packed = !ragged.batch_sizes.is_none();
+  if (packed && !call.read_packed(ragged.batch_sizes, ragged.sorted_indices)) return false;
+  if (!call.read_input(x) || !read_dtype(call.memory.element, call.shape.dtype)) return false;
+  return (ragged.lengths.is_none() || call.read_lengths(ragged.lengths)) &&
+         (ragged.resets.is_none() || call.read_resets(ragged.resets));
+}
+
 py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights, bool batch_first,
-                        bool grad_enabled, int threads, bool bfloat16) const {
+                        bool grad_enabled, int threads, bool bfloat16,
+                        const Ragged& ragged) const {
   PlainCall call(tensors_, shape_, cell(), {one_step_, batch_first}, grad_enabled);
   if (bfloat16) call.at.source = Source::kBfloat16;
-  if (!call.read_input(x) || !read_dtype(call.memory.element, call.shape.dtype) ||
-      !call.read_states(hx) || !has_weights(call, weights) || !call.make_outputs(true))
+  if (!read_batch(call, x, ragged) || !call.read_states(hx) || !has_weights(call, weights) || !call.make_outputs(true))
     return py::none();
   const Shape& shape = call.shape;
   PlanOptions options;
@@ -65,7 +73,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
   options.format = format_;
   options.save = call.differentiable;
   options.threads = threads;
-  Plan plan(shape, Batch(shape.T, shape.B, {}, {}, false, nullptr), options, active_kernels());
+  Plan plan(shape, call.ragged.batch(shape, call.form.packed_rows > 0), options, active_kernels());
   plan.program = program_;
   py::object kept;
   if (call.differentiable) {

@@ -28,11 +28,14 @@ class Direct {
          Format format);
 
   // What torch.nn's layer or cell would return, or None if the call has to take the long way.
-  // bfloat16: the weights' matrices are, all else is float32, and none has a gradient.
+  // bfloat16: the weights' matrices are, all else is float32, and none has a gradient. ragged: of a
+  // packed batch x has the data, and so has what is returned.
   pybind11::object call(pybind11::handle x, pybind11::handle hx, const pybind11::sequence& weights,
-                        bool batch_first, bool grad_enabled, int threads, bool bfloat16) const;
+                        bool batch_first, bool grad_enabled, int threads, bool bfloat16,
+                        const Ragged& ragged) const;
 
  private:
+  bool read_batch(PlainCall& call, pybind11::handle x, const Ragged& ragged) const;
   bool has_weights(PlainCall& call, const pybind11::sequence& weights) const;
   pybind11::object new_kept(const Plan& plan, PlainCall& call) const;
   CellFacts cell() const;

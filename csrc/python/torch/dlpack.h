@@ -12,6 +12,7 @@ constexpr int32_t kCuda = 2;
 constexpr uint8_t kInt = 0;
 constexpr uint8_t kFloat = 2;
 constexpr uint8_t kBfloat = 4;
+constexpr uint8_t kBool = 6;
 
 struct Version {
   uint32_t major, minor;

@@ -1,5 +1,7 @@
 #include "plain_call.h"
 
+#include <algorithm>
+#include <numeric>
 #include <utility>
 
 namespace py = pybind11;
@@ -7,6 +9,7 @@ namespace py = pybind11;
 namespace fastrnn {
 
 Sizes Form::sequence(const Shape& shape, int64_t features) const {
+  if (packed_rows > 0) return {packed_rows, features};
   if (one_step) return {shape.B, features};
   if (batch_first) return {shape.B, shape.T, features};
   return {shape.T, shape.B, features};
@@ -19,12 +22,12 @@ Sizes Form::state(const Shape& shape, int64_t features) const {
 
 Strided Form::strided(const dlpack::Tensor& sequence) const {
   const Address address = address_of(sequence);
-  if (one_step) return {address, 0, sequence.strides[0]};
+  if (one_step || packed_rows > 0) return {address, 0, sequence.strides[0]};
   return {address, sequence.strides[batch_first ? 1 : 0], sequence.strides[batch_first ? 0 : 1]};
 }
 
 Strided Form::contiguous(const Shape& shape, int64_t features, Address sequence) const {
-  if (one_step) return {sequence, 0, features};
+  if (one_step || packed_rows > 0) return {sequence, 0, features};
   if (batch_first) return {sequence, features, shape.T * features};
   return {sequence, shape.B * features, features};
 }
@@ -34,17 +37,86 @@ bool PlainCall::read(py::handle tensor, Memory own, Sizes sizes, Address& addres
   return tensors.read_contiguous(tensor, own, sizes, address);
 }
 
+namespace {
+
+// The elements of a contiguous vector of int64; false if it is another tensor
+bool read_integers(const Tensors& tensors, py::handle given, std::vector<int64_t>& values) {
+  dlpack::Tensor tensor;
+  if (!tensors.read(given, tensor) || tensor.ndim != 1 || !is_contiguous(tensor)) return false;
+  if (tensor.dtype.code != dlpack::kInt || tensor.dtype.bits != 64) return false;
+  const int64_t* first = at<const int64_t>(address_of(tensor));
+  values.assign(first, first + tensor.shape[0]);
+  return true;
+}
+
+bool is_permutation(const std::vector<int64_t>& order) {
+  std::vector<bool> seen(order.size());
+  for (int64_t entry : order) {
+    if (entry < 0 || entry >= static_cast<int64_t>(seen.size()) || seen[entry]) return false;
+    seen[entry] = true;
+  }
+  return true;
+}
+
+}  // namespace
+
+bool PlainCall::read_packed(py::handle batch_sizes, py::handle sorted_indices) {
+  std::vector<int64_t>& sizes = ragged.batch_sizes;
+  if (!read_integers(tensors, batch_sizes, sizes) || sizes.empty() || sizes.back() < 1 ||
+      !std::is_sorted(sizes.rbegin(), sizes.rend()))
+    return false;
+  shape.T = static_cast<int64_t>(sizes.size());
+  shape.B = sizes.front();
+  form.packed_rows = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+  if (sorted_indices.is_none()) return true;
+  return read_integers(tensors, sorted_indices, ragged.order) &&
+         static_cast<int64_t>(ragged.order.size()) == shape.B && is_permutation(ragged.order);
+}
+
+// Rows in the order of falling lengths, equal ones as they come
+bool PlainCall::read_lengths(py::handle given) {
+  std::vector<int64_t>& lengths = ragged.lengths;
+  if (!read_integers(tensors, given, lengths) || static_cast<int64_t>(lengths.size()) != shape.B)
+    return false;
+  ragged.order.resize(lengths.size());
+  std::iota(ragged.order.begin(), ragged.order.end(), 0);
+  std::stable_sort(ragged.order.begin(), ragged.order.end(),
+                   [&](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
+  const int64_t longest = lengths[ragged.order.front()], shortest = lengths[ragged.order.back()];
+  if (shortest < 0 || longest < 1 || longest > shape.T) return false;
+  ragged.batch_sizes.assign(shape.T, 0);
+  for (int64_t length : lengths)
+    for (int64_t t = 0; t < length; ++t) ++ragged.batch_sizes[t];
+  return true;
+}
+
+bool PlainCall::read_resets(py::handle given) {
+  dlpack::Tensor tensor;
+  if (!tensors.read(given, tensor) || tensor.ndim != 2 || !fastrnn::is_contiguous(tensor) ||
+      tensor.dtype.code != dlpack::kBool || tensor.shape[0] != shape.T ||
+      tensor.shape[1] != shape.B)
+    return false;
+  ragged.resets = py::reinterpret_borrow<py::object>(given);
+  ragged.flags = fastrnn::at<const bool>(address_of(tensor));
+  return true;
+}
+
 bool PlainCall::read_input(py::handle given) {
   dlpack::Tensor tensor;
-  if (!tensors.read(given, tensor) || tensor.ndim != (form.one_step ? 2 : 3)) return false;
+  const bool flat = form.one_step || form.packed_rows > 0;
+  if (!tensors.read(given, tensor) || tensor.ndim != (flat ? 2 : 3)) return false;
   const int last = tensor.ndim - 1;
   if (!read_element(tensor, memory.element) || tensor.shape[last] != shape.features() ||
       tensor.strides[last] != 1)
     return false;
   memory.device = tensor.device.id;
-  const int time = form.batch_first ? 1 : 0;
-  shape.T = form.one_step ? 1 : tensor.shape[time];
-  shape.B = form.one_step ? tensor.shape[0] : tensor.shape[1 - time];
+  if (form.packed_rows > 0) {
+    if (tensor.shape[0] != form.packed_rows) return false;
+  } else {
+    const int time = form.batch_first ? 1 : 0;
+    shape.T = form.one_step ? 1 : tensor.shape[time];
+    shape.B = form.one_step ? tensor.shape[0] : tensor.shape[1 - time];
+  }
   x = py::reinterpret_borrow<py::object>(given);
   at.x = form.strided(tensor);
   is_contiguous = fastrnn::is_contiguous(tensor);

@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "engine/call/batch.h"
 #include "python/calls.h"
 #include "tensors.h"
 
@@ -15,6 +16,7 @@ namespace fastrnn {
 struct Form {
   bool one_step = false;     // x is [B, I], and states have no dimension of layers
   bool batch_first = false;  // x is [B, T, I]
+  int64_t packed_rows = 0;   // x is [rows, I], those of a packed batch; 0: it is another
 
   Sizes sequence(const Shape& shape, int64_t features) const;  // of x, y and their gradients
   Sizes state(const Shape& shape, int64_t features) const;     // of h and c
@@ -47,6 +49,24 @@ bool for_each_weight(const Shape& shape, int64_t gates, Visit visit) {
   return true;
 }
 
+// What makes a batch ragged, as Python has it; None for what is not there. resets: [T, B], which
+// nobody else writes to.
+struct Ragged {
+  pybind11::handle batch_sizes, sorted_indices, lengths, resets;
+};
+
+// The same as the engine takes it (Batch), and the lengths by batch entry; empty or null for what
+// is not there
+struct Raggedness {
+  std::vector<int64_t> batch_sizes, order, lengths;
+  pybind11::object resets = pybind11::none();
+  const bool* flags = nullptr;  // of resets
+
+  Batch batch(const Shape& shape, bool packed) const {
+    return Batch(shape.T, shape.B, batch_sizes, order, packed, flags);
+  }
+};
+
 // Where forward has found a tensor, and of a parameter the memory itself: its module may exchange
 // it for other memory at any time.
 struct Origin {
@@ -61,7 +81,10 @@ struct PlainCall {
             bool grad_enabled)
       : tensors(tensors), cell(cell), form(form), shape(shape), grad_enabled(grad_enabled) {}
 
+  bool read_packed(pybind11::handle batch_sizes, pybind11::handle sorted_indices);  // before x
   bool read_input(pybind11::handle x);  // which says what memory the others have to have
+  bool read_lengths(pybind11::handle lengths);
+  bool read_resets(pybind11::handle resets);
   bool read_states(pybind11::handle hx);
   bool read_weights(const pybind11::sequence& weights);  // matrices of at.source
   // time_first: y lies as [T, B, H], which with batch_first is what torch's layers return a view
@@ -76,6 +99,7 @@ struct PlainCall {
   Shape shape;  // with T and B once x is read
   bool grad_enabled;
 
+  Raggedness ragged;
   Memory memory;
   bool is_contiguous = false;   // x
   bool differentiable = false;  // whether a tensor that has been read wants a gradient

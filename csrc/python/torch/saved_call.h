@@ -3,6 +3,7 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@ class SavedCall {
   SavedCall(const PlainCall& call, std::vector<Origin> origins)
       : shape(call.shape),
         form(call.form),
+        ragged(call.ragged),
         memory(call.memory),
         cell(call.cell),
         tensors(call.tensors),
@@ -28,6 +30,7 @@ class SavedCall {
 
   Shape shape;
   Form form;
+  Raggedness ragged;
 
  protected:
   struct Pullback {
@@ -63,6 +66,18 @@ pybind11::class_<Recorded> bind_saved_call(pybind11::class_<Recorded> bound) {
       .def_property_readonly("steps", [](const Recorded& recorded) { return recorded.shape.T; })
       .def_property_readonly("sizes", &Recorded::sizes)
       .def_property_readonly("origins", &Recorded::origins)
+      .def_property_readonly(
+          "ragged",
+          [](const Recorded& recorded) {
+            const Raggedness& own = recorded.ragged;
+            const bool packed = recorded.form.packed_rows > 0;
+            const pybind11::object none = pybind11::none();
+            const auto given = [&](bool there, const std::vector<int64_t>& numbers) {
+              return there && !numbers.empty() ? pybind11::cast(numbers) : none;
+            };
+            return pybind11::make_tuple(given(packed, own.batch_sizes), given(packed, own.order),
+                                        given(!packed, own.lengths), own.resets);
+          })
       .def("forget_origins", &Recorded::forget_origins)
       .def("backward", &Recorded::backward);
 }

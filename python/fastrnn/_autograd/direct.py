@@ -28,7 +28,7 @@ _DTYPES = {native_dtype: dtype for dtype, native_dtype in native.DTYPES.items()}
 
 def make_direct(
     spec: Spec, one_step: bool = False, packed: _core.Packed | None = None
-) -> Callable[..., Any] | None:
+) -> _core.Direct | None:
     """The short way of a layer, or for ``one_step`` of a cell; None where there is none.
 
     ``packed``: its weights, for calls that bring none and have no gradients.
@@ -39,7 +39,7 @@ def make_direct(
     if tensors is None or (spec.dropout and spec.num_layers > 1):
         return None
     cell, program = native.cell_and_program(spec)
-    direct = _core.Direct(
+    return _core.Direct(
         cell,
         spec.input_size,
         spec.hidden_size,
@@ -56,7 +56,6 @@ def make_direct(
         packed,
         getattr(_core.Format, "bfloat16_products" if spec.products == "bfloat16" else "float32"),
     )
-    return direct.call
 
 
 class Way:
@@ -129,14 +128,28 @@ def _the_long_way(
     way, recorded = ctx.way, ctx.recorded
     *inputs, kept = tensors
     like_data = torch.empty((), dtype=way.dtype(recorded), device=kept.device)
-    batch = Batch(way.spec, like_data.expand(recorded.sizes), batch_first=recorded.batch_first)
+    batch_sizes, row_index, lengths, resets = recorded.ragged
+    batch = Batch(
+        way.spec,
+        like_data.expand(recorded.sizes),
+        batch_first=recorded.batch_first,
+        batch_sizes=_integers(batch_sizes),
+        row_index=_integers(row_index),
+        lengths=_integers(lengths),
+        resets=resets,
+    )
     origins = [None if one is None else saved.Origin(*one) for one in recorded.origins]
     anew = _torch.any_wrapped(d_outputs)
     data, hx, cx, *weights = saved.recall(ctx, batch, inputs, origins, anew)
-    arguments = Arguments(data, hx, cx, weights=weights)
+    of_rows = batch.batch_sizes, batch.row_index, batch.lengths, batch.resets
+    arguments = Arguments(data, hx, cx, *of_rows, weights)
     d = _named(batch, d_outputs)
     block = way.kept(kept, recorded)
     return wrapped.gradients(way.backend, batch, arguments, block, d, needed)
+
+
+def _integers(numbers: list[int] | None) -> Tensor | None:
+    return None if numbers is None else torch.tensor(numbers, dtype=torch.int64, device="cpu")
 
 
 def _named(batch: Batch, of_outputs: Sequence[Any]) -> Outputs:

@@ -37,12 +37,16 @@ Options = tuple[str, int, int, int, int, bool, bool, float, Variant | None]
 
 
 class Plan(NamedTuple):
-    """What a call is held to, and its short ways: on the CPU, of `Spec.products` in each format."""
+    """What a call is held to, and its short ways.
+
+    On the CPU those of `Spec.products` in each format, and that of ragged batches.
+    """
 
     expected: Expected
     direct: Callable[..., Any] | None
     direct_in_bfloat16: Callable[..., Any] | None = None
     on_gpu: DirectOnGpu | None = None
+    ragged: Callable[..., Any] | None = None
 
 
 @lru_cache(maxsize=1024)
@@ -84,7 +88,9 @@ def layer_plan(
         return Plan(expected, None)
     direct = make_direct(spec)
     in_bfloat16 = make_direct(replace(spec, products="bfloat16"))
-    return Plan(expected, direct, in_bfloat16, direct and DirectOnGpu(spec))
+    if direct is None or in_bfloat16 is None:
+        return Plan(expected, None)
+    return Plan(expected, direct.call, in_bfloat16.call, DirectOnGpu(spec), direct.call_ragged)
 
 
 @lru_cache(maxsize=256)
@@ -94,8 +100,11 @@ def cell_plan(
     """The plan of a single step, of any number of features and units, as of torch's cells."""
     spec = spec_of_cell(cell, input_size, hidden_size, bias, variant or PLAIN)
     direct = make_direct(spec, one_step=True) if input_size and hidden_size else None
+    if direct is None:
+        return Plan(expected_of_cell(spec), None)
     # The products of a single step are those of float32.
-    return Plan(expected_of_cell(spec), direct, direct, direct and DirectOnGpu(spec, one_step=True))
+    on_gpu = DirectOnGpu(spec, one_step=True)
+    return Plan(expected_of_cell(spec), direct.call, direct.call, on_gpu)
 
 
 def spec_of_cell(

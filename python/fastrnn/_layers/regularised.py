@@ -71,8 +71,8 @@ def forward(
     layer: Any, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
 ) -> tuple[Any, ...]:
     """What a layer with options returns."""
-    if lengths is None and resets is None and not return_states:
-        done = unmasked.layer_directly(layer, input, hx)
+    if not return_states:
+        done = unmasked.layer_directly(layer, input, hx, lengths, resets)
         if done is not None:
             return done
     dropout = layer.dropout if layer.training else 0.0

@@ -1,7 +1,7 @@
 """The one fork of the roads that a call may take; what every layer, cell and function calls.
 
-- The short way: from torch's tensors straight into the engine, without a look at them in Python. It
-  serves plain calls and explains nothing.
+- The short way: from torch's tensors straight into the engine, without a look at them in Python
+  (`fastrnn._layers.short_way`). It explains nothing.
 - Classes and modes with ``__torch_function__``, which see one call of `fastrnn.functional`.
 - For all others the arguments are checked here, and then computed: eagerly, or as one operator of
   torch's for whoever has to see it as one.
@@ -24,7 +24,7 @@ from .._call.arguments import Arguments, as_returned, batch_of
 from .._call.spec import PLAIN, Outputs, Spec, Variant
 from .._call.weights import Expected, weights_of_cell
 from .._engine import backends, fallback
-from . import overrides
+from . import overrides, short_way
 from .plan import Options, Plan, cell_plan, check_dtype, layer_plan, spec_of_cell
 from .without_size import with_a_feature, without_units
 
@@ -53,8 +53,10 @@ def run_layer(
     # A compiler traces into a function rather than trust a cache, and says so in a warning.
     traced = torch.compiler.is_dynamo_compiling()
     plan = (layer_plan.__wrapped__ if traced else layer_plan)(*options)
-    if lengths is None and resets is None and not return_states:
-        done: tuple[Any, ...] | None = _directly(plan, input, hx, weights, batch_first)
+    if not return_states:
+        done: tuple[Any, ...] | None = short_way.layer_directly(
+            plan, input, hx, weights, batch_first, lengths, resets
+        )
         if done is not None:
             return done
     expected, tensors = plan.expected, (input, hx, weights)
@@ -71,12 +73,12 @@ def run_layer(
     if by_torch is not None:
         return by_torch
     if lengths is None and resets is None and not return_states:
-        done = _directly_on_gpu(plan, input, hx, weights, batch_first)
+        done = short_way.directly_on_gpu(plan, input, hx, weights, batch_first)
         if done is not None:
             return done
     dtypes, tensors = _under_autocast(expected.spec, tensors)
     if lengths is None and resets is None and not return_states:
-        done = _directly_raised(plan, tensors, dtypes, batch_first)
+        done = short_way.directly_raised(plan, tensors, dtypes, batch_first)
         if done is not None:
             return done
     if not isinstance(input, PackedSequence):
@@ -84,71 +86,6 @@ def run_layer(
     ragged_checks.check_absent("lengths", lengths)
     ragged_checks.check_absent("resets", resets)
     return _run_packed(expected, tensors, return_states, dtypes)
-
-
-def _directly(plan: Plan, input: Any, hx: Any, weights: Sequence[Any], batch_first: bool) -> Any:
-    """What the layer or cell returns, by the short way; None if this call is none for it."""
-    if plan.direct is None or _sees_no_short_way() or backends.chosen is not None:
-        return None
-    return plan.direct(
-        input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads(), False
-    )
-
-
-def _directly_raised(
-    plan: Plan,
-    tensors: tuple[Any, Any, Any],
-    dtypes: precision.Dtypes | None,
-    batch_first: bool,
-) -> Any:
-    """The same in half precision, by tensors that have been raised; autocast has raised them.
-
-    ``dtypes`` are those of the outputs, None for the one that all arguments have. Matrices of
-    bfloat16 stay what they are in calls without gradients: the engine raises them as it reads.
-    """
-    if plan.direct is None or _is_watched() or backends.chosen is not None:
-        return None
-    if not isinstance(tensors[0], Tensor):
-        return None
-    dtype = precision.reduced_dtype(tensors)
-    if dtypes is None:
-        if dtype is None:
-            return None
-        dtypes = precision.Dtypes(dtype, dtype)
-    input, hx = precision.raised(tensors[:2])
-    weights = tensors[2]
-    low = precision.low_dtype(tensors[0]) is torch.bfloat16
-    in_bfloat16 = low and backends.named("cpu").multiplies_bfloat16
-    direct: Any = plan.direct_in_bfloat16 if in_bfloat16 else plan.direct
-    form = batch_first, torch.is_grad_enabled(), torch.get_num_threads()
-    done = None
-    if dtype is torch.bfloat16:
-        weights = precision.raised_vectors(weights)
-        done = direct(input, hx, weights, *form, True)
-    if done is None:
-        done = direct(input, hx, precision.raised(weights), *form, False)
-    return None if done is None else precision.lowered_each(done, dtypes, spec=plan.expected.spec)
-
-
-def _sees_no_short_way() -> bool:
-    """Whether somebody has to see more of a call than a short way shows."""
-    return _torch.is_any_autocast_enabled() or _is_watched()
-
-
-def _is_watched() -> bool:
-    """The same, but for autocast."""
-    return _torch.is_observed() or _torch.is_profiled() or _torch.has_function_mode()
-
-
-def _directly_on_gpu(
-    plan: Plan, input: Any, hx: Any, weights: Sequence[Any], batch_first: bool
-) -> Any:
-    """The same by the short way on a GPU."""
-    if plan.on_gpu is None or not backends.is_on_gpu(input) or _sees_no_short_way():
-        return None
-    if backends.chosen is None and backends.refusal(input, plan.expected.spec) is not None:
-        return None
-    return plan.on_gpu(input, hx, weights, batch_first)
 
 
 def _by_torch(spec: Spec, input: Any, hx: Any, module: torch.nn.Module | None, **form: bool) -> Any:
@@ -319,7 +256,7 @@ def run_cell(
     traced = torch.compiler.is_dynamo_compiling()
     make_plan = cell_plan.__wrapped__ if traced else cell_plan
     plan = make_plan(cell, *(sizes or checks.cell_sizes_of(*given[:2])), bias, variant)
-    done = _directly(plan, input, hx, weights, False)
+    done = short_way.directly(plan, input, hx, weights, False)
     if done is not None:
         return done
     if asked := overrides.asked(input, hx, given):
@@ -328,7 +265,7 @@ def run_cell(
     by_torch = _by_torch(plan.expected.spec, input, hx, module, one_step=True)
     if by_torch is not None:
         return by_torch
-    done = _directly_on_gpu(plan, input, hx, weights, False)
+    done = short_way.directly_on_gpu(plan, input, hx, weights, False)
     if done is not None:
         return done
     if sizes is not None:
@@ -359,7 +296,7 @@ def run_program_step_directly(
     cell: str, sizes: tuple[int, int, bool], input: Any, hx: Any, weights: Sequence[Any]
 ) -> Any:
     """The same by the short way; None if this call is none for it."""
-    return _directly(_program_plan(cell, sizes), input, hx, weights, False)
+    return short_way.directly(_program_plan(cell, sizes), input, hx, weights, False)
 
 
 def _program_plan(cell: str, sizes: tuple[int, int, bool]) -> Plan:
@@ -370,7 +307,7 @@ def _program_plan(cell: str, sizes: tuple[int, int, bool]) -> Plan:
 def _run_step_raised(plan: Plan, expected: Expected, tensors: tuple[Any, Any, Any]) -> Any:
     """A step, of which autocast may be to raise the tensors."""
     dtypes, tensors = _under_autocast(expected.spec, tensors, one_step=True)
-    done = _directly_raised(plan, tensors, dtypes, False)
+    done = short_way.directly_raised(plan, tensors, dtypes, False)
     return _run_step(expected, tensors, dtypes) if done is None else done
 
 

@@ -25,7 +25,7 @@ from .._call.weights import Expected
 from .._engine import backend
 from .._engine.addresses import is_plain
 from .._engine.packed import PackedLayers, pack
-from . import run
+from . import run, short_way
 from .plan import Plan
 
 __all__ = ["FrozenPlan", "outside_graphs"]
@@ -69,8 +69,10 @@ class FrozenPlan:
             extras = batch_first, lengths, resets, return_states
             apart: tuple[Any, ...] = outside_graphs(self.run_layer)(input, hx, *extras)
             return apart
-        if lengths is None and resets is None and not return_states:
-            done: tuple[Any, ...] | None = run._directly(self._plan, input, hx, (), batch_first)
+        if not return_states:
+            done: tuple[Any, ...] | None = short_way.layer_directly(
+                self._plan, input, hx, (), batch_first, lengths, resets
+            )
             if done is not None:
                 return done
         extras = batch_first, lengths, resets, return_states
@@ -89,7 +91,7 @@ class FrozenPlan:
 
     def run_step_directly(self, input: Any, hx: Any) -> Any:
         """The same by the short way; None if this call is none for it."""
-        return run._directly(self._plan, input, hx, (), False)
+        return short_way.directly(self._plan, input, hx, (), False)
 
     def _in_full_precision(self, compute: Any, input: Any, hx: Any, *extras: Any) -> Any:
         """bfloat16 and float16 are computed in float32 and rounded once, whatever the weights."""
@@ -147,7 +149,10 @@ class FrozenPlan:
         isa, spec = _core.isa_active(), self._expected.spec
         if isa not in self._of_isa:
             packed = pack(spec, self._number_format, self._weights())
-            plan = Plan(self._expected, make_direct(spec, self._one_step, packed))
+            direct = make_direct(spec, self._one_step, packed)
+            plan = Plan(self._expected, None)
+            if direct is not None:
+                plan = Plan(self._expected, direct.call, ragged=direct.call_ragged)
             self._of_isa[isa] = PackedLayers(packed), plan
         layers, self._plan = self._of_isa[isa]
         return layers

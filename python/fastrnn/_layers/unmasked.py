@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
 from .._autograd import operators
 from .._autograd.normed import Making, making
@@ -18,17 +19,20 @@ from .._call.regularised import Parts, Regularised, norm_sizes, options_of, part
 from .._call.spec import Spec
 from .._call.weights import NAMES, Weights, flat, name_of, shapes_of_direction
 from .._engine import backends
-from . import run
+from . import short_way
 from .masked_stack import cell_of
 from .parameters import by_name
 from .plan import Options, layer_plan, spec_of_cell
+from .run import run_program_step_directly
 
 __all__ = ["layer_directly", "step_directly"]
 
 
-def layer_directly(layer: Any, input: Any, hx: Any) -> tuple[Any, ...] | None:
+def layer_directly(
+    layer: Any, input: Any, hx: Any, lengths: Any = None, resets: Any = None
+) -> tuple[Any, ...] | None:
     """What a layer with options returns; None if this call is none for the short way."""
-    if _is_left(input):
+    if _is_left(input.data if isinstance(input, PackedSequence) else input):
         return None
     own = _of_layer(
         layer.mode.lower(),
@@ -46,7 +50,9 @@ def layer_directly(layer: Any, input: Any, hx: Any) -> tuple[Any, ...] | None:
     if own is None or weights is None:
         return None
     plan = layer_plan(*own.options)
-    done: tuple[Any, ...] | None = run._directly(plan, input, hx, weights, layer.batch_first)
+    done: tuple[Any, ...] | None = short_way.layer_directly(
+        plan, input, hx, weights, layer.batch_first, lengths, resets
+    )
     return done
 
 
@@ -63,7 +69,7 @@ def step_directly(module: Any, cell: str, input: Any, hx: Any) -> Any:
     if own is None or weights is None:
         return None
     text, *_, bias, _, _, _ = own.options
-    return run.run_program_step_directly(text, (*sizes, bias), input, hx, weights)
+    return run_program_step_directly(text, (*sizes, bias), input, hx, weights)
 
 
 def _is_left(input: Any) -> bool:
@@ -72,7 +78,7 @@ def _is_left(input: Any) -> bool:
         return True
     if not isinstance(input, torch.Tensor) or input.device.type != "cpu":
         return True
-    return run._sees_no_short_way() or operators.is_watched() or backends.chosen is not None
+    return short_way.sees_no_short_way() or operators.is_watched() or backends.chosen is not None
 
 
 class _Unmasked(NamedTuple):
