@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import abc
+import collections.abc
 import copy
 import gc
 import pickle
+import typing
 import weakref
 
 import pytest
@@ -14,6 +16,8 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import fastrnn
+
+T = typing.TypeVar("T")
 
 
 class Doubled(nn.LSTM):
@@ -80,6 +84,57 @@ class Slotted(Doubled):
     __slots__ = ("extra",)
 
 
+class Rooted(abc.ABC, nn.RNNBase):
+    @abc.abstractmethod
+    def sizes(self): ...
+
+
+class OfAbstract(Rooted, nn.LSTM):
+    """As pytorch-forecasting's: what has no ``__dict__`` comes first."""
+
+    def sizes(self):
+        return self.input_size, self.hidden_size
+
+    def forward(self, x, hx=None):
+        return super().forward(2 * x, hx)
+
+
+class OfGeneric(typing.Generic[T], nn.LSTM):
+    pass
+
+
+class HasSizes(typing.Protocol):
+    def sizes(self): ...
+
+
+class OfProtocol(HasSizes, nn.LSTM):
+    pass
+
+
+class OfSized(collections.abc.Sized, nn.LSTM):
+    def __len__(self):
+        return self.hidden_size
+
+
+class KeyedFirst:
+    __slots__ = ()
+
+    def __init_subclass__(cls, *, key):
+        super().__init_subclass__()
+
+
+class OfKeyFirst(KeyedFirst, nn.LSTM, key="mine"):
+    pass
+
+
+class WithSlot:
+    __slots__ = ("extra",)
+
+
+class OfSlot(WithSlot, nn.LSTM):
+    pass
+
+
 class Strict(Doubled):
     def __setattr__(self, name, value):
         if name == "__class__":
@@ -88,6 +143,7 @@ class Strict(Doubled):
 
 
 OWN = [Doubled, Rebuilt, RebuiltByItsClass, WithArguments, OfKey, Abstract, Slotted, Strict]
+OWN += [OfAbstract, OfGeneric, OfProtocol, OfSized, OfKeyFirst, OfSlot]
 
 
 def build(own):
