@@ -70,7 +70,8 @@ def turn(module: torch.nn.Module, target: type) -> None:
     object.__setattr__(module, "__class__", target)
     if isinstance(module, torch.nn.RNNBase) and "_flat_weights_names" in vars(module):
         # torch's layer keeps a list of its weights in the instance, fastrnn's has a property.
-        vars(module).pop("_flat_weights", None)
+        for name in ("_flat_weights", "_fastrnn_given"):
+            vars(module).pop(name, None)
         module._init_flat_weights()
 
 
