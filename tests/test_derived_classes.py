@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import abc
+import collections.abc
 import copy
 import gc
 import pickle
+import typing
 import weakref
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
 import fastrnn
+
+T = typing.TypeVar("T")
 
 
 class Doubled(nn.LSTM):
@@ -80,6 +85,57 @@ class Slotted(Doubled):
     __slots__ = ("extra",)
 
 
+class Rooted(abc.ABC, nn.RNNBase):
+    @abc.abstractmethod
+    def sizes(self): ...
+
+
+class OfAbstract(Rooted, nn.LSTM):
+    """As pytorch-forecasting's: what has no ``__dict__`` comes first."""
+
+    def sizes(self):
+        return self.input_size, self.hidden_size
+
+    def forward(self, x, hx=None):
+        return super().forward(2 * x, hx)
+
+
+class OfGeneric(typing.Generic[T], nn.LSTM):
+    pass
+
+
+class HasSizes(typing.Protocol):
+    def sizes(self): ...
+
+
+class OfProtocol(HasSizes, nn.LSTM):
+    pass
+
+
+class OfSized(collections.abc.Sized, nn.LSTM):
+    def __len__(self):
+        return self.hidden_size
+
+
+class KeyedFirst:
+    __slots__ = ()
+
+    def __init_subclass__(cls, *, key):
+        super().__init_subclass__()
+
+
+class OfKeyFirst(KeyedFirst, nn.LSTM, key="mine"):
+    pass
+
+
+class WithSlot:
+    __slots__ = ("extra",)
+
+
+class OfSlot(WithSlot, nn.LSTM):
+    pass
+
+
 class Strict(Doubled):
     def __setattr__(self, name, value):
         if name == "__class__":
@@ -88,6 +144,7 @@ class Strict(Doubled):
 
 
 OWN = [Doubled, Rebuilt, RebuiltByItsClass, WithArguments, OfKey, Abstract, Slotted, Strict]
+OWN += [OfAbstract, OfGeneric, OfProtocol, OfSized, OfKeyFirst, OfSlot]
 
 
 def build(own):
@@ -311,3 +368,50 @@ def test_layers_show_their_options_and_derived_ones_their_own():
     x = torch.randn(5, 2, 3)
     assert torch.equal(layer(x)[0], expected(x)[0])
     assert fastrnn.GRU.variant is None
+
+
+def with_dropped_weights(layer):
+    class DropsWeights(layer):
+        """Gives the call weights that are not the layer's own, and takes them away again."""
+
+        def forward(self, x, hx=None):
+            own = self._flat_weights
+            dropped = [F.dropout(w, 0.5) if w.dim() == 2 else w for w in own]
+            self._flat_weights = dropped
+            try:
+                return super().forward(x, hx)
+            finally:
+                self._flat_weights = own
+
+    return DropsWeights
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("swapped", [True, False])
+def test_weights_that_a_derived_class_stores_as_the_flat_ones_compute(kind, swapped):
+    plain = with_dropped_weights(getattr(nn, kind))(3, 4, 2)
+    direct = with_dropped_weights(getattr(fastrnn, kind))(3, 4, 2)
+    direct.load_state_dict(plain.state_dict())
+    x = torch.randn(5, 2, 3)
+    fast = direct if swapped else fastrnn.convert(copy.deepcopy(plain), subclasses=True)
+    results = []
+    for layer in (plain, fast):
+        torch.manual_seed(1)
+        y = layer(x)[0]
+        results.append([y, *torch.autograd.grad(y.square().sum(), list(layer.parameters()))])
+    for got, expected in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(got, expected)
+    assert all(w is p for w, p in zip(fast._flat_weights, fast.parameters(), strict=True))
+
+
+def test_flat_weights_that_were_stored_hold_until_the_own_ones_are_taken_again():
+    layer, other, x = fastrnn.GRU(3, 4), fastrnn.GRU(3, 4), torch.randn(5, 2, 3)
+    own, expected = layer(x)[0], other(x)[0]
+    layer._flat_weights = list(other.parameters())
+    assert torch.equal(layer(x)[0], expected)
+    assert torch.equal(copy.deepcopy(layer)(x)[0], expected)
+    layer.weight_hh_l0 = layer.weight_hh_l0  # torch repairs its list likewise
+    assert layer._flat_weights[1] is layer.weight_hh_l0
+    assert torch.equal(layer.float()(x)[0], own)
+    layer._flat_weights = list(other.parameters())
+    assert torch.equal(fastrnn.convert(fastrnn.revert(layer))(x)[0], own)

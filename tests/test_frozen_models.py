@@ -53,6 +53,27 @@ def test_a_model_is_copied_and_its_layers_frozen(number_format: str) -> None:
     torch.testing.assert_close(frozen(TOKENS), model(TOKENS), rtol=0, atol=tolerance)
 
 
+class KeepsItsMode(torch.nn.Module):
+    """As stanza's language model: its ``train`` returns nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = fastrnn.LSTM(3, 4)
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        if not mode:
+            super().train(mode)
+
+
+def test_a_model_whose_eval_returns_nothing_is_frozen() -> None:
+    model = KeepsItsMode()
+    frozen = fastrnn.freeze(model)
+    assert type(frozen) is KeepsItsMode
+    assert not frozen.training
+    assert frozen.rnn.number_format == "float32"
+    assert type(fastrnn.thaw(frozen).rnn) is fastrnn.LSTM
+
+
 def test_the_state_dict_has_the_numbers_of_the_format() -> None:
     layer = fastrnn.LSTM(6, 12)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}

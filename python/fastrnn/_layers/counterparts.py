@@ -10,6 +10,7 @@ fastrnn's layer between theirs and torch's, and for parametrized layers, as ``to
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import types
 from collections.abc import Callable
@@ -69,7 +70,8 @@ def turn(module: torch.nn.Module, target: type) -> None:
     object.__setattr__(module, "__class__", target)
     if isinstance(module, torch.nn.RNNBase) and "_flat_weights_names" in vars(module):
         # torch's layer keeps a list of its weights in the instance, fastrnn's has a property.
-        vars(module).pop("_flat_weights", None)
+        for name in ("_flat_weights", "_fastrnn_given"):
+            vars(module).pop(name, None)
         module._init_flat_weights()
 
 
@@ -99,7 +101,7 @@ def _between(own: type, fast: type) -> type:
     with _lock:
         known: list[type] = type.__subclasses__(own)
         for made in known:
-            if vars(made).get(_WRITTEN) is own:
+            if vars(made).get(_WRITTEN) is own and made.__bases__ == (own, fast):
                 return made
         members = {name: getattr(own, name) for name in ("__module__", "__qualname__", "__doc__")}
         members |= {_WRITTEN: own, "__reduce_ex__": _reduce}
@@ -118,9 +120,42 @@ class _Unannounced:
 
 
 def _new_class(name: str, bases: tuple[type, ...], members: dict[str, Any]) -> type:
-    made = types.new_class(name, (_Unannounced, *bases), exec_body=lambda own: own.update(members))
+    first = _unannounced_like(bases[0])
+    made = types.new_class(name, (first, *bases), exec_body=lambda own: own.update(members))
     made.__bases__ = bases
     return made
+
+
+_OFFSETS = {"__dict__": "__dictoffset__", "__weakref__": "__weakrefoffset__"}
+
+
+def _unannounced_like(own: type) -> type:
+    """An `_Unannounced` whose place as the first of the bases ``own`` can take.
+
+    For that, Python wants both to have got ``__dict__`` from one class, or after it. That is
+    ``object`` for what begins with ``torch.nn.Module``, and another for what begins with a class
+    without ``__dict__``, as are ``abc.ABC``, ``typing.Generic`` and protocols.
+    """
+    root: Any = own
+    while root is not object and _layout(root.__base__) == _layout(root):
+        root = root.__base__
+    base = root.__base__ or object
+    added = [n for n, offset in _OFFSETS.items() if getattr(root, offset) != getattr(base, offset)]
+    if base is object and len(added) == len(_OFFSETS):
+        return _Unannounced
+    members = {"__slots__": added, "__init_subclass__": vars(_Unannounced)["__init_subclass__"]}
+    above = () if base is object else (_unannounced_like(base),)
+    made = types.new_class(
+        _Unannounced.__name__, above, exec_body=lambda body: body.update(members)
+    )
+    # A class with slots or memory of its own goes before any other, and leaves no question.
+    with contextlib.suppress(TypeError):
+        made.__bases__ = (base,)
+    return made
+
+
+def _layout(own: Any) -> tuple[int, ...]:
+    return own.__basicsize__, *(getattr(own, offset) for offset in _OFFSETS.values())
 
 
 def _reduce(layer: Any, protocol: Any) -> Any:

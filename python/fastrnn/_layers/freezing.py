@@ -72,7 +72,8 @@ def freeze(model: ModuleT, weights: str = "float32") -> ModuleT:
     check_module(model)
     check_format(weights)
     _check_hooks(model)  # torch cannot copy what hooks have made with gradients
-    made = copy.deepcopy(model).eval()
+    made = copy.deepcopy(model)
+    made.eval()  # not every module returns itself
     passed_over = []
     for name, module in list(made.named_modules()):
         target = FROZEN_OF.get(parametrize.type_before_parametrizations(module))

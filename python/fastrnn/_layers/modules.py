@@ -32,7 +32,7 @@ from ..variants import ALL_OPTIONS, check_directions, describe, make_variant, ta
 from . import graphs, regularised
 from .initial_states import for_batch, new_states
 from .options import Option, Registering
-from .parameters import by_name
+from .parameters import are_own, by_name
 from .plan import spec_of
 from .run import run_cell, run_layer
 
@@ -125,6 +125,7 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
 
     initial_state = Option()
     _fastrnn_initial_state: bool = False
+    _fastrnn_given: list[Any] | None = None  # weights that compute in the place of its own
 
     def __init__(
         self,
@@ -167,14 +168,23 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
     def _flat_weights(self) -> list[Any]:
         """The weights in torch's order, None for one that is missing.
 
-        torch keeps this list and repairs it where it can; here nothing is kept, so nothing that
-        reads it (torch's own helpers, subclasses) ever sees a stale weight.
+        torch keeps this list and repairs it where it can; here none is kept but one that somebody
+        stored with other tensors, so nothing that reads it ever sees a stale weight.
         """
+        if self._fastrnn_given is not None:
+            return self._fastrnn_given
         return [getattr(self, name, None) for name in self._flat_weights_names]
 
     @_flat_weights.setter
     def _flat_weights(self, weights: list[Any]) -> None:
-        """Accepts and drops what the inherited code stores."""
+        if are_own(self, self._flat_weights_names, weights):
+            vars(self).pop("_fastrnn_given", None)
+        else:
+            vars(self)["_fastrnn_given"] = weights
+
+    def _fastrnn_weights(self) -> tuple[Any, ...]:
+        given = self._fastrnn_given
+        return by_name(self, self._flat_weights_names) if given is None else tuple(given)
 
     def flatten_parameters(self) -> None:
         """Lay all weights out in one block where cuDNN may compute with them, and wants them so.
@@ -213,7 +223,7 @@ class _Layer(_WithOptions, torch.nn.RNNBase):
             self.dropout if self.training else 0.0,
             self._fastrnn_variant,
         )
-        weights = by_name(self, self._flat_weights_names)
+        weights = self._fastrnn_weights()
         return run_layer(
             options, input, hx, weights, self.batch_first, lengths, resets, return_states, self
         )

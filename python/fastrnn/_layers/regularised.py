@@ -85,7 +85,7 @@ def forward(
         spec,
         *(options, layer.training, layer.batch_first, lengths, resets, return_states),
     )
-    weights = by_name(layer, layer._flat_weights_names)
+    weights = layer._fastrnn_weights()
     directions = directions_of(spec, options, weights, partial(by_name, layer))
     return run_stack(call, input, hx, directions)
 
