@@ -16,7 +16,7 @@ from typing import Any
 import exchange
 import pytest
 import torch
-from cases import CELLS, LAYERS
+from cases import CELLS, LAYERS, flat
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -221,3 +221,16 @@ def test_a_held_weight_that_has_changed_is_an_error_where_it_is_read() -> None:
         cell.bias_ih.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         torch.autograd.grad(y.sum(), cell.weight_ih, create_graph=True)
+
+
+@pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
+def test_weights_made_in_inference_mode_compute_outside_of_it(kind: str) -> None:
+    with torch.inference_mode():
+        layer = getattr(fastrnn, kind)(3, 4)
+        x = torch.ones((2, 3) if kind in CELLS else (1, 2, 3))
+        expected = flat(layer(x))
+    outputs = flat(layer(x.clone()))
+    torch.testing.assert_close([y.detach() for y in outputs], expected)
+    torch.autograd.grad(outputs[0].sum(), list(layer.parameters()))
+    with pytest.raises(RuntimeError, match="Inference tensors cannot be saved"):
+        layer(x.clone().requires_grad_())

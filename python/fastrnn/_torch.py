@@ -47,6 +47,7 @@ __all__ = [
     "rnn_fp32_precision",
     "set_grad_enabled",
     "torch_function_of",
+    "untraced",
     "unwrapped",
     "with_functional_vmap",
 ]
@@ -332,6 +333,11 @@ def constant_to_compilers(function: _Function) -> _Function:
     """``torch.compiler.assume_constant_result``, which would import all of the compiler at once."""
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+def untraced(function: Callable[..., Any]) -> Any:
+    """``function`` as torch's compiler calls it without a look into it."""
+    return torch.compiler.disable(function)  # type: ignore[no-untyped-call]
 
 
 @constant_to_compilers

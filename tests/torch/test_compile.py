@@ -129,6 +129,22 @@ def test_inductor_compiles_a_model_for_training() -> None:
         torch.testing.assert_close(got, want)
 
 
+@pytest.mark.parametrize("lengths", [None, [2, 5]], ids=["the short way", "the long way"])
+def test_compiled_autograd_goes_through_layers_that_are_not_compiled(
+    lengths: list[int] | None,
+) -> None:
+    layer = fastrnn.GRU(3, 4)
+    compiler = torch.compile(backend="aot_eager")
+    for _ in range(2):
+        x = torch.randn(5, 2, 3, requires_grad=True)
+        *_, expected = results(layer, x, lengths=lengths)
+        layer.zero_grad()
+        loss = sum(y.square().sum() for y in flat(layer(x, lengths=lengths)))
+        with torch._dynamo.compiled_autograd._enable(compiler):
+            loss.backward()
+        torch.testing.assert_close(list(layer.parameters())[-1].grad, expected)
+
+
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_an_exported_layer_is_one_node_and_takes_any_batch_and_time(

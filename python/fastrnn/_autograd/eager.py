@@ -92,6 +92,8 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.compiler.is_dynamo_compiling():  # compiled autograd; the engine has no graph
+            return tuple(_torch.untraced(_Recurrence.backward)(ctx, *d_outputs))
         batch: Batch = ctx.batch
         needed = ctx.needs_input_grad[1:]
         tensors = saved.saved_by(ctx)

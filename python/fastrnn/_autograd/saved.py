@@ -70,7 +70,7 @@ def save(
         # Of another tensor that has a graph, holding it could close a circle.
         if tensor is not None and (type(tensor) is Parameter or not tensor.requires_grad):
             own = tensor.detach() if place < 3 else tensor
-            held[place] = own, own._version
+            held[place] = own, _version_of(own)
             saved[place] = None
     ctx.held = held
     save_present(ctx, [*saved, *others])
@@ -126,7 +126,7 @@ def recall(
             found[place] = _as_it_was(found[place], origin, batch, place)
     if anew or torch.is_grad_enabled():
         for place, (tensor, version) in ctx.held.items():
-            if tensor._version != version:
+            if _version_of(tensor) != version:
                 raise RuntimeError(
                     "one of the variables needed for gradient computation has been modified by an "
                     f"inplace operation: {_name(batch.spec, place)} is at version "
@@ -159,6 +159,10 @@ def _as_it_was(tensor: Tensor, origin: Origin, batch: Batch, place: int) -> Tens
         f"since forward (.data =, set_, resize_ or a conversion of its module): expected "
         f"{memory.dtype} of shape {shape}, got {tensor.dtype} of shape {tuple(tensor.shape)}"
     )
+
+
+def _version_of(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version  # which those do not have
 
 
 def _name(spec: Spec, place: int) -> str:
