@@ -204,6 +204,7 @@ REFUSED: list[tuple[Callable[..., Any], str]] = [
     (lambda x, u, s, p: 1 - (x.f > 0), "sub of a comparison"),
     (lambda x, u, s, p: x.n * -(x.f > 0), "neg of a comparison"),
     (lambda x, u, s, p: torch.lerp(x.f, x.n, x.f > 0), "lerp of a comparison"),
+    (lambda x, u, s, p: torch.clamp(x.f), "torch.clamp without a limit"),
     (lambda x, u, s, p: torch.relu(x.f > 0), "relu of a comparison"),
     (lambda x, u, s, p: +(x.f > 0) * x.n, "positive of a comparison"),
     (lambda x, u, s, p: x.f + "1", "an operand of type str"),
