@@ -218,6 +218,13 @@ def test_an_operation_that_a_program_has_not(value: Callable[..., Any], operatio
         trace(cell_of(value))
 
 
+@pytest.mark.parametrize("function", [torch.Tensor.tanh, "{:.3f}".format])
+def test_a_function_that_takes_no_values(function: Callable[[Any], Any]) -> None:
+    """An error that torch or Python raises says what is allowed, too."""
+    with pytest.raises(TypeError, match=rf"(?s)'?Symbol.* {HERE}; allowed are \+ - \* /"):
+        trace(cell_of(lambda x, u, s, p: function(x.f)))
+
+
 def many_states(count: int, **declared: Any) -> dict[str, Any]:
     states = [f"s{number}" for number in range(count)]
     return {
