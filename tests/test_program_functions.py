@@ -41,6 +41,7 @@ FUNCTIONS: list[Callable[[Any], Any]] = [
     lambda a: torch.logaddexp(a, 0.5 * a) + torch.logaddexp(a, -a),
     lambda a: torch.addcmul(a, a, a - 1) + a.addcmul(a, a, value=0.5),
     lambda a: torch.addcdiv(a, a, a + 10) + a.addcdiv(a, a * a + 1, value=-2),
+    lambda a: torch.lerp(1e20 * a, a, 1.0) + torch.lerp(a, a * a, 0.75) + a.lerp(2 * a, -0.5),
     lambda a: torch.max(a, 0.5 - a) * a.min(a * a),
     lambda a: a * torch.sgn(a) + a * torch.heaviside(a.detach(), torch.full_like(a, 0.5)),
     lambda a: (a > 0).float() * a + (a < 1).to(a.dtype) * a + (a > 1).type_as(a) * a,

@@ -322,6 +322,7 @@ AT_KINKS: list[Callable[[Any, Any], Any]] = [
     lambda a, b: torch.maximum(a, b) + torch.maximum(a, torch.zeros_like(b)),
     lambda a, b: torch.minimum(a, b) + torch.minimum(torch.ones_like(b), a),
     lambda a, b: a.clamp(-0.5, 0.5) + torch.clamp(a, min=b) + b.clamp(max=0.5),
+    lambda a, b: torch.where(a == a, a, 0.0).clamp(-torch.where(b == b, b, 0.0), b * b),
     lambda a, b: functional.elu(a) + functional.leaky_relu(b) + functional.softsign(a),
     lambda a, b: functional.hardtanh(torch.where(a == a, a, 0.0), -0.5, 0.5) + b,
     lambda a, b: functional.hardsigmoid(6 * torch.where(a == a, a, 0.0)) + b,

@@ -204,6 +204,7 @@ REFUSED: list[tuple[Callable[..., Any], str]] = [
     (lambda x, u, s, p: 1 - (x.f > 0), "sub of a comparison"),
     (lambda x, u, s, p: x.n * -(x.f > 0), "neg of a comparison"),
     (lambda x, u, s, p: torch.lerp(x.f, x.n, x.f > 0), "lerp of a comparison"),
+    (lambda x, u, s, p: torch.clamp(x.f), "torch.clamp without a limit"),
     (lambda x, u, s, p: torch.relu(x.f > 0), "relu of a comparison"),
     (lambda x, u, s, p: +(x.f > 0) * x.n, "positive of a comparison"),
     (lambda x, u, s, p: x.f + "1", "an operand of type str"),
@@ -215,6 +216,13 @@ REFUSED: list[tuple[Callable[..., Any], str]] = [
 def test_an_operation_that_a_program_has_not(value: Callable[..., Any], operation: str) -> None:
     with pytest.raises(TypeError, match=rf"^{operation} {HERE}: .*; allowed are \+ - \* /"):
         trace(cell_of(value))
+
+
+@pytest.mark.parametrize("function", [torch.Tensor.tanh, "{:.3f}".format])
+def test_a_function_that_takes_no_values(function: Callable[[Any], Any]) -> None:
+    """An error that torch or Python raises says what is allowed, too."""
+    with pytest.raises(TypeError, match=rf"(?s)'?Symbol.* {HERE}; allowed are \+ - \* /"):
+        trace(cell_of(lambda x, u, s, p: function(x.f)))
 
 
 def many_states(count: int, **declared: Any) -> dict[str, Any]:

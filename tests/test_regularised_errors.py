@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from cases import OLD_TORCH, flat
@@ -145,6 +146,16 @@ def test_options_draw_nothing_from_the_generator_that_torch_does_not():
     own = fastrnn.LSTM(3, 4, num_layers=2, layer_norm="both", zoneout=0.1, weight_dropout=0.2)
     for name, weight in plain.named_parameters():
         assert torch.equal(weight, own.get_parameter(name))
+
+
+def test_rates_may_be_numbers_of_numpy_as_torchs_dropout_may():
+    half = numpy.float32(0.5)
+    options = {"recurrent_dropout": half, "zoneout": (half, numpy.int64(0)), "cell_clip": half}
+    layer = fastrnn.LSTM(3, 4, layer_norm="both", layer_norm_eps=half, **options)
+    plain = {"recurrent_dropout": 0.5, "zoneout": 0.5, "cell_clip": 0.5}
+    assert repr(layer) == repr(fastrnn.LSTM(3, 4, layer_norm="both", layer_norm_eps=0.5, **plain))
+    with pytest.raises(ValueError, match="zoneout: expected a rate of at least 0 and less than 1"):
+        fastrnn.LSTM(3, 4, zoneout=numpy.float32(1))
 
 
 def test_repr_says_the_options_and_only_those():

@@ -41,6 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from numbers import Real
 from typing import Any
 
 from ._call.regularised import Regularised
@@ -98,7 +99,9 @@ def make_regularised(kind: str, options: Mapping[str, Any]) -> Regularised | Non
         if name in known and not any(known[name] is c or known[name] == c for c in choices):
             expected = ", ".join(map(repr, choices))
             raise ValueError(f"{name}: expected one of {expected}, got {known[name]!r}")
-    _check_eps(known.get("layer_norm_eps", _NONE.layer_norm_eps))
+    eps = _check_eps(known.get("layer_norm_eps", _NONE.layer_norm_eps))
+    if "layer_norm_eps" in known:
+        known["layer_norm_eps"] = eps
     _check_owners(options)
     made = Regularised(**known)
     _check_kind(kind, made)
@@ -144,7 +147,7 @@ def describe_regularised(options: Regularised | None) -> list[str]:
 
 
 def _rate(name: str, value: Any) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not 0 <= value < 1:
         raise ValueError(f"{name}: expected a rate of at least 0 and less than 1, got {value!r}")
     return float(value)
@@ -162,10 +165,11 @@ def _check_zoneout(kind: str, value: Any) -> tuple[float, float]:
     return h, c
 
 
-def _check_eps(eps: Any) -> None:
-    number = isinstance(eps, (int, float)) and not isinstance(eps, bool)
+def _check_eps(eps: Any) -> float:
+    number = isinstance(eps, Real) and not isinstance(eps, bool)
     if not number or not 0 < eps < float("inf"):
         raise ValueError(f"layer_norm_eps: expected a positive number, got {eps!r}")
+    return float(eps)
 
 
 def _check_owners(options: Mapping[str, Any]) -> None:

@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields
+from numbers import Real
 from typing import Any
 
 from ._call.activations import ACTIVATIONS, own_activation, parse_activation
@@ -184,6 +185,7 @@ def _check_peephole(letters: Any) -> str:
 def _check_clip(clip: Any) -> float:
     if clip is None:
         return 0.0
-    if not (isinstance(clip, (int, float)) and clip > 0 and math.isfinite(clip)):
+    number = isinstance(clip, Real)
+    if not number or not 0 < clip < math.inf:
         raise ValueError(f"cell_clip: expected a positive number or None, got {clip!r}")
     return float(clip)

@@ -133,8 +133,12 @@ def heaviside(input: Symbol, values: Any) -> Symbol:
 
 
 def clamp(input: Symbol, min: Any = None, max: Any = None) -> Symbol:
+    if min is None and max is None:
+        refuse("torch.clamp without a limit", "expected min, max or both")
     if isinstance(min, (int, float)) and isinstance(max, (int, float)) and min <= max:
         return emit("clamp", input, min, max)
+    if isinstance(min, Symbol) and max is not None:  # torch: no gradient to min unless below max
+        min = emit("where", emit("lt", min, max), min, emit("detach", min))
     result = input if min is None else emit("clamp_min", input, min)
     return result if max is None else emit("clamp_max", result, max)
 
@@ -164,6 +168,9 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Symbol:
 
 
 def lerp(input: Any, end: Any, weight: Any) -> Symbol:
+    if isinstance(weight, (int, float)) and abs(weight) >= 0.5:  # torch's: exact at 1
+        rest = emit("mul", emit("sub", end, input), 1 - weight)
+        return emit("sub", end, rest)
     return emit("add", input, emit("mul", weight, emit("sub", end, input)))
 
 

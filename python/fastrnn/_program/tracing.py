@@ -12,7 +12,7 @@ from .declared import Declared, declared_by
 from .graph import Graph
 from .names import Names, line_of_an_error
 from .program import Program, finished
-from .symbols import Symbol, lift
+from .symbols import ALLOWED, Symbol, lift
 
 __all__ = ["trace"]
 
@@ -222,7 +222,8 @@ def _called(method: Callable[..., Any], *arguments: Any) -> Any:
         if line == "?":  # the call itself was refused
             given = ", ".join(one._name if isinstance(one, Names) else "stage" for one in arguments)
             raise TypeError(f"{error} ({_line(method)}): expected a method of {given}") from error
-        raise TypeError(f"{error} ({line})") from error
+        allowed = f"; allowed are {ALLOWED}" if Symbol.__name__ in str(error) else ""
+        raise TypeError(f"{error} ({line}){allowed}") from error
 
 
 def _line(method: Any) -> str:
