@@ -226,7 +226,8 @@ class _FrozenLayer(Frozen):
             apart: tuple[Any, ...] = outside_graphs(self._fastrnn_forward)(*given)
             return apart
         if hx is None and self._fastrnn_initial_state:
-            hx = for_batch(self, input)
+            # What is learned stays float32, whatever the input is: nothing is rounded but results.
+            hx = for_batch(self, input, cast=_torch.is_any_autocast_enabled())
         plan = self._plan_of(None, lambda: expected_of_layer(self._computed()[0]))
         done: tuple[Any, ...] = plan.run_layer(
             input, hx, self.batch_first, lengths, resets, return_states
