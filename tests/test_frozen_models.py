@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import pickle
+import weakref
 from typing import Any
 
 import pytest
@@ -115,6 +117,27 @@ def test_calls_after_the_first_take_the_short_way() -> None:
         expected = frozen(x)
         with roads.road("short"):
             assert_equal(frozen(x), expected)
+
+
+@pytest.mark.parametrize("name", ["lstm", "late", "cell normed", "cell", "step"])
+def test_what_a_layer_has_packed_goes_with_the_layer_at_once(name: str) -> None:
+    made = {
+        "cell": lambda: fastrnn.GRUCell(3, 4),
+        "step": lambda: fastrnn.RecurrentCell(fastrnn.cells.MGU, 3, 4),
+    }
+    frozen = fastrnn.freeze({**LAYERS, **made}[name]())
+    x = torch.randn(1, 2, frozen.input_size)
+    gc.disable()  # no cycles, which hold memory until somebody looks for them
+    try:
+        with torch.no_grad():
+            frozen(x[0] if name in made else x)
+            if name not in made:
+                frozen(x, lengths=[1, 1])
+        gone = weakref.ref(frozen)
+        del frozen
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_the_engine_packs_what_it_has_room_and_formats_for() -> None:

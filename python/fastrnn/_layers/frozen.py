@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import is_
 from typing import Any, NoReturn
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -82,12 +83,13 @@ class Frozen(torch.nn.Module):
         expect: Callable[[], Expected],
         *,
         one_step: bool = False,
-        weights: Callable[[], list[Tensor]] | None = None,
+        weights: Callable[[Any], list[Tensor]] | None = None,
     ) -> FrozenPlan:
         """That of a program with this text, or of torch's cell; ``expect`` what it is held to.
 
-        ``weights`` are those of a call where they are no `_restored_weights`. Plans are of what the
-        buffers are now: ``torch.func.functional_call`` puts others in their places for a while.
+        ``weights`` has those of a layer's call where they are no `_restored_weights`. Plans are of
+        what the buffers are now: ``torch.func.functional_call`` puts others in their places for a
+        while. They know the layer weakly: what it has packed goes with it at once.
         """
         buffers = self._buffers.values()
         plans: _Plans | None = vars(self).get("_frozen_plans")
@@ -95,7 +97,9 @@ class Frozen(torch.nn.Module):
             plans = vars(self)["_frozen_plans"] = _Plans(tuple(buffers), {})
         plan = plans.of_program.get(program)
         if plan is None:
-            own = expect(), self.number_format, weights or self._restored_weights
+            of: Callable[[Any], list[Tensor]] = weights or type(self)._restored_weights
+            layer = ref(self)
+            own = expect(), self.number_format, lambda: of(layer())
             plan = plans.of_program[program] = FrozenPlan(*own, one_step=one_step)
         return plan
 
@@ -271,7 +275,7 @@ class _FrozenCell(Frozen):
             None,
             lambda: expected_of_cell(self._computed(cell)[0]),
             one_step=True,
-            weights=lambda: self._computed(cell)[1],
+            weights=lambda layer: layer._computed(cell)[1],
         )
         return plan.run_step(input, hx)
 
