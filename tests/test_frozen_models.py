@@ -277,6 +277,13 @@ def test_weights_that_no_format_has_are_refused_by_name() -> None:
             layer.bias_hh_l0[2] = value
         with pytest.raises(ValueError, match="rnn: bias_hh_l0: expected finite numbers"):
             fastrnn.freeze(torch.nn.ModuleDict({"rnn": layer}))
+    large = fastrnn.GRU(3, 4)
+    with torch.no_grad():
+        large.weight_ih_l0[2] = torch.finfo(torch.float32).max
+    for number_format in ("bfloat16", "int8"):
+        with pytest.raises(ValueError, match=r"weight_ih_l0: expected numbers .*infinity"):
+            fastrnn.freeze(large, weights=number_format)
+    fastrnn.freeze(large)
     with pytest.raises(ValueError, match=r"weight_ih_l0.*got torch.float64"):
         fastrnn.freeze(fastrnn.LSTM(3, 4).double())
     with pytest.raises(ValueError, match=r"weight_ih_l0.*on the CPU, got meta"):
