@@ -229,6 +229,9 @@ def test_what_would_change_a_frozen_layer_is_an_error_that_says_what_to_do() -> 
         frozen.weight_ih_l0 = torch.zeros(16, 3)
     with pytest.raises(RuntimeError, match=r"weight_ih_l0.*do not change"):
         del frozen.weight_ih_l0
+    with pytest.raises(RuntimeError, match=r"bias_ih_l0.*do not change"):
+        frozen.register_buffer("bias_ih_l0", torch.zeros(16))
+    frozen.register_buffer("mean", torch.zeros(3))
     with pytest.raises(RuntimeError, match="stay on the CPU"):
         frozen.to("meta")
     with pytest.raises(TypeError, match=r"fastrnn\.freeze"):

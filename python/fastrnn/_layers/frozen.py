@@ -133,6 +133,12 @@ class Frozen(torch.nn.Module):
             self._refuse(name)
         super().__delattr__(name)
 
+    def register_buffer(self, name: str, *given: Any, **more: Any) -> None:
+        """RuntimeError where that is one of the weights, which torch would exchange."""
+        if name in self._buffers and "_frozen_loads" not in vars(self):
+            self._refuse(name)
+        super().register_buffer(name, *given, **more)
+
     def _refuse(self, name: str) -> NoReturn:
         raise RuntimeError(
             f"{name}: the weights of a frozen layer do not change; those of fastrnn.thaw(model) do"
