@@ -174,6 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.csv and not options.column:
         parser.error("--csv needs --column")
+    if options.column and not options.csv:
+        parser.error("--column: expected a file, by --csv")
     common.run("direction", example, options)
 
 

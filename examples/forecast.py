@@ -184,6 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.csv and not (options.column and options.season):
         parser.error("--csv needs --column and --season")
+    if not options.csv and (options.column or options.season):
+        parser.error("--column and --season: expected a file, by --csv")
     options.cells = [options.cell] if options.cell else ["lstm", "gru"]
     common.run("forecast", example, options)
 

@@ -229,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     common.add_formats_option(parser)
     options = parser.parse_args(arguments)
     common.check_formats_option(parser, options)
-    if not options.prompt or options.temperature <= 0:
+    if not options.prompt or not options.temperature > 0:  # nor nan
         parser.error("expected a prompt and a positive temperature")
     if options.backend != "fastrnn" and (options.weight_dropout or options.zoneout):
         parser.error("--weight-dropout and --zoneout: torch.nn has no layers with them")

@@ -159,6 +159,19 @@ def test_half_precision_is_computed_in_float32_and_rounded_once(dtype: torch.dty
         assert frozen(x.float())[0].dtype is torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_learned_states_of_a_call_in_half_precision_are_not_rounded(dtype: torch.dtype) -> None:
+    layer = fastrnn.LSTM(5, 8, initial_state=True)
+    for state in (layer.h_0, layer.c_0):
+        state.copy_(torch.randn_like(state))
+    frozen = fastrnn.freeze(layer)
+    x = torch.randn(1, 2, 5).to(dtype)
+    for given in (x, x[:, 0], torch.nn.utils.rnn.pack_sequence(list(x))):
+        (y, *_), (h, c) = frozen(given)
+        (expected, *_), states = frozen(given.to(torch.float32))
+        assert_equal((y, h, c), [one.to(dtype) for one in (expected, *states)])
+
+
 @pytest.mark.parametrize("number_format", FORMATS)
 @pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
 def test_the_default_dtype_is_no_business_of_a_frozen_layer(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import pickle
+import weakref
 from typing import Any
 
 import pytest
@@ -138,6 +140,27 @@ def test_calls_after_the_first_take_the_short_way() -> None:
             assert_equal(frozen(x), expected)
 
 
+@pytest.mark.parametrize("name", ["lstm", "late", "cell normed", "cell", "step"])
+def test_what_a_layer_has_packed_goes_with_the_layer_at_once(name: str) -> None:
+    made = {
+        "cell": lambda: fastrnn.GRUCell(3, 4),
+        "step": lambda: fastrnn.RecurrentCell(fastrnn.cells.MGU, 3, 4),
+    }
+    frozen = fastrnn.freeze({**LAYERS, **made}[name]())
+    x = torch.randn(1, 2, frozen.input_size)
+    gc.disable()  # no cycles, which hold memory until somebody looks for them
+    try:
+        with torch.no_grad():
+            frozen(x[0] if name in made else x)
+            if name not in made:
+                frozen(x, lengths=[1, 1])
+        gone = weakref.ref(frozen)
+        del frozen
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 def test_the_engine_packs_what_it_has_room_and_formats_for() -> None:
     spec = {"I": 3, "H": 4, "P": 0, "layers": 1, "directions": 1, "bias": True}
     own = {"cell": _core.Cell.lstm, "reverse": False, "program": None}
@@ -227,6 +250,9 @@ def test_what_would_change_a_frozen_layer_is_an_error_that_says_what_to_do() -> 
         frozen.weight_ih_l0 = torch.zeros(16, 3)
     with pytest.raises(RuntimeError, match=r"weight_ih_l0.*do not change"):
         del frozen.weight_ih_l0
+    with pytest.raises(RuntimeError, match=r"bias_ih_l0.*do not change"):
+        frozen.register_buffer("bias_ih_l0", torch.zeros(16))
+    frozen.register_buffer("mean", torch.zeros(3))
     with pytest.raises(RuntimeError, match="stay on the CPU"):
         frozen.to("meta")
     with pytest.raises(TypeError, match=r"fastrnn\.freeze"):
@@ -275,6 +301,13 @@ def test_weights_that_no_format_has_are_refused_by_name() -> None:
             layer.bias_hh_l0[2] = value
         with pytest.raises(ValueError, match="rnn: bias_hh_l0: expected finite numbers"):
             fastrnn.freeze(torch.nn.ModuleDict({"rnn": layer}))
+    large = fastrnn.GRU(3, 4)
+    with torch.no_grad():
+        large.weight_ih_l0[2] = torch.finfo(torch.float32).max
+    for number_format in ("bfloat16", "int8"):
+        with pytest.raises(ValueError, match=r"weight_ih_l0: expected numbers .*infinity"):
+            fastrnn.freeze(large, weights=number_format)
+    fastrnn.freeze(large)
     with pytest.raises(ValueError, match=r"weight_ih_l0.*got torch.float64"):
         fastrnn.freeze(fastrnn.LSTM(3, 4).double())
     with pytest.raises(ValueError, match=r"weight_ih_l0.*on the CPU, got meta"):

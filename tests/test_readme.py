@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fastrnn
-from benchmarks.results import Point, Report
+from benchmarks.results import Point, Report, summarise
 from fastrnn import __main__
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +38,21 @@ def test_every_speedup_in_the_table_is_in_a_results_file() -> None:
         for value, column in zip(shown, COLUMNS, strict=True):
             measured = [point.ratios()["torch"] for point in points[column[0], shape, column[1]]]
             assert value in [float(f"{ratio:.3g}") for ratio in measured], (shape, column)
+
+
+def test_the_means_of_other_processors_are_those_of_their_files() -> None:
+    text = " ".join(ROOT.joinpath("README.md").read_text().split())
+    means = r"(\S+)x, (\S+)x, (\S+)x and (\S+)x"
+    for processor, words in {
+        "zen4-avx512": r"\[Zen 4\]\S+, whose vector units are half as wide, the four means are ",
+        "zen3-avx2": r"\[Zen 3\]\S+ with AVX2 alone ",
+    }.items():
+        found = re.search(words + means, text)
+        assert found is not None, processor
+        file = ROOT / f"benchmarks/results/peers-amd-epyc-{processor}-2threads.json"
+        summaries = summarise(Report.load(file).points)
+        over_torch = {(s.cell, s.phase): s.geomean for s in summaries if s.over == "torch"}
+        assert list(found.groups()) == [f"{over_torch[column]:.2f}" for column in COLUMNS]
 
 
 def test_the_cell_that_it_writes_runs_as_printed_and_is_the_published_one() -> None:

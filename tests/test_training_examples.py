@@ -331,6 +331,22 @@ def test_rates_and_seeds_are_such_before_the_training(capsys, option, text):
     assert f"argument {option}: expected {expected}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("example", "arguments", "message"),
+    [
+        (forecast, ["--column", "x"], "--column and --season: expected a file"),
+        (forecast, ["--season", "4"], "--column and --season: expected a file"),
+        (direction, ["--column", "x"], "--column: expected a file"),
+        (language_model, ["--temperature", "nan"], "a positive temperature"),
+    ],
+)
+def test_an_option_that_would_be_ignored_or_fail_late_is_refused(
+    capsys, example, arguments, message
+):
+    complaint(example, arguments)
+    assert message in capsys.readouterr().err
+
+
 def test_results_go_into_a_folder_which_is_known_before_the_training(tmp_path, capsys):
     file = tmp_path / "file"
     file.write_text("")

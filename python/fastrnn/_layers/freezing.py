@@ -57,10 +57,11 @@ def freeze(model: ModuleT, weights: str = "float32") -> ModuleT:
     Raises
     ------
     ValueError
-        There is no format ``weights``, or a layer has an infinity or NaN among its weights, is
-        float64, not on the CPU, has no units or features, is frozen in another format, has a
-        weight that a hook makes, as ``torch.nn.utils.weight_norm`` does, or has the option
-        ``weight_dropout_in_eval`` (`fastrnn.regularised`).
+        There is no format ``weights``, or a layer has an infinity or NaN among its weights, or a
+        number that the format rounds to one, is float64, not on the CPU, has no units or features,
+        is frozen in another format, has a weight that a hook makes, as
+        ``torch.nn.utils.weight_norm`` does, or has the option ``weight_dropout_in_eval``
+        (`fastrnn.regularised`).
     TypeError
         ``model`` is no module.
 
@@ -153,6 +154,11 @@ def _freeze(name: str, module: Any, target: type[Frozen], weights: str) -> None:
         module._parameters.pop(key, None)
         single = value.float()
         kept = rounded(key, single, weights) if key in names else {key: single}
+        if infinite({key: restored(key, kept)}):
+            raise ValueError(
+                f"{name}: {key}: expected numbers that {weights} can have, got one so large that "
+                "it is rounded to infinity"
+            )
         for part, tensor in kept.items():
             module.register_buffer(part, tensor.clone())
     module.number_format = weights

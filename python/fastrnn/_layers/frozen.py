@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import is_
 from typing import Any, NoReturn
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -82,12 +83,13 @@ class Frozen(torch.nn.Module):
         expect: Callable[[], Expected],
         *,
         one_step: bool = False,
-        weights: Callable[[], list[Tensor]] | None = None,
+        weights: Callable[[Any], list[Tensor]] | None = None,
     ) -> FrozenPlan:
         """That of a program with this text, or of torch's cell; ``expect`` what it is held to.
 
-        ``weights`` are those of a call where they are no `_restored_weights`. Plans are of what the
-        buffers are now: ``torch.func.functional_call`` puts others in their places for a while.
+        ``weights`` has those of a layer's call where they are no `_restored_weights`. Plans are of
+        what the buffers are now: ``torch.func.functional_call`` puts others in their places for a
+        while. They know the layer weakly: what it has packed goes with it at once.
         """
         buffers = self._buffers.values()
         plans: _Plans | None = vars(self).get("_frozen_plans")
@@ -95,7 +97,9 @@ class Frozen(torch.nn.Module):
             plans = vars(self)["_frozen_plans"] = _Plans(tuple(buffers), {})
         plan = plans.of_program.get(program)
         if plan is None:
-            own = expect(), self.number_format, weights or self._restored_weights
+            of: Callable[[Any], list[Tensor]] = weights or type(self)._restored_weights
+            layer = ref(self)
+            own = expect(), self.number_format, lambda: of(layer())
             plan = plans.of_program[program] = FrozenPlan(*own, one_step=one_step)
         return plan
 
@@ -128,6 +132,12 @@ class Frozen(torch.nn.Module):
         if name in self._buffers:
             self._refuse(name)
         super().__delattr__(name)
+
+    def register_buffer(self, name: str, *given: Any, **more: Any) -> None:
+        """RuntimeError where that is one of the weights, which torch would exchange."""
+        if name in self._buffers and "_frozen_loads" not in vars(self):
+            self._refuse(name)
+        super().register_buffer(name, *given, **more)
 
     def _refuse(self, name: str) -> NoReturn:
         raise RuntimeError(
@@ -226,7 +236,8 @@ class _FrozenLayer(Frozen):
             apart: tuple[Any, ...] = outside_graphs(self._fastrnn_forward)(*given)
             return apart
         if hx is None and self._fastrnn_initial_state:
-            hx = for_batch(self, input)
+            # What is learned stays float32, whatever the input is: nothing is rounded but results.
+            hx = for_batch(self, input, cast=_torch.is_any_autocast_enabled())
         plan = self._plan_of(None, lambda: expected_of_layer(self._computed()[0]))
         done: tuple[Any, ...] = plan.run_layer(
             input, hx, self.batch_first, lengths, resets, return_states
@@ -270,7 +281,7 @@ class _FrozenCell(Frozen):
             None,
             lambda: expected_of_cell(self._computed(cell)[0]),
             one_step=True,
-            weights=lambda: self._computed(cell)[1],
+            weights=lambda layer: layer._computed(cell)[1],
         )
         return plan.run_step(input, hx)
 

@@ -30,10 +30,11 @@ def _names(layer: Any) -> list[str]:
     return [f"{state}_0" for state in CELLS[layer.mode.lower()].states]
 
 
-def for_batch(layer: Any, input: Any) -> Any:
+def for_batch(layer: Any, input: Any, *, cast: bool = True) -> Any:
     """The layer's own states as the ``hx`` of a call with ``input``; None where that is none.
 
-    They get the dtype of ``input``, another one than theirs under autocast alone: as zeros would.
+    With ``cast`` they get the dtype of ``input``, another one than theirs under autocast alone: as
+    zeros would.
     """
     data = input.data if isinstance(input, PackedSequence) else input
     if not isinstance(data, Tensor):
@@ -44,7 +45,9 @@ def for_batch(layer: Any, input: Any) -> Any:
         batch = 1 if data.dim() == 2 else batch_of(data, None, layer.batch_first, None, None)
     else:
         return None  # to be refused
-    states = [getattr(layer, name).to(data.dtype) for name in _names(layer)]
+    states = [getattr(layer, name) for name in _names(layer)]
+    if cast:
+        states = [state.to(data.dtype) for state in states]
     # Where every row has a state of its own, the checks say what batch is expected.
     states = [s.expand(-1, batch, -1) if s.shape[1] == 1 else s for s in states]
     if not isinstance(input, PackedSequence) and data.dim() == 2:
