@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import pytest
 from engine import USUAL_SIGNAL, probe
+
+from fastrnn import _explain
 
 LANES = 16
 GATES = 4
@@ -14,14 +17,15 @@ ROW_CYCLES = 60.0
 
 
 def schedule(
-    rows: float, H: int, threads: int, deals: bool = False
+    rows: float, H: int, threads: int, deals: bool = False, steps: float = math.inf
 ) -> tuple[int, int, float, bool]:
     """(groups of rows, groups of units, cycles, are the panels left over dealt out by rows?) for a
-    step of an LSTM of H float32 units."""
+    step of an LSTM of H float32 units, which are packed for so many."""
     panels = -(-H // LANES)
     panel_bytes = H * GATES * LANES * 4
     found: tuple[int, int, float, bool] = probe().schedule(
-        rows, panels, GATES, TALLEST, H, panel_bytes, ROW_CYCLES, deals, threads
+        *(rows, panels, GATES, TALLEST, H, panel_bytes, ROW_CYCLES, deals, threads),
+        panel_bytes / steps,
     )
     return found
 
@@ -83,6 +87,33 @@ def test_a_barrier_costs_more_signals_the_more_threads_meet(
             cycles.append(schedule(1, 4096, threads)[2])
         costs.append((cycles[1] - cycles[0]) * 0.4)
     assert costs == pytest.approx([4, 5, 7])
+
+
+def test_what_is_packed_for_few_steps_is_not_read_by_groups_of_rows_far_apart(
+    pretend_signal: Callable[[float], None],
+) -> None:
+    """Each would need what the other has packed."""
+    assert schedule(12, 128, 2)[:2] == (2, 1)
+    pretend_signal(260)
+    assert schedule(12, 128, 2)[:2] == (2, 1)
+    assert schedule(12, 128, 2, steps=10)[:2] != (2, 1)
+
+
+def test_a_first_block_is_shared_where_that_is_worth_the_way(
+    pretend_signal: Callable[[float], None],
+) -> None:
+    def helped(features: int, steps: int) -> bool:
+        words = ["threads=2", f"T={steps}", "B=1", f"I={features}", "H=32"]
+        (layer,) = _explain.collect(_explain.parse("GRU", words))["forward"]
+        (crew,) = layer["crews"]
+        assert (crew["row_groups"], crew["unit_groups"]) == (1, 1)
+        return bool(crew["helped_steps"])
+
+    assert helped(600, 60)
+    assert helped(8, 600)  # the others hide behind the steps before
+    assert not helped(8, 60)
+    pretend_signal(2000)
+    assert not helped(600, 60)
 
 
 WIDE = 256 * LANES  # weights beyond every second-level cache: units are split

@@ -63,7 +63,7 @@ double signal_now(int threads) {
 
 const Hooks kHooks = {kHooksBytes,        kernels_of,      schedule_step,      schedule_forward,
                       better_in_turn,     threads_worth,   forward_block_rows, processor_quota,
-                      pretend_processors, pretend_crowded, pretend_signal,      pretend_no_openmp};
+                      pretend_processors, pretend_crowded, pretend_signal,     pretend_no_openmp};
 
 }  // namespace
 

@@ -187,9 +187,9 @@ py::dict as_dict(const Choice& choice) {
 py::dict as_dict(const CrewDecision& crew) {
   return py::dict("threads"_a = crew.threads, "row_groups"_a = crew.split.rows,
                   "unit_groups"_a = crew.split.units, "deals"_a = crew.split.deals,
-                  "cycles"_a = crew.cycles, "barrier"_a = crew.barrier, "fused"_a = as_dict(crew.fused),
-                  "block_rows"_a = crew.block_rows, "helped_steps"_a = crew.helped_steps,
-                  "piece_steps"_a = crew.piece_steps);
+                  "cycles"_a = crew.cycles, "barrier"_a = crew.barrier,
+                  "fused"_a = as_dict(crew.fused), "block_rows"_a = crew.block_rows,
+                  "helped_steps"_a = crew.helped_steps, "piece_steps"_a = crew.piece_steps);
 }
 
 py::list as_list(const PassDecision& pass, int64_t layers) {

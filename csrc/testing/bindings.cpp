@@ -64,9 +64,10 @@ void bind_kernels(py::module_ m) {
 
 void bind_cost_model(py::module_ m) {
   m.def("schedule", [](double rows, int64_t panels, int vectors, int tallest, int64_t K,
-                       int64_t panel_bytes, double row_cycles, bool deals, int threads) {
+                       int64_t panel_bytes, double row_cycles, bool deals, int threads,
+                       double packed) {
     const Schedule found = engine().schedule_step(
-        {rows, panels, vectors, tallest, K, panel_bytes, row_cycles, deals}, threads);
+        {rows, panels, vectors, tallest, K, panel_bytes, row_cycles, deals, 1, packed}, threads);
     return std::tuple(found.split.rows, found.split.units, found.cycles, found.split.deals);
   });
   m.def("projects_within_step",

@@ -30,8 +30,10 @@ class Model {
   }
 
   Schedule forward(int64_t in, int crews, int threads) const {
-    return schedule_forward(forward_work(recurrent_length(), crews), in,
-                            panels.gate_width * panels.format.bytes, threads);
+    StepWork work = forward_work(recurrent_length(), crews);
+    const int64_t feature_bytes = panels.gate_width * panels.format.bytes;
+    if (!plan_.packed) work.packed = for_each_step(work.panel_bytes + in * feature_bytes);
+    return schedule_forward(work, in, feature_bytes, threads);
   }
 
   Schedule backward(int crews, int threads) const {
@@ -39,10 +41,11 @@ class Model {
     const Program* program = shape_.program;
     const int64_t K = panels.cell.gates * (program ? recurrent_length() : shape_.H);
     const double equations = program ? program->backward.cycles * 4 : kBackwardRowCycles;
-    return schedule_step(
-        {plan_.batch.mean_active(), panels.columns(shape_.out()), 4, panels.kernels.tallest, K,
-         K * panels.column * int64_t{sizeof(Real)}, equations, deals, crews},
-        threads);
+    const int64_t panel_bytes = K * panels.column * int64_t{sizeof(Real)};
+    const double packed = plan_.weights_in_place ? 0 : for_each_step(panel_bytes);
+    return schedule_step({plan_.batch.mean_active(), panels.columns(shape_.out()), 4,
+                          panels.kernels.tallest, K, panel_bytes, equations, deals, crews, packed},
+                         threads);
   }
 
   // Rows of a forward time block, of all row groups together
@@ -55,12 +58,22 @@ class Model {
                     std::max(wanted, batch.B() + plan_.threads));
   }
 
+  // Is it worth it for other threads to project a part of what comes next?
+  bool worth_helping(int64_t in) const {
+    const double vectors = 4.0 * static_cast<double>(panels.pre) / panels.column;
+    return worth_sharing(in, vectors, static_cast<double>(panels.pre) * sizeof(Real));
+  }
+
   // Tiles of rows that meet the weights backward
   int64_t tiles_of_step() const {
     return (plan_.batch.B() + panels.kernels.tallest - 1) / panels.kernels.tallest;
   }
 
  private:
+  double for_each_step(int64_t bytes) const {
+    return static_cast<double>(bytes) / static_cast<double>(std::max<int64_t>(1, plan_.batch.T()));
+  }
+
   // What a unit's slots meet in a step, of all recurrent products together
   int64_t recurrent_length() const {
     const Program* program = shape_.program;
@@ -115,8 +128,11 @@ CrewDecision decide_forward_crew(const Plan& plan, int64_t in, int crews, int th
   crew.block_rows = model.block_rows(in, crews) / crew.split.rows;
   const int64_t rows = Rows{0, crew.split.rows}.count(plan.batch.B());
   if (crew.split.threads() == threads || 2 * rows > crew.block_rows) return crew;
-  crew.helped_steps = std::min(std::max(plan.batch.T() / kHelpedBlocks, kLeastHelpedSteps),
-                               crew.block_rows / 2 / rows);
+  const int64_t steps = std::min(std::max(plan.batch.T() / kHelpedBlocks, kLeastHelpedSteps),
+                                 crew.block_rows / 2 / rows);
+  // The first block has nothing to hide behind.
+  if (steps >= plan.batch.T() && !model.worth_helping(in)) return crew;
+  crew.helped_steps = steps;
   crew.piece_steps = std::max<int64_t>(1, kTilesOfPiece * model.panels.cell.tallest / rows);
   return crew;
 }

@@ -25,8 +25,8 @@ struct Choice {
 // How the threads of a crew take the steps of one direction.
 struct CrewDecision {
   int threads = 1;
-  Split split;        // of those that take steps
-  double cycles = 0;  // of a step, as the model sees it; 0: it was not asked
+  Split split;         // of those that take steps
+  double cycles = 0;   // of a step, as the model sees it; 0: it was not asked
   double barrier = 0;  // those until who shares units has met
 
   // Forward alone

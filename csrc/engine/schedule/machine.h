@@ -51,6 +51,9 @@ constexpr double kUsualSignal = 60;
 constexpr double kSignalsOfLines = 3;
 // What the dearest signals cost in usual ones: the hour may change in the course of a call
 constexpr double kDearestSignal = 3;
+// Lines that one thread has written and another reads one after the other take their signals so
+// many at a time.
+constexpr double kLinesAtOnce = 3;
 constexpr double kTeamCycles = 40000;  // waking the threads of a call, and the risk of waiting
 
 // ---- time blocks ----

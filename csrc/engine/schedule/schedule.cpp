@@ -42,6 +42,11 @@ double barrier_cycles(int threads, double signal) {
   return (std::ceil(std::log2(threads)) + kSignalsOfLines) * signal / kNanosecondsOfCycle;
 }
 
+// Until what another thread has written has come, of so many bytes
+double transfer_cycles(double bytes, double signal) {
+  return bytes / 64 * signal / kNanosecondsOfCycle / kLinesAtOnce;
+}
+
 Schedule price(const StepWork& work, Split split, double signal) {
   const double rows = std::max(1.0, std::ceil(work.rows / split.rows));
   const int64_t even = work.panels / split.units, left_over = work.panels % split.units;
@@ -53,7 +58,9 @@ Schedule price(const StepWork& work, Split split, double signal) {
   split.deals = work.deals && dealt < most * panel;
   Schedule found = {split, split.deals ? dealt : most * panel, most * arrival.far};
   found.barrier = barrier_cycles(split.units, signal);
-  found.cycles += found.barrier;
+  // Groups of rows each need what the others have packed.
+  const double from_others = most * work.packed * (split.rows - 1) / split.rows;
+  found.cycles += found.barrier + transfer_cycles(from_others, signal);
   return found;
 }
 
@@ -94,6 +101,11 @@ Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_
   ahead.instead = fused.cycles + fused.far;
   // What comes from afar at every step is never hidden wholly, and a block reads its weights once.
   return ahead.instead <= fused.instead ? fused : ahead;
+}
+
+bool worth_sharing(int64_t features, double vectors, double bytes) {
+  return static_cast<double>(features) * vectors / kFmaPerCycle >
+         transfer_cycles(bytes, signal_nanoseconds());
 }
 
 bool better_in_turn(const Schedule& in_turn, const Schedule& side_by_side) {

@@ -27,6 +27,7 @@ struct StepWork {
   double row_cycles;    // equations, for one row of one panel
   bool deals = false;   // can it deal panels out by rows?
   int crews = 1;        // that do the like side by side, each with weights of its own
+  double packed = 0;    // bytes of a panel that are packed for the call, for each of its steps
 };
 
 struct Schedule {
@@ -44,6 +45,10 @@ Schedule schedule_step(const StepWork& work, int threads);
 // panel_row_bytes: of weights that one feature meets in one panel.
 Schedule schedule_forward(const StepWork& hidden, int64_t input_features, int64_t panel_row_bytes,
                           int threads);
+
+// Is it worth it for one thread to compute rows that another one needs at once, each of so many
+// vectors and bytes, from so many features?
+bool worth_sharing(int64_t features, double vectors, double bytes);
 
 // Are two directions better taken in turn by all threads, which have the caches to themselves then,
 // than side by side by half of them each, with fewer barriers? What a barrier costs may change in

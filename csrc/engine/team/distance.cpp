@@ -24,16 +24,14 @@ double signal_nanoseconds() {
 
 bool signal_is_due(int64_t now) {
   int64_t seen = due.load(std::memory_order_relaxed);
-  return now >= seen && due.compare_exchange_strong(seen, now + kFromOneToTheNext,
-                                                    std::memory_order_relaxed);
+  return now >= seen &&
+         due.compare_exchange_strong(seen, now + kFromOneToTheNext, std::memory_order_relaxed);
 }
 
 void report_signal(double nanoseconds) {
   if (nanoseconds <= kLongestSignal) measured.store(nanoseconds, std::memory_order_relaxed);
 }
 
-void pretend_signal(double nanoseconds) {
-  pretended.store(nanoseconds, std::memory_order_relaxed);
-}
+void pretend_signal(double nanoseconds) { pretended.store(nanoseconds, std::memory_order_relaxed); }
 
 }  // namespace fastrnn

@@ -61,11 +61,11 @@ bool Direct::read_batch(PlainCall& call, py::handle x, const Ragged& ragged) con
 }
 
 py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights, bool batch_first,
-                        bool grad_enabled, int threads, bool bfloat16,
-                        const Ragged& ragged) const {
+                        bool grad_enabled, int threads, bool bfloat16, const Ragged& ragged) const {
   PlainCall call(tensors_, shape_, cell(), {one_step_, batch_first}, grad_enabled);
   if (bfloat16) call.at.source = Source::kBfloat16;
-  if (!read_batch(call, x, ragged) || !call.read_states(hx) || !has_weights(call, weights) || !call.make_outputs(true))
+  if (!read_batch(call, x, ragged) || !call.read_states(hx) || !has_weights(call, weights) ||
+      !call.make_outputs(true))
     return py::none();
   const Shape& shape = call.shape;
   PlanOptions options;

@@ -56,9 +56,8 @@ py::object Sums::of(const Tensors& tensors, const py::sequence& vectors) const {
   Address to = 0;
   py::object made = tensors.new_empty(memory, {size_}, to);
   if (!to) return py::none();
-  with_dtype(static_cast<DType>(memory.element), [&](auto zero) {
-    add_up(pieces_, addresses, reinterpret_cast<decltype(zero)*>(to));
-  });
+  with_dtype(static_cast<DType>(memory.element),
+             [&](auto zero) { add_up(pieces_, addresses, reinterpret_cast<decltype(zero)*>(to)); });
   return made;
 }
 

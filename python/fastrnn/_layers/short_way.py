@@ -40,8 +40,8 @@ def layer_directly(
     """What a layer returns, whatever the form of its batch; None if this call is none for it."""
     if lengths is None and resets is None and not isinstance(input, PackedSequence):
         done = directly(plan, input, hx, weights, batch_first)
-        if done is None and type(input) is Tensor and input.dim() == 2:
-            return None if sees_no_short_way() else _single_directly(plan, input, hx, weights)
+        if done is None and type(input) is Tensor and not sees_no_short_way() and input.dim() == 2:
+            return _single_directly(plan, input, hx, weights)
         return done
     if plan.ragged is None or sees_no_short_way() or backends.chosen is not None:
         return None
