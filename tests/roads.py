@@ -27,6 +27,9 @@ LONG = ("eager", "operator")
 ROADS = (*(["short"] if hasattr(Tensor, "__dlpack_c_exchange_api__") else []), *LONG)
 """Those that this torch has."""
 
+SHORT = ("layer_directly", "cell_directly", "layer_raised", "cell_raised")
+"""What may serve a call by the short way, in `fastrnn._layers.short_way`."""
+
 
 @contextmanager
 def road(name: str) -> Iterator[None]:
@@ -44,9 +47,9 @@ def road(name: str) -> Iterator[None]:
 
         return call
 
+    spies = {one: spy("short", getattr(short_way, one)) for one in SHORT}
     with (
-        mock.patch.object(short_way, "directly", spy("short", short_way.directly)),
-        mock.patch.object(short_way, "directly_raised", spy("short", short_way.directly_raised)),
+        mock.patch.multiple(short_way, **spies),
         mock.patch.object(fork.eager, "run", spy("eager", fork.eager.run)),
         mock.patch.object(fork.operators, "run", spy("operator", fork.operators.run)),
     ):

@@ -123,6 +123,102 @@ def test_what_becomes_of_lengths_and_resets_afterwards_is_no_matter(form: str) -
     torch.testing.assert_close(*gradients)
 
 
+def apart(tensor: Tensor) -> Tensor:
+    """The same numbers, features of a row far from one another."""
+    return tensor.mT.contiguous().mT
+
+
+def negative(tensor: Tensor) -> Tensor:
+    """The same numbers, by a view that changes the sign of what it reads."""
+    view = torch.complex(tensor, -tensor).conj().imag
+    assert view.is_neg()
+    return view
+
+
+@pytest.mark.parametrize("change", [apart, negative])
+@pytest.mark.parametrize("what", ["input", "hx"])
+@pytest.mark.parametrize("form", ["layer", "packed", "one sequence", "cell", "one row"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_what_lies_apart_is_brought_together(
+    kind: str, form: str, what: str, change: Callable[[Tensor], Tensor]
+) -> None:
+    torch.manual_seed(1)
+    is_cell = form in ("cell", "one row")
+    module = getattr(fastrnn, f"{kind}Cell" if is_cell else kind)(FEATURES, H)
+    x, h = torch.randn(T, B, FEATURES), torch.randn(1, B, H)
+    if is_cell:
+        x, h = x[0], h[0]
+
+    def results() -> list[Tensor]:
+        leaves = [x.clone().requires_grad_(), h.clone().requires_grad_()]
+        given = [
+            change(one) if name == what else one
+            for name, one in zip(("input", "hx"), leaves, strict=True)
+        ]
+        input, state = given
+        if form in ("one sequence", "one row"):
+            input, state = input[..., 0, :], state[..., 0, :]
+        if form == "packed":
+            input = pack_padded_sequence(input, PACKED, enforce_sorted=False)
+        outputs = tensors_of(module(input, (state, state) if kind == "LSTM" else state))
+        loss = sum(one.square().sum() for one in outputs)
+        return [*outputs, *torch.autograd.grad(loss, [*leaves, *module.parameters()])]
+
+    ways = roads.SHORT[:2]
+    served = []
+
+    def spied(short: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            served.append(short(*arguments))
+            return served[-1]
+
+        return call
+
+    with mock.patch.multiple(short_way, **{way: spied(getattr(short_way, way)) for way in ways}):
+        got = results()
+    assert len(served) == 1
+    assert served[0] is not None
+    with mock.patch.multiple(short_way, **dict.fromkeys(ways, lambda *_: None)):
+        expected = results()
+    assert all(map(torch.equal, got, expected))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("autocast", [False, True], ids=["module", "autocast"])
+@pytest.mark.parametrize("form", ["packed", "lengths", "resets", "single"])
+@pytest.mark.parametrize("kind", ["lstm", "projected", "gru", "rnn"])
+def test_half_precision_too(kind: str, form: str, autocast: bool, dtype: torch.dtype) -> None:
+    torch.manual_seed(1)
+    layer = LAYERS[kind](FEATURES, H)
+    x = torch.randn(T, B, FEATURES)
+    if not autocast:
+        layer, x = layer.to(dtype), x.to(dtype)
+
+    def results() -> list[Tensor]:
+        leaf = x.clone().requires_grad_()
+        input, keywords = given(form, leaf, False)
+        with torch.autocast("cpu", dtype=dtype, enabled=autocast):
+            outputs = tensors_of(layer(input, **keywords))
+        loss = sum(one.float().square().sum() for one in outputs)
+        return [*outputs, *torch.autograd.grad(loss, [leaf, *layer.parameters()])]
+
+    served, short = [], short_way.layer_raised
+
+    def spied(*arguments: Any) -> Any:
+        served.append(short(*arguments))
+        return served[-1]
+
+    with mock.patch.object(short_way, "layer_raised", spied):
+        got = results()
+    assert len(served) == 1
+    assert served[0] is not None
+    with mock.patch.object(short_way, "layer_raised", return_value=None):
+        expected = results()
+    for g, e in zip(got, expected, strict=True):
+        assert g.dtype is e.dtype
+        assert torch.equal(g, e)
+
+
 def test_saved_tensors_that_hooks_have_moved_go_the_long_way() -> None:
     layer = fastrnn.LSTM(FEATURES, H)
     x = torch.randn(T, B, FEATURES, requires_grad=True)

@@ -74,7 +74,8 @@ def multiplying(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cpu, "_multiplies_bfloat16", lambda isa: True)
     monkeypatch.setattr(cpu, "make_plan", ask)
-    monkeypatch.setattr(short_way, "directly_raised", lambda *_: None)
+    for raised in ("layer_raised", "cell_raised"):
+        monkeypatch.setattr(short_way, raised, lambda *_: None)
 
 
 MULTIPLIES = cpu._multiplies_bfloat16(fastrnn.isa.active())

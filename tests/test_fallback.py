@@ -51,8 +51,8 @@ def without_kernels() -> Iterator[list[str]]:
 
     with (
         mock.patch.object(type(backends.CPU), "refuses", return_value="nobody computes here"),
-        mock.patch.object(short_way, "directly", return_value=None),
         mock.patch.object(short_way, "layer_directly", return_value=None),
+        mock.patch.object(short_way, "cell_directly", return_value=None),
         mock.patch.object(overrides, "by_torch", spied_torch),
         mock.patch.object(backends.EQUATIONS, "forward", spied_equations),
     ):

@@ -156,7 +156,7 @@ def test_each_tensor_is_looked_at_before_its_memory() -> None:
     direct: Any = layer_plan("gru", 5, 6, 0, 1, True, False, 0.0).direct
 
     def serves(x: Tensor, weights: list[Tensor], grad_enabled: bool = False) -> bool:
-        return direct(x, None, weights, False, grad_enabled, 1, True) is not None
+        return direct.call(x, None, weights, False, grad_enabled, 1, True) is not None
 
     x = torch.randn(3, 2, 5)
     wide = list(torch.nn.GRU(5, 6).requires_grad_(False).parameters())

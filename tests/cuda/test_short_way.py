@@ -39,7 +39,8 @@ def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     """A device on which calls go the short way, though a mode that pretends sees all calls."""
     request.getfixturevalue(request.param)
     if request.param == "pretence":
-        monkeypatch.setattr(short_way, "directly", lambda *_: None)  # the memory is the CPU's
+        for way in ("layer_directly", "cell_directly"):  # the memory is the CPU's
+            monkeypatch.setattr(short_way, way, lambda *_: None)
         monkeypatch.setattr(short_way, "sees_no_short_way", lambda: False)
         monkeypatch.setattr(stack, "empty_on", lambda _: empty)
     for made in (layer_plan, cell_plan):

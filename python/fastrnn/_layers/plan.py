@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .. import _core
 from .._autograd.direct import make_direct
 from .._autograd.direct_on_gpu import DirectOnGpu
 from .._call.checks import check_sizes
@@ -39,14 +39,13 @@ Options = tuple[str, int, int, int, int, bool, bool, float, Variant | None]
 class Plan(NamedTuple):
     """What a call is held to, and its short ways.
 
-    On the CPU those of `Spec.products` in each format, and that of ragged batches.
+    On the CPU those of `Spec.products` in each format.
     """
 
     expected: Expected
-    direct: Callable[..., Any] | None
-    direct_in_bfloat16: Callable[..., Any] | None = None
+    direct: _core.Direct | None
+    in_bfloat16: _core.Direct | None = None
     on_gpu: DirectOnGpu | None = None
-    ragged: Callable[..., Any] | None = None
 
 
 @lru_cache(maxsize=1024)
@@ -90,7 +89,7 @@ def layer_plan(
     in_bfloat16 = make_direct(replace(spec, products="bfloat16"))
     if direct is None or in_bfloat16 is None:
         return Plan(expected, None)
-    return Plan(expected, direct.call, in_bfloat16.call, DirectOnGpu(spec), direct.call_ragged)
+    return Plan(expected, direct, in_bfloat16, DirectOnGpu(spec))
 
 
 @lru_cache(maxsize=256)
@@ -104,7 +103,7 @@ def cell_plan(
         return Plan(expected_of_cell(spec), None)
     # The products of a single step are those of float32.
     on_gpu = DirectOnGpu(spec, one_step=True)
-    return Plan(expected_of_cell(spec), direct.call, direct.call, on_gpu)
+    return Plan(expected_of_cell(spec), direct, direct, on_gpu)
 
 
 def spec_of_cell(

@@ -77,8 +77,8 @@ def run_layer(
         if done is not None:
             return done
     dtypes, tensors = _under_autocast(expected.spec, tensors)
-    if lengths is None and resets is None and not return_states:
-        done = short_way.directly_raised(plan, tensors, dtypes, batch_first)
+    if not return_states:
+        done = short_way.layer_raised(plan, tensors, dtypes, batch_first, lengths, resets)
         if done is not None:
             return done
     if not isinstance(input, PackedSequence):
@@ -256,7 +256,7 @@ def run_cell(
     traced = torch.compiler.is_dynamo_compiling()
     make_plan = cell_plan.__wrapped__ if traced else cell_plan
     plan = make_plan(cell, *(sizes or checks.cell_sizes_of(*given[:2])), bias, variant)
-    done = short_way.directly(plan, input, hx, weights, False)
+    done = short_way.cell_directly(plan, input, hx, weights)
     if done is not None:
         return done
     if asked := overrides.asked(input, hx, given):
@@ -296,7 +296,7 @@ def run_program_step_directly(
     cell: str, sizes: tuple[int, int, bool], input: Any, hx: Any, weights: Sequence[Any]
 ) -> Any:
     """The same by the short way; None if this call is none for it."""
-    return short_way.directly(_program_plan(cell, sizes), input, hx, weights, False)
+    return short_way.cell_directly(_program_plan(cell, sizes), input, hx, weights)
 
 
 def _program_plan(cell: str, sizes: tuple[int, int, bool]) -> Plan:
@@ -307,7 +307,7 @@ def _program_plan(cell: str, sizes: tuple[int, int, bool]) -> Plan:
 def _run_step_raised(plan: Plan, expected: Expected, tensors: tuple[Any, Any, Any]) -> Any:
     """A step, of which autocast may be to raise the tensors."""
     dtypes, tensors = _under_autocast(expected.spec, tensors, one_step=True)
-    done = short_way.directly_raised(plan, tensors, dtypes, False)
+    done = short_way.cell_raised(plan, tensors, dtypes)
     return _run_step(expected, tensors, dtypes) if done is None else done
 
 

@@ -91,7 +91,7 @@ class FrozenPlan:
 
     def run_step_directly(self, input: Any, hx: Any) -> Any:
         """The same by the short way; None if this call is none for it."""
-        return short_way.directly(self._plan, input, hx, (), False)
+        return short_way.cell_directly(self._plan, input, hx, ())
 
     def _in_full_precision(self, compute: Any, input: Any, hx: Any, *extras: Any) -> Any:
         """bfloat16 and float16 are computed in float32 and rounded once, whatever the weights."""
@@ -149,10 +149,7 @@ class FrozenPlan:
         isa, spec = _core.isa_active(), self._expected.spec
         if isa not in self._of_isa:
             packed = pack(spec, self._number_format, self._weights())
-            direct = make_direct(spec, self._one_step, packed)
-            plan = Plan(self._expected, None)
-            if direct is not None:
-                plan = Plan(self._expected, direct.call, ragged=direct.call_ragged)
+            plan = Plan(self._expected, make_direct(spec, self._one_step, packed))
             self._of_isa[isa] = PackedLayers(packed), plan
         layers, self._plan = self._of_isa[isa]
         return layers

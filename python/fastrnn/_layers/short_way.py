@@ -7,23 +7,26 @@ or wrong goes the long way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from .. import _torch
+from .. import _core, _torch
 from .._call import precision
 from .._engine import backends
 from .plan import Plan
 
 __all__ = [
-    "directly",
+    "cell_directly",
+    "cell_of",
+    "cell_raised",
     "directly_on_gpu",
-    "directly_raised",
     "is_watched",
     "layer_directly",
+    "layer_of",
+    "layer_raised",
     "sees_no_short_way",
 ]
 
@@ -37,26 +40,215 @@ def layer_directly(
     lengths: Any = None,
     resets: Any = None,
 ) -> Any:
-    """What a layer returns, whatever the form of its batch; None if this call is none for it."""
-    if lengths is None and resets is None and not isinstance(input, PackedSequence):
-        done = directly(plan, input, hx, weights, batch_first)
-        if done is None and type(input) is Tensor and not sees_no_short_way() and input.dim() == 2:
-            return _single_directly(plan, input, hx, weights)
-        return done
-    if plan.ragged is None or sees_no_short_way() or backends.chosen is not None:
+    """What a layer returns; None if this call is none for the short way."""
+    direct = plan.direct
+    if direct is None or sees_no_short_way() or backends.chosen is not None:
         return None
-    form = torch.is_grad_enabled(), torch.get_num_threads()
-    if not isinstance(input, PackedSequence):
-        rows = None, None, _as_tensor(lengths), _by_step(resets, batch_first)
-        return plan.ragged(input, hx, weights, batch_first, *form, *rows)
-    if lengths is not None or resets is not None:
+    return layer_of(direct, input, hx, weights, batch_first, lengths, resets)
+
+
+def cell_directly(plan: Plan, input: Any, hx: Any, weights: Sequence[Any]) -> Any:
+    """What a cell returns; None if this call is none for the short way."""
+    direct = plan.direct
+    if direct is None or sees_no_short_way() or backends.chosen is not None:
         return None
-    data, batch_sizes, sorted_indices, unsorted_indices = input
-    of_rows = batch_sizes, sorted_indices, None, None
-    done = plan.ragged(data, hx, weights, False, *form, *of_rows)
+    return cell_of(direct, input, hx, weights)
+
+
+def layer_raised(
+    plan: Plan,
+    tensors: tuple[Any, Any, Any],
+    dtypes: precision.Dtypes | None,
+    batch_first: bool,
+    lengths: Any = None,
+    resets: Any = None,
+) -> Any:
+    """The same in half precision, by tensors that have been raised; autocast has raised them.
+
+    ``tensors`` are the input, the states and the weights, ``dtypes`` those of the outputs, None for
+    the one that all arguments have. Matrices of bfloat16 stay what they are in dense calls without
+    gradients: the engine raises them as it reads.
+    """
+    call = _raised(plan, tensors, dtypes)
+    if call is None:
+        return None
+    done = None
+    if lengths is None and resets is None and isinstance(call.input, Tensor):
+        done = call.in_place(batch_first)
     if done is None:
+        weights = precision.raised(tensors[2])
+        done = layer_of(call.direct, call.input, call.hx, weights, batch_first, lengths, resets)
+    return None if done is None else precision.lowered_each(done, call.dtypes, plan.expected.spec)
+
+
+def cell_raised(plan: Plan, tensors: tuple[Any, Any, Any], dtypes: precision.Dtypes | None) -> Any:
+    """What `cell_directly` is to `layer_directly`."""
+    call = _raised(plan, tensors, dtypes)
+    if call is None:
         return None
-    return PackedSequence(done[0], batch_sizes, sorted_indices, unsorted_indices), done[1]
+    done = call.in_place(False)
+    if done is None:
+        done = cell_of(call.direct, call.input, call.hx, precision.raised(tensors[2]))
+    return None if done is None else precision.lowered_each(done, call.dtypes, plan.expected.spec)
+
+
+class _Raised(NamedTuple):
+    """A call of half precision, whose input and states have been raised.
+
+    ``halved`` are the weights of which matrices stay what they are, None where they may not.
+    """
+
+    direct: _core.Direct
+    input: Any
+    hx: Any
+    halved: Sequence[Any] | None
+    dtypes: precision.Dtypes
+
+    def in_place(self, batch_first: bool) -> Any:
+        """What is returned without raising matrices; None where they have to be."""
+        if self.halved is None:
+            return None
+        form = batch_first, torch.is_grad_enabled(), torch.get_num_threads()
+        return self.direct.call(self.input, self.hx, self.halved, *form, True)
+
+
+def _raised(
+    plan: Plan, tensors: tuple[Any, Any, Any], dtypes: precision.Dtypes | None
+) -> _Raised | None:
+    direct, in_bfloat16 = plan.direct, plan.in_bfloat16
+    if direct is None or in_bfloat16 is None or is_watched() or backends.chosen is not None:
+        return None
+    input, hx, weights = tensors
+    data = input.data if isinstance(input, PackedSequence) else input
+    if not isinstance(data, Tensor):
+        return None
+    dtype = precision.reduced_dtype((data, hx, weights))
+    if dtypes is None:
+        if dtype is None:
+            return None
+        dtypes = precision.Dtypes(dtype, dtype)
+    low = precision.low_dtype(data) is torch.bfloat16
+    if low and backends.named("cpu").multiplies_bfloat16:
+        direct = in_bfloat16
+    halved = precision.raised_vectors(weights) if dtype is torch.bfloat16 else None
+    return _Raised(direct, precision.raised(input), precision.raised(hx), halved, dtypes)
+
+
+def layer_of(
+    direct: _core.Direct,
+    input: Any,
+    hx: Any,
+    weights: Sequence[Any],
+    batch_first: bool,
+    lengths: Any,
+    resets: Any,
+) -> Any:
+    """What a layer returns; None if the engine does not read such tensors."""
+    done = None
+    if lengths is None and resets is None and not isinstance(input, PackedSequence):
+        grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
+        done = direct.call(input, hx, weights, batch_first, grad, threads, False)
+    if done is None:
+        done = _unusual_layer(direct, input, hx, weights, batch_first, lengths, resets)
+    return done
+
+
+def cell_of(direct: _core.Direct, input: Any, hx: Any, weights: Sequence[Any]) -> Any:
+    """The same of a cell."""
+    grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
+    done = direct.call(input, hx, weights, False, grad, threads, False)
+    return _unusual_cell(direct, input, hx, weights) if done is None else done
+
+
+def _unusual_layer(
+    direct: _core.Direct,
+    input: Any,
+    hx: Any,
+    weights: Sequence[Any],
+    batch_first: bool,
+    lengths: Any,
+    resets: Any,
+) -> Any:
+    """Of a batch that is ragged, or a single sequence, or lies apart in memory; else None."""
+    packed = isinstance(input, PackedSequence)
+    ragged = lengths is not None or resets is not None
+    data = input.data if packed else input
+    states = _states_of(hx)
+    if states is None or not _is_plain(data) or (packed and ragged):
+        return None
+    single = not packed and data.dim() == 2
+    if single:
+        if ragged or any(one.dim() != 2 for one in states):
+            return None
+        data, states = data.unsqueeze(1), [one.unsqueeze(1) for one in states]
+    given = _together(data, states, hx)
+    if given is None:
+        return None
+    data, given_hx = given
+    grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
+    if packed:
+        _, batch_sizes, sorted_indices, unsorted_indices = input
+        of_rows: tuple[Any, ...] = batch_sizes, sorted_indices, None, None
+        done = direct.call_ragged(data, given_hx, weights, False, grad, threads, *of_rows)
+        if done is None:
+            return None
+        return PackedSequence(done[0], batch_sizes, sorted_indices, unsorted_indices), done[1]
+    if ragged:
+        of_rows = None, None, _as_tensor(lengths), _by_step(resets, batch_first)
+        return direct.call_ragged(data, given_hx, weights, batch_first, grad, threads, *of_rows)
+    if data is input and given_hx is hx:
+        return None
+    time_second = batch_first and not single
+    done = direct.call(data, given_hx, weights, time_second, grad, threads, False)
+    return _squeezed(done, 1) if single else done
+
+
+def _unusual_cell(direct: _core.Direct, input: Any, hx: Any, weights: Sequence[Any]) -> Any:
+    """Of a single sequence, or what lies apart in memory; else None."""
+    states = _states_of(hx)
+    if states is None or not _is_plain(input):
+        return None
+    single, data = input.dim() == 1, input
+    if single:
+        if any(one.dim() != 1 for one in states):
+            return None
+        data, states = data.unsqueeze(0), [one.unsqueeze(0) for one in states]
+    given = _together(data, states, hx)
+    if given is None or (given[0] is input and given[1] is hx):
+        return None
+    data, given_hx = given
+    grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
+    done = direct.call(data, given_hx, weights, False, grad, threads, False)
+    return _squeezed(done, 0) if single else done
+
+
+def _is_plain(tensor: Any) -> bool:
+    return type(tensor) is Tensor or type(tensor) is torch.nn.Parameter
+
+
+def _states_of(hx: Any) -> list[Tensor] | None:
+    """None if one is anything but a plain tensor."""
+    states = list(hx) if isinstance(hx, tuple) else [] if hx is None else [hx]
+    return states if all(map(_is_plain, states)) else None
+
+
+def _together(data: Tensor, states: list[Tensor], hx: Any) -> tuple[Tensor, Any] | None:
+    """The input and ``hx`` with their features next to one another; None of an empty input."""
+    if data.dim() < 2 or 0 in data.shape:
+        return None
+    data = data if data.stride(-1) == 1 else data.contiguous()
+    made = [one if one.is_contiguous() else one.contiguous() for one in states]
+    old = hx if isinstance(hx, tuple) else (hx,)
+    if hx is None or all(one is other for one, other in zip(made, old, strict=True)):
+        return data, hx
+    return data, tuple(made) if isinstance(hx, tuple) else made[0]
+
+
+def _squeezed(done: Any, dim: int) -> Any:
+    """The outputs without the dimension of sequences."""
+    if isinstance(done, tuple):
+        return tuple(_squeezed(one, dim) for one in done)
+    return None if done is None else done.squeeze(dim)
 
 
 def _as_tensor(lengths: Any) -> Any:
@@ -72,66 +264,6 @@ def _by_step(resets: Any, batch_first: bool) -> Any:
         return resets
     by_step = resets.t() if batch_first else resets
     return by_step.clone(memory_format=torch.contiguous_format)
-
-
-def _single_directly(plan: Plan, input: Tensor, hx: Any, weights: Sequence[Any]) -> Any:
-    """What a layer returns for a single sequence, which is a batch of one."""
-    states = hx if isinstance(hx, tuple) else () if hx is None else (hx,)
-    if not all(type(one) is Tensor and one.dim() == 2 for one in states):
-        return None
-    given = tuple(one.unsqueeze(1) for one in states)
-    of_batch = given if isinstance(hx, tuple) else given[0] if given else None
-    done = directly(plan, input.unsqueeze(1), of_batch, weights, False)
-    if done is None:
-        return None
-    y, last = done
-    if isinstance(last, Tensor):
-        return y.squeeze(1), last.squeeze(1)
-    return y.squeeze(1), tuple(one.squeeze(1) for one in last)
-
-
-def directly(plan: Plan, input: Any, hx: Any, weights: Sequence[Any], batch_first: bool) -> Any:
-    """What the layer or cell returns, by the short way; None if this call is none for it."""
-    if plan.direct is None or sees_no_short_way() or backends.chosen is not None:
-        return None
-    return plan.direct(
-        input, hx, weights, batch_first, torch.is_grad_enabled(), torch.get_num_threads(), False
-    )
-
-
-def directly_raised(
-    plan: Plan,
-    tensors: tuple[Any, Any, Any],
-    dtypes: precision.Dtypes | None,
-    batch_first: bool,
-) -> Any:
-    """The same in half precision, by tensors that have been raised; autocast has raised them.
-
-    ``dtypes`` are those of the outputs, None for the one that all arguments have. Matrices of
-    bfloat16 stay what they are in calls without gradients: the engine raises them as it reads.
-    """
-    if plan.direct is None or is_watched() or backends.chosen is not None:
-        return None
-    if not isinstance(tensors[0], Tensor):
-        return None
-    dtype = precision.reduced_dtype(tensors)
-    if dtypes is None:
-        if dtype is None:
-            return None
-        dtypes = precision.Dtypes(dtype, dtype)
-    input, hx = precision.raised(tensors[:2])
-    weights = tensors[2]
-    low = precision.low_dtype(tensors[0]) is torch.bfloat16
-    in_bfloat16 = low and backends.named("cpu").multiplies_bfloat16
-    direct: Any = plan.direct_in_bfloat16 if in_bfloat16 else plan.direct
-    form = batch_first, torch.is_grad_enabled(), torch.get_num_threads()
-    done = None
-    if dtype is torch.bfloat16:
-        weights = precision.raised_vectors(weights)
-        done = direct(input, hx, weights, *form, True)
-    if done is None:
-        done = direct(input, hx, precision.raised(weights), *form, False)
-    return None if done is None else precision.lowered_each(done, dtypes, spec=plan.expected.spec)
 
 
 def sees_no_short_way() -> bool:
