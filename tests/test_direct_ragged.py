@@ -38,6 +38,8 @@ FORMS = ("packed", "packed sorted", "lengths", "list", "resets", "lengths and re
 def given(form: str, x: Tensor, batch_first: bool) -> tuple[Any, dict[str, Any]]:
     """A padded batch in another form, and the keywords that belong to it."""
     resets = RESETS.t() if batch_first else RESETS
+    if form == "dense":
+        return x, {}
     if form == "packed":
         return pack_padded_sequence(x, PACKED, batch_first, enforce_sorted=False), {}
     if form == "packed sorted":
@@ -72,7 +74,9 @@ def results_of(layer: Any, form: str, *, second: bool) -> list[Tensor | None]:
     wanted = [x, *layer.parameters()]
     gradients = torch.autograd.grad(loss, wanted, create_graph=second)
     if second:
-        gradients += torch.autograd.grad(sum((g * g).sum() for g in gradients), wanted)
+        gradients += torch.autograd.grad(
+            sum((g * g).sum() for g in gradients), wanted, materialize_grads=True
+        )
     with torch.no_grad():
         alone = tensors_of(layer(input, **keywords))
     return [*outputs, *gradients, *alone]
@@ -181,6 +185,31 @@ def test_what_lies_apart_is_brought_together(
     with mock.patch.multiple(short_way, **dict.fromkeys(ways, lambda *_: None)):
         expected = results()
     assert all(map(torch.equal, got, expected))
+
+
+@pytest.mark.parametrize("p", [0.3, 1.0])
+@pytest.mark.parametrize("second", [False, True], ids=["first", "second"])
+@pytest.mark.parametrize("form", ["dense", *FORMS])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "program"])
+def test_dropout_between_layers_too(kind: str, form: str, second: bool, p: float) -> None:
+    """The same masks, and the generator is left where it was."""
+    torch.manual_seed(1)
+    layer = LAYERS[kind](FEATURES, H, num_layers=3, bidirectional=True, dropout=p).double()
+    served, short = [], short_way.layer_directly
+
+    def spied(*arguments: Any) -> Any:
+        served.append(short(*arguments))
+        return served[-1]
+
+    with mock.patch.object(short_way, "layer_directly", spied):
+        got = results_of(layer, form, second=second)
+    state = torch.get_rng_state()
+    assert len(served) == 2
+    assert all(one is not None for one in served)
+    with mock.patch.object(short_way, "layer_directly", return_value=None):
+        expected = results_of(layer, form, second=second)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(g, e) for g, e in zip(got, expected, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

@@ -223,6 +223,16 @@ class Recorded:
         """Of x."""
 
     @property
+    def ragged(
+        self,
+    ) -> tuple[list[int] | None, list[int] | None, list[int] | None, object]:
+        """batch_sizes and sorted_indices of a packed batch, lengths, resets; None for no such."""
+
+    @property
+    def masks(self) -> int:
+        """How many dropout masks are saved behind the weights."""
+
+    @property
     def origins(self) -> list[tuple[int, int, object, None] | None]:
         """Where forward has found x, h_0, c_0 and the weights: `_autograd.saved.Origin`."""
 
@@ -236,9 +246,9 @@ class Recorded:
         needed: Sequence[bool],
         /,
     ) -> Any:
-        """Return the needed gradients of all of ``saved`` but the last, or None: too unusual.
+        """Return the needed gradients of x, h_0, c_0 and the weights, or None: too unusual.
 
-        ``saved``: x, h_0, c_0, the weights, and what forward kept; None for what is not read.
+        ``saved``: these, the dropout masks, and what forward kept; None for what is not read.
         """
 
 class Format(Enum):
@@ -313,6 +323,7 @@ class Direct:
         tensors: Tensors,
         record: Callable[..., Any],
         keep: Callable[[int, Any], Any],
+        draw: Callable[[tuple[int, ...], Any], Any] | None,
         program: Program | None,
         packed: Packed | None,
         format: Format,
@@ -324,6 +335,7 @@ class Direct:
         ``packed``: the weights of calls that bring none, while their instruction set is active.
         ``record``: makes outputs part of torch's graph; csrc/python/torch/direct.h says how.
         ``keep``: makes a tensor of so many elements of torch's dtype for what forward keeps.
+        ``draw``: dropout masks of a size for a call with x, None where there are none.
         """
 
     def call(

@@ -11,7 +11,7 @@ namespace py = pybind11;
 namespace fastrnn {
 
 Direct::Direct(const Shape& shape, std::shared_ptr<const Program> program, bool one_step,
-               Tensors tensors, py::function record, py::function keep,
+               Tensors tensors, py::function record, py::function keep, py::object draw,
                std::shared_ptr<const Packed> packed, Format format)
     : shape_(shape),
       program_(std::move(program)),
@@ -19,6 +19,7 @@ Direct::Direct(const Shape& shape, std::shared_ptr<const Program> program, bool 
       tensors_(std::move(tensors)),
       record_(std::move(record)),
       keep_(std::move(keep)),
+      draw_(std::move(draw)),
       packed_(std::move(packed)),
       format_(format) {}
 
@@ -44,6 +45,17 @@ py::object Direct::new_kept(const Plan& plan, PlainCall& call) const {
   py::object kept = keep_(elements, tensors_.dtype(call.memory.element));
   tensors_.read_contiguous(kept, call.memory, {elements}, call.at.saved);
   return kept;
+}
+
+// Of a call that goes on: the generator has moved then.
+py::tuple Direct::new_masks(PlainCall& call) const {
+  if (draw_.is_none()) return py::tuple();
+  const Sizes sizes = call.ragged.mask(call.shape);
+  py::tuple rows(sizes.count() - 1);
+  for (int i = 0; i + 1 < sizes.count(); ++i) rows[i] = sizes.begin()[i];
+  const py::tuple masks(draw_(rows, call.x));
+  if (!call.read_masks(masks)) throw py::type_error("dropout masks: expected plain tensors");
+  return masks;
 }
 
 // float32 or float64; false for any other
@@ -73,6 +85,7 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
   options.format = format_;
   options.save = call.differentiable;
   options.threads = threads;
+  options.dropout = !draw_.is_none();
   Plan plan(shape, call.ragged.batch(shape, call.form.packed_rows > 0), options, active_kernels());
   plan.program = program_;
   py::object kept;
@@ -80,12 +93,14 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
     kept = new_kept(plan, call);
     if (!call.at.saved) return py::none();
   }
+  const py::tuple masks = new_masks(call);
   run_forward(plan, call.at);
 
   py::object outputs = call.outputs();
   if (call.differentiable) {
     Recorded recorded(std::move(plan), call, call.origins(weights));
-    outputs = record_(std::move(recorded), outputs, x, call.h, call.c, *weights, std::move(kept));
+    outputs = record_(std::move(recorded), outputs, x, call.h, call.c, *weights, *masks,
+                      std::move(kept));
   }
   return as_returned(outputs, one_step_, call.cell.has_cell_state);
 }

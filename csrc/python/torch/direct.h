@@ -17,15 +17,17 @@ namespace fastrnn {
 class Direct {
  public:
   // shape: without T, B and dtype. one_step: x is [B, I], and states have no dimension of layers.
-  // record(recorded, outputs, x, h_0, c_0, *weights, kept) makes the outputs of a call that will be
+  // record(recorded, outputs, x, h_0, c_0, *weights, *masks, kept) makes the outputs of a call that will be
   // differentiated part of torch's graph, and returns them.
   // keep(elements, dtype) makes the tensor of what forward keeps, if that is large.
+  // draw(rows, x): the dropout masks between the layers, for rows by step and entry or in a row;
+  // None: there are none.
   // program: the shape's, if the cell is one. packed: the weights, of calls that bring none and
   // have no gradients; or null. format: of the panels of other calls, which are float32 if it is
   // not the plain one.
   Direct(const Shape& shape, std::shared_ptr<const Program> program, bool one_step, Tensors tensors,
-         pybind11::function record, pybind11::function keep, std::shared_ptr<const Packed> packed,
-         Format format);
+         pybind11::function record, pybind11::function keep, pybind11::object draw,
+         std::shared_ptr<const Packed> packed, Format format);
 
   // What torch.nn's layer or cell would return, or None if the call has to take the long way.
   // bfloat16: the weights' matrices are, all else is float32, and none has a gradient. ragged: of a
@@ -37,6 +39,7 @@ class Direct {
  private:
   bool read_batch(PlainCall& call, pybind11::handle x, const Ragged& ragged) const;
   bool has_weights(PlainCall& call, const pybind11::sequence& weights) const;
+  pybind11::tuple new_masks(PlainCall& call) const;
   pybind11::object new_kept(const Plan& plan, PlainCall& call) const;
   CellFacts cell() const;
 
@@ -45,6 +48,7 @@ class Direct {
   bool one_step_;
   Tensors tensors_;
   pybind11::function record_, keep_;
+  pybind11::object draw_;
   std::shared_ptr<const Packed> packed_;
   Format format_;
 };

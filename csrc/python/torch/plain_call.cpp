@@ -152,6 +152,14 @@ bool PlainCall::read_weights(const py::sequence& weights) {
   return all && at.weights.size() == count;
 }
 
+bool PlainCall::read_masks(const py::sequence& masks) {
+  for (const py::handle& mask : masks) {
+    at.masks.push_back(0);
+    if (!tensors.read_contiguous(mask, memory, ragged.mask(shape), at.masks.back())) return false;
+  }
+  return true;
+}
+
 bool PlainCall::make_outputs(bool time_first) {
   const int64_t width = shape.directions * shape.out();
   Address address = 0;

@@ -4,6 +4,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <numeric>
 #include <vector>
 
 #include "engine/call/batch.h"
@@ -65,6 +66,13 @@ struct Raggedness {
   Batch batch(const Shape& shape, bool packed) const {
     return Batch(shape.T, shape.B, batch_sizes, order, packed, flags);
   }
+
+  // Of a dropout mask: by step and entry, or by row where not all entries are at all steps
+  Sizes mask(const Shape& shape) const {
+    const int64_t width = shape.directions * shape.out();
+    if (batch_sizes.empty()) return {shape.T, shape.B, width};
+    return {std::accumulate(batch_sizes.begin(), batch_sizes.end(), int64_t{0}), width};
+  }
 };
 
 // Where forward has found a tensor, and of a parameter the memory itself: its module may exchange
@@ -90,6 +98,8 @@ struct PlainCall {
   // time_first: y lies as [T, B, H], which with batch_first is what torch's layers return a view
   // of.
   bool make_outputs(bool time_first);
+  // False if one of them is no plain tensor of these sizes
+  bool read_masks(const pybind11::sequence& masks);
   pybind11::tuple outputs() const;
   std::vector<Origin> origins(const pybind11::sequence& weights) const;
 

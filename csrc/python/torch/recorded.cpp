@@ -31,7 +31,7 @@ bool Recorded::make_gradients(const py::sequence& needed, Pullback& call) const 
 
 py::object Recorded::backward(const py::tuple& saved, const py::tuple& d_outputs,
                               const py::sequence& needed) const {
-  Pullback call(saved.size() - 1);
+  Pullback call(needed.size());
   call.alive.reserve(saved.size() + d_outputs.size());
   if (!read_saved(saved, memory, kept_elements(plan), call) || !read_gradients(d_outputs, call) ||
       !make_gradients(needed, call))

@@ -20,7 +20,7 @@ class Recorded : public SavedCall {
   Recorded(Plan plan, const PlainCall& call, std::vector<Origin> origins)
       : SavedCall(call, std::move(origins)), plan(std::move(plan)) {}
 
-  // saved and d_outputs: as `SavedCall` reads them. needed: for each of `saved` but the last,
+  // saved and d_outputs: as `SavedCall` reads them. needed: for x, h_0, c_0 and the weights,
   // whether its gradient is wanted. The gradients, None for one that is not; or None if a tensor is
   // not as it has to be: the long way then.
   pybind11::object backward(const pybind11::tuple& saved, const pybind11::tuple& d_outputs,

@@ -57,6 +57,11 @@ bool SavedCall::read_saved(const py::tuple& saved, Memory memory_of_kept, int64_
     call.at.weights.push_back(0);
     return read(memory, sizes, call.at.weights.back());
   });
+  for (size_t i = 0; weights_read && i < masks; ++i) {
+    call.at.masks.push_back(0);
+    if (!read(memory, ragged.mask(shape), call.at.masks.back()) || !call.at.masks.back())
+      return false;
+  }
   return weights_read && read(memory_of_kept, {kept}, call.at.saved) && call.at.saved != 0;
 }
 

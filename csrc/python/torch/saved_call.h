@@ -19,6 +19,7 @@ class SavedCall {
       : shape(call.shape),
         form(call.form),
         ragged(call.ragged),
+        masks(call.at.masks.size()),
         memory(call.memory),
         cell(call.cell),
         tensors(call.tensors),
@@ -31,6 +32,7 @@ class SavedCall {
   Shape shape;
   Form form;
   Raggedness ragged;
+  size_t masks;  // dropout masks, saved behind the weights
 
  protected:
   struct Pullback {
@@ -40,9 +42,9 @@ class SavedCall {
     BackwardAddresses at;
   };
 
-  // saved: x, h_0, c_0, the weights, and what forward kept, `kept` numbers of `memory_of_kept`;
-  // None for what is not read. d_outputs: of what the call returned. False if one is not plain, or
-  // not where forward has found it.
+  // saved: x, h_0, c_0, the weights, the dropout masks, and what forward kept, `kept` numbers of
+  // `memory_of_kept`; None for what is not read. d_outputs: of what the call returned. False if one
+  // is not plain, or not where forward has found it.
   bool read_saved(const pybind11::tuple& saved, Memory memory_of_kept, int64_t kept,
                   Pullback& call) const;
   bool read_gradients(const pybind11::tuple& d_outputs, Pullback& call) const;
@@ -78,6 +80,7 @@ pybind11::class_<Recorded> bind_saved_call(pybind11::class_<Recorded> bound) {
             return pybind11::make_tuple(given(packed, own.batch_sizes), given(packed, own.order),
                                         given(!packed, own.lengths), own.resets);
           })
+      .def_property_readonly("masks", [](const Recorded& recorded) { return recorded.masks; })
       .def("forget_origins", &Recorded::forget_origins)
       .def("backward", &Recorded::backward);
 }

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import _core, _torch
+from .._call import dropout
 from .._call.arguments import Arguments, Kept
 from .._call.batch import Batch
 from .._call.spec import Outputs, Spec
@@ -36,8 +37,9 @@ def make_direct(
     if torch.compiler.is_dynamo_compiling():  # a tracer must not see addresses
         return None
     tensors = native.tensors()
-    if tensors is None or (spec.dropout and spec.num_layers > 1):
+    if tensors is None:
         return None
+    drops = spec.dropout > 0 and spec.num_layers > 1
     cell, program = native.cell_and_program(spec)
     return _core.Direct(
         cell,
@@ -52,6 +54,7 @@ def make_direct(
         tensors,
         recorder(Way(spec)),
         memory.new_kept,
+        partial(dropout.draw, spec) if drops else None,
         program,
         packed,
         getattr(_core.Format, "bfloat16_products" if spec.products == "bfloat16" else "float32"),
@@ -95,8 +98,9 @@ class _Recurrence(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.way, ctx.recorded = way, recorded
         ctx.set_materialize_grads(False)
-        *inputs, kept = tensors
-        saved.save(ctx, inputs, way.unread(recorded, ctx.needs_input_grad[3:-1]), (kept,))
+        of_call = len(tensors) - 1 - recorded.masks
+        needed = ctx.needs_input_grad[3 : 3 + of_call]
+        saved.save(ctx, tensors[:of_call], way.unread(recorded, needed), tensors[of_call:])
         if _torch.packs_saved_tensors():
             recorded.forget_origins()
         return outputs
@@ -106,13 +110,14 @@ class _Recurrence(torch.autograd.Function):
         if torch.compiler.is_dynamo_compiling():  # compiled autograd; the engine has no graph
             return tuple(_torch.untraced(_Recurrence.backward)(ctx, *d_outputs))
         tensors = saved.saved_by(ctx)
-        needed = ctx.needs_input_grad[3:-1]
+        masks = ctx.recorded.masks
+        needed = ctx.needs_input_grad[3 : -1 - masks]
         gradients = None
         if not (torch.is_grad_enabled() or _torch.is_transformed()):
             gradients = ctx.recorded.backward(tensors, d_outputs, needed)
         if gradients is None:
             gradients = _the_long_way(ctx, tensors, needed, d_outputs)
-        return None, None, None, *gradients, None
+        return None, None, None, *gradients, *[None] * masks, None
 
 
 def recorder(way: Way) -> Callable[..., Any]:
@@ -128,7 +133,8 @@ def _the_long_way(
 ) -> list[Tensor | None]:
     """Gradients by `fastrnn._engine`, which looks into everything and explains every mistake."""
     way, recorded = ctx.way, ctx.recorded
-    *inputs, kept = tensors
+    *given, kept = tensors
+    inputs, masks = given[: len(needed)], given[len(needed) :]
     like_data = torch.empty((), dtype=way.dtype(recorded), device=kept.device)
     batch_sizes, row_index, lengths, resets = recorded.ragged
     batch = Batch(
@@ -144,7 +150,7 @@ def _the_long_way(
     anew = _torch.any_wrapped(d_outputs)
     data, hx, cx, *weights = saved.recall(ctx, batch, inputs, origins, anew)
     of_rows = batch.batch_sizes, batch.row_index, batch.lengths, batch.resets
-    arguments = Arguments(data, hx, cx, *of_rows, weights)
+    arguments = Arguments(data, hx, cx, *of_rows, weights, masks)
     d = _named(batch, d_outputs)
     block = way.kept(kept, recorded)
     return wrapped.gradients(way.backend, batch, arguments, block, d, needed)

@@ -89,7 +89,8 @@ def layer_plan(
     in_bfloat16 = make_direct(replace(spec, products="bfloat16"))
     if direct is None or in_bfloat16 is None:
         return Plan(expected, None)
-    return Plan(expected, direct, in_bfloat16, DirectOnGpu(spec))
+    on_gpu = None if spec.dropout and num_layers > 1 else DirectOnGpu(spec)
+    return Plan(expected, direct, in_bfloat16, on_gpu)
 
 
 @lru_cache(maxsize=256)
