@@ -7,6 +7,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import roads
 import torch
 from cases import flat
 from torch import Tensor
@@ -39,6 +40,11 @@ LAYERS: list[dict[str, Any]] = [
 ]
 TRAINING = [(kind, options, True) for kind, options in NORMS]
 EVALUATION = [(kind, options, False) for kind, options in (*NORMS, *ZONEOUT)]
+
+
+where_there_is_one = pytest.mark.skipif(
+    "short" not in roads.ROADS, reason="this torch has no short way"
+)
 
 
 def results_of(module: Any, x: Tensor, hx: Any) -> list[Tensor | None]:
@@ -76,6 +82,7 @@ def assert_the_short_way_has_the_bits_of_the_long_one(
         assert g is None or torch.equal(g, e)
 
 
+@where_there_is_one
 @pytest.mark.usefixtures("each_isa")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("form", LAYERS, ids=str)
@@ -96,6 +103,7 @@ def test_a_layer(
     assert_the_short_way_has_the_bits_of_the_long_one(layer, x, state, "layer_directly")
 
 
+@where_there_is_one
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(("kind", "options", "training"), [*TRAINING, *EVALUATION], ids=str)
 def test_a_cell(kind: str, options: dict[str, Any], training: bool, dtype: torch.dtype) -> None:
@@ -106,6 +114,7 @@ def test_a_cell(kind: str, options: dict[str, Any], training: bool, dtype: torch
     assert_the_short_way_has_the_bits_of_the_long_one(cell, x, state, "step_directly")
 
 
+@where_there_is_one
 @pytest.mark.parametrize(
     "options",
     [

@@ -102,8 +102,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def(py::init([](Cell cell, int64_t I, int64_t H, int64_t P, int64_t layers,
                        int64_t directions, bool bias, bool reverse, bool one_step,
                        const Tensors& tensors, py::function record, py::function keep,
-                       py::object draw, std::shared_ptr<Program> program, std::shared_ptr<Packed> packed,
-                       Format format) {
+                       py::object draw, std::shared_ptr<Program> program,
+                       std::shared_ptr<Packed> packed, Format format) {
         Shape shape = {cell, DType::kFloat32, 0, 0, I, H, P, layers, directions, bias, reverse};
         add_program(shape, program.get());
         return Direct(shape, std::move(program), one_step, tensors, std::move(record),

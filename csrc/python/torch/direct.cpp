@@ -99,8 +99,8 @@ py::object Direct::call(py::handle x, py::handle hx, const py::sequence& weights
   py::object outputs = call.outputs();
   if (call.differentiable) {
     Recorded recorded(std::move(plan), call, call.origins(weights));
-    outputs = record_(std::move(recorded), outputs, x, call.h, call.c, *weights, *masks,
-                      std::move(kept));
+    outputs =
+        record_(std::move(recorded), outputs, x, call.h, call.c, *weights, *masks, std::move(kept));
   }
   return as_returned(outputs, one_step_, call.cell.has_cell_state);
 }

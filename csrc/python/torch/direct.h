@@ -17,14 +17,12 @@ namespace fastrnn {
 class Direct {
  public:
   // shape: without T, B and dtype. one_step: x is [B, I], and states have no dimension of layers.
-  // record(recorded, outputs, x, h_0, c_0, *weights, *masks, kept) makes the outputs of a call that will be
-  // differentiated part of torch's graph, and returns them.
-  // keep(elements, dtype) makes the tensor of what forward keeps, if that is large.
-  // draw(rows, x): the dropout masks between the layers, for rows by step and entry or in a row;
-  // None: there are none.
-  // program: the shape's, if the cell is one. packed: the weights, of calls that bring none and
-  // have no gradients; or null. format: of the panels of other calls, which are float32 if it is
-  // not the plain one.
+  // record(recorded, outputs, x, h_0, c_0, *weights, *masks, kept) makes the outputs of a call that
+  // will be differentiated part of torch's graph, and returns them. keep(elements, dtype) makes the
+  // tensor of what forward keeps, if that is large. draw(rows, x): the dropout masks between the
+  // layers, for rows by step and entry or in a row; None: there are none. program: the shape's, if
+  // the cell is one. packed: the weights, of calls that bring none and have no gradients; or null.
+  // format: of the panels of other calls, which are float32 if it is not the plain one.
   Direct(const Shape& shape, std::shared_ptr<const Program> program, bool one_step, Tensors tensors,
          pybind11::function record, pybind11::function keep, pybind11::object draw,
          std::shared_ptr<const Packed> packed, Format format);

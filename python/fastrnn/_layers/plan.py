@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -39,13 +40,14 @@ Options = tuple[str, int, int, int, int, bool, bool, float, Variant | None]
 class Plan(NamedTuple):
     """What a call is held to, and its short ways.
 
-    On the CPU those of `Spec.products` in each format.
+    On the CPU those of `Spec.products` in each format; ``call`` is that of most calls.
     """
 
     expected: Expected
     direct: _core.Direct | None
     in_bfloat16: _core.Direct | None = None
     on_gpu: DirectOnGpu | None = None
+    call: Callable[..., Any] | None = None
 
 
 @lru_cache(maxsize=1024)
@@ -90,7 +92,7 @@ def layer_plan(
     if direct is None or in_bfloat16 is None:
         return Plan(expected, None)
     on_gpu = None if spec.dropout and num_layers > 1 else DirectOnGpu(spec)
-    return Plan(expected, direct, in_bfloat16, on_gpu)
+    return Plan(expected, direct, in_bfloat16, on_gpu, direct.call)
 
 
 @lru_cache(maxsize=256)
@@ -104,7 +106,7 @@ def cell_plan(
         return Plan(expected_of_cell(spec), None)
     # The products of a single step are those of float32.
     on_gpu = DirectOnGpu(spec, one_step=True)
-    return Plan(expected_of_cell(spec), direct, direct, on_gpu)
+    return Plan(expected_of_cell(spec), direct, direct, on_gpu, direct.call)
 
 
 def spec_of_cell(

@@ -149,7 +149,8 @@ class FrozenPlan:
         isa, spec = _core.isa_active(), self._expected.spec
         if isa not in self._of_isa:
             packed = pack(spec, self._number_format, self._weights())
-            plan = Plan(self._expected, make_direct(spec, self._one_step, packed))
+            direct = make_direct(spec, self._one_step, packed)
+            plan = Plan(self._expected, direct, call=None if direct is None else direct.call)
             self._of_isa[isa] = PackedLayers(packed), plan
         layers, self._plan = self._of_isa[isa]
         return layers

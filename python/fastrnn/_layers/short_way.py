@@ -20,12 +20,10 @@ from .plan import Plan
 
 __all__ = [
     "cell_directly",
-    "cell_of",
     "cell_raised",
     "directly_on_gpu",
     "is_watched",
     "layer_directly",
-    "layer_of",
     "layer_raised",
     "sees_no_short_way",
 ]
@@ -41,18 +39,25 @@ def layer_directly(
     resets: Any = None,
 ) -> Any:
     """What a layer returns; None if this call is none for the short way."""
-    direct = plan.direct
-    if direct is None or sees_no_short_way() or backends.chosen is not None:
+    call = plan.call
+    if call is None or sees_no_short_way() or backends.chosen is not None:
         return None
-    return layer_of(direct, input, hx, weights, batch_first, lengths, resets)
+    if lengths is None and resets is None:
+        grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
+        done = call(input, hx, weights, batch_first, grad, threads, False)
+        if done is not None:
+            return done
+    return _unusual_layer(plan.direct, input, hx, weights, batch_first, lengths, resets)
 
 
 def cell_directly(plan: Plan, input: Any, hx: Any, weights: Sequence[Any]) -> Any:
     """What a cell returns; None if this call is none for the short way."""
-    direct = plan.direct
-    if direct is None or sees_no_short_way() or backends.chosen is not None:
+    call = plan.call
+    if call is None or sees_no_short_way() or backends.chosen is not None:
         return None
-    return cell_of(direct, input, hx, weights)
+    grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
+    done = call(input, hx, weights, False, grad, threads, False)
+    return _unusual_cell(plan.direct, input, hx, weights) if done is None else done
 
 
 def layer_raised(
@@ -73,11 +78,13 @@ def layer_raised(
     if call is None:
         return None
     done = None
+    weights = None
     if lengths is None and resets is None and isinstance(call.input, Tensor):
-        done = call.in_place(batch_first)
+        done, weights = call.done(batch_first)
     if done is None:
-        weights = precision.raised(tensors[2])
-        done = layer_of(call.direct, call.input, call.hx, weights, batch_first, lengths, resets)
+        weights = precision.raised(tensors[2]) if weights is None else weights
+        form = batch_first, lengths, resets
+        done = _unusual_layer(call.direct, call.input, call.hx, weights, *form)
     return None if done is None else precision.lowered_each(done, call.dtypes, plan.expected.spec)
 
 
@@ -86,30 +93,36 @@ def cell_raised(plan: Plan, tensors: tuple[Any, Any, Any], dtypes: precision.Dty
     call = _raised(plan, tensors, dtypes)
     if call is None:
         return None
-    done = call.in_place(False)
+    done, weights = call.done(False)
     if done is None:
-        done = cell_of(call.direct, call.input, call.hx, precision.raised(tensors[2]))
+        done = _unusual_cell(call.direct, call.input, call.hx, weights)
     return None if done is None else precision.lowered_each(done, call.dtypes, plan.expected.spec)
 
 
 class _Raised(NamedTuple):
     """A call of half precision, whose input and states have been raised.
 
-    ``halved`` are the weights of which matrices stay what they are, None where they may not.
+    ``halved``: whether those of all weights that are matrices may stay what they are.
     """
 
     direct: _core.Direct
     input: Any
     hx: Any
-    halved: Sequence[Any] | None
+    weights: Sequence[Any]
+    halved: bool
     dtypes: precision.Dtypes
 
-    def in_place(self, batch_first: bool) -> Any:
-        """What is returned without raising matrices; None where they have to be."""
-        if self.halved is None:
-            return None
-        form = batch_first, torch.is_grad_enabled(), torch.get_num_threads()
-        return self.direct.call(self.input, self.hx, self.halved, *form, True)
+    def done(self, batch_first: bool) -> tuple[Any, Any]:
+        """What is returned of a dense batch, or None and the weights, raised."""
+        grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
+        done, form = None, (batch_first, grad, threads)
+        if self.halved:
+            weights: Any = precision.raised_vectors(self.weights)
+            done = self.direct.call(self.input, self.hx, weights, *form, True)
+        if done is None:
+            weights = precision.raised(self.weights)
+            done = self.direct.call(self.input, self.hx, weights, *form, False)
+        return done, weights
 
 
 def _raised(
@@ -130,38 +143,12 @@ def _raised(
     low = precision.low_dtype(data) is torch.bfloat16
     if low and backends.named("cpu").multiplies_bfloat16:
         direct = in_bfloat16
-    halved = precision.raised_vectors(weights) if dtype is torch.bfloat16 else None
-    return _Raised(direct, precision.raised(input), precision.raised(hx), halved, dtypes)
-
-
-def layer_of(
-    direct: _core.Direct,
-    input: Any,
-    hx: Any,
-    weights: Sequence[Any],
-    batch_first: bool,
-    lengths: Any,
-    resets: Any,
-) -> Any:
-    """What a layer returns; None if the engine does not read such tensors."""
-    done = None
-    if lengths is None and resets is None and not isinstance(input, PackedSequence):
-        grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
-        done = direct.call(input, hx, weights, batch_first, grad, threads, False)
-    if done is None:
-        done = _unusual_layer(direct, input, hx, weights, batch_first, lengths, resets)
-    return done
-
-
-def cell_of(direct: _core.Direct, input: Any, hx: Any, weights: Sequence[Any]) -> Any:
-    """The same of a cell."""
-    grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
-    done = direct.call(input, hx, weights, False, grad, threads, False)
-    return _unusual_cell(direct, input, hx, weights) if done is None else done
+    input, hx = precision.raised((input, hx))
+    return _Raised(direct, input, hx, weights, dtype is torch.bfloat16, dtypes)
 
 
 def _unusual_layer(
-    direct: _core.Direct,
+    direct: Any,
     input: Any,
     hx: Any,
     weights: Sequence[Any],
@@ -203,7 +190,7 @@ def _unusual_layer(
     return _squeezed(done, 1) if single else done
 
 
-def _unusual_cell(direct: _core.Direct, input: Any, hx: Any, weights: Sequence[Any]) -> Any:
+def _unusual_cell(direct: Any, input: Any, hx: Any, weights: Sequence[Any]) -> Any:
     """Of a single sequence, or what lies apart in memory; else None."""
     states = _states_of(hx)
     if states is None or not _is_plain(input):
