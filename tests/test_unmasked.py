@@ -133,6 +133,15 @@ def test_masks_are_drawn_by_the_long_way(options: dict[str, Any]) -> None:
     assert unmasked.layer_directly(layer, torch.randn(T, B, FEATURES), None) is not None
 
 
+def test_weights_that_were_stored_in_the_place_of_its_own_compute() -> None:
+    layer, other = (fastrnn.GRU(FEATURES, H, layer_norm="both") for _ in range(2))
+    x = torch.randn(T, B, FEATURES)
+    expected = other(x)[0]
+    assert not torch.equal(layer(x)[0], expected)
+    layer._flat_weights = other._flat_weights  # the norms of both begin alike
+    assert torch.equal(layer(x)[0], expected)
+
+
 def test_a_parameter_of_another_size_is_named() -> None:
     layer = fastrnn.LSTM(FEATURES, H, layer_norm="both")
     for name, other in itertools.product(("norm_hh_weight_l0", "norm_ih_bias_l0"), (1, -1)):

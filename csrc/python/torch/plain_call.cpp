@@ -84,9 +84,11 @@ bool PlainCall::read_lengths(py::handle given) {
                    [&](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
   const int64_t longest = lengths[ragged.order.front()], shortest = lengths[ragged.order.back()];
   if (shortest < 0 || longest < 1 || longest > shape.T) return false;
-  ragged.batch_sizes.assign(shape.T, 0);
-  for (int64_t length : lengths)
-    for (int64_t t = 0; t < length; ++t) ++ragged.batch_sizes[t];
+  int64_t active = shape.B;
+  for (int64_t t = 0; t < shape.T; ++t) {
+    while (active > 0 && lengths[ragged.order[active - 1]] <= t) --active;
+    ragged.batch_sizes.push_back(active);
+  }
   return true;
 }
 

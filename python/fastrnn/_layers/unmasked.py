@@ -32,6 +32,8 @@ def layer_directly(
     layer: Any, input: Any, hx: Any, lengths: Any = None, resets: Any = None
 ) -> tuple[Any, ...] | None:
     """What a layer with options returns; None if this call is none for the short way."""
+    if layer._fastrnn_given is not None:  # other weights than its own
+        return None
     if _is_left(input.data if isinstance(input, PackedSequence) else input):
         return None
     own = _of_layer(
