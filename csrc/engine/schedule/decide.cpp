@@ -33,6 +33,7 @@ class Model {
     StepWork work = forward_work(recurrent_length(), crews);
     const int64_t feature_bytes = panels.gate_width * panels.format.bytes;
     if (!plan_.packed) work.packed = for_each_step(work.panel_bytes + in * feature_bytes);
+    work.meets = meets(panels.cell.forward_stages);
     return schedule_forward(work, in, feature_bytes, threads);
   }
 
@@ -43,9 +44,10 @@ class Model {
     const double equations = program ? program->backward.cycles * 4 : kBackwardRowCycles;
     const int64_t panel_bytes = K * panels.column * int64_t{sizeof(Real)};
     const double packed = plan_.weights_in_place ? 0 : for_each_step(panel_bytes);
-    return schedule_step({plan_.batch.mean_active(), panels.columns(shape_.out()), 4,
-                          panels.kernels.tallest, K, panel_bytes, equations, deals, crews, packed},
-                         threads);
+    return schedule_step(
+        {plan_.batch.mean_active(), panels.columns(shape_.out()), 4, panels.kernels.tallest, K,
+         panel_bytes, equations, deals, crews, packed, meets(panels.cell.backward_stages)},
+        threads);
   }
 
   // Rows of a forward time block, of all row groups together
@@ -70,6 +72,9 @@ class Model {
   }
 
  private:
+  bool meets(const Stages& stages) const {
+    return panels.cell.meets || shape_.P > 0 || stages.count > 1;
+  }
   double for_each_step(int64_t bytes) const {
     return static_cast<double>(bytes) / static_cast<double>(std::max<int64_t>(1, plan_.batch.T()));
   }

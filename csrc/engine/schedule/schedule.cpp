@@ -57,7 +57,7 @@ Schedule price(const StepWork& work, Split split, double signal) {
       even * panel + left_over * panel_cycles(work, std::ceil(rows / split.units), arrival.all());
   split.deals = work.deals && dealt < most * panel;
   Schedule found = {split, split.deals ? dealt : most * panel, most * arrival.far};
-  found.barrier = barrier_cycles(split.units, signal);
+  found.barrier = work.meets ? barrier_cycles(split.units, signal) : 0;
   // Groups of rows each need what the others have packed.
   const double from_others = most * work.packed * (split.rows - 1) / split.rows;
   found.cycles += found.barrier + transfer_cycles(from_others, signal);

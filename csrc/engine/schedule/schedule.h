@@ -28,6 +28,7 @@ struct StepWork {
   bool deals = false;   // can it deal panels out by rows?
   int crews = 1;        // that do the like side by side, each with weights of its own
   double packed = 0;    // bytes of a panel that are packed for the call, for each of its steps
+  bool meets = true;    // do those who share units wait for one another?
 };
 
 struct Schedule {
