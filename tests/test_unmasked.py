@@ -15,6 +15,7 @@ from torch import Tensor
 import fastrnn
 from fastrnn._autograd import normed
 from fastrnn._layers import unmasked
+from fastrnn._layers.plan import what_asks
 
 T, B, FEATURES, H = 5, 3, 4, 19
 
@@ -128,9 +129,14 @@ def test_a_cell(kind: str, options: dict[str, Any], training: bool, dtype: torch
 )
 def test_masks_are_drawn_by_the_long_way(options: dict[str, Any]) -> None:
     layer = fastrnn.GRU(FEATURES, H, **options)
-    assert unmasked.layer_directly(layer, torch.randn(T, B, FEATURES), None) is None
-    assert layer.eval() is not None
-    assert unmasked.layer_directly(layer, torch.randn(T, B, FEATURES), None) is not None
+    assert (
+        unmasked.layer_directly(layer, what_asks(layer), torch.randn(T, B, FEATURES), None) is None
+    )
+    layer.eval()
+    assert (
+        unmasked.layer_directly(layer, what_asks(layer), torch.randn(T, B, FEATURES), None)
+        is not None
+    )
 
 
 def test_weights_that_were_stored_in_the_place_of_its_own_compute() -> None:

@@ -15,19 +15,24 @@ from .._autograd.direct import make_direct
 from .._autograd.direct_on_gpu import DirectOnGpu
 from .._call.checks import check_sizes
 from .._call.precision import REDUCED
+from .._call.regularised import Regularised, options_of
 from .._call.spec import PLAIN, Spec, Variant
 from .._call.weights import Expected, expected_of_cell, expected_of_layer
 from ..variants import check_directions
 
 __all__ = [
     "DTYPES",
+    "Asked",
     "Options",
     "Plan",
     "cell_plan",
     "check_dtype",
     "layer_plan",
+    "regularised_cell",
+    "regularised_layer",
     "spec_of",
     "spec_of_cell",
+    "what_asks",
 ]
 
 DTYPES = (torch.float32, torch.float64, *REDUCED)
@@ -139,6 +144,41 @@ def spec_of(layer: Any) -> Spec:
         dropout=0.0,
         variant=getattr(layer, "_fastrnn_variant", None) or PLAIN,
     )
+
+
+Asked = tuple[str, int, int, int, int, bool, bool, float, str]
+"""What says all that a layer with the options of `fastrnn.regularised` computes."""
+
+
+def what_asks(layer: Any) -> Asked:
+    return (
+        layer.mode.lower(),
+        layer.input_size,
+        layer.hidden_size,
+        layer.proj_size,
+        layer.num_layers,
+        layer.bidirectional,
+        layer.bias,
+        layer.dropout if layer.training else 0.0,
+        layer._fastrnn_options,
+    )
+
+
+@lru_cache(maxsize=256)
+def regularised_layer(asked: Asked) -> tuple[Spec, Regularised]:
+    """What a layer with options computes without them, and those."""
+    cell, features, units, projected, layers, both, bias, dropout, text = asked
+    variant, options = options_of(text)
+    return Spec(cell, features, units, projected, layers, both, bias, dropout, variant), options
+
+
+@lru_cache(maxsize=256)
+def regularised_cell(
+    cell: str, input_size: int, hidden_size: int, bias: bool, text: str
+) -> tuple[Spec, Regularised]:
+    """The same of a cell; ``text`` as `options_of` reads it."""
+    variant, options = options_of(text)
+    return spec_of_cell(cell, input_size, hidden_size, bias, variant), options
 
 
 def check_dtype(data: Tensor) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._call import checks
-from .._call.regularised import Regularised, norm_sizes, options_of
+from .._call.regularised import Regularised, norm_sizes
 from .._call.spec import PLAIN, Spec
 from .._call.weights import Weights, each_direction, name_of
 from ..regularised import check_combination
@@ -21,7 +21,7 @@ from .masked_stack import run_stack
 from .masked_step import run_step
 from .masked_weights import Call, Direction
 from .parameters import by_name
-from .plan import spec_of_cell
+from .plan import regularised_cell, regularised_layer, what_asks
 
 __all__ = ["directions_of", "forward", "give", "reset_norms", "step"]
 
@@ -71,16 +71,13 @@ def forward(
     layer: Any, input: Any, hx: Any, lengths: Any, resets: Any, return_states: bool
 ) -> tuple[Any, ...]:
     """What a layer with options returns."""
+    asked = what_asks(layer)
     if not return_states:
-        done = unmasked.layer_directly(layer, input, hx, lengths, resets)
+        done = unmasked.layer_directly(layer, asked, input, hx, lengths, resets)
         if done is not None:
             return done
-    dropout = layer.dropout if layer.training else 0.0
     traced = torch.compiler.is_dynamo_compiling()
-    spec, options = (_asked.__wrapped__ if traced else _asked)(
-        *(layer.mode.lower(), layer.input_size, layer.hidden_size, layer.proj_size),
-        *(layer.num_layers, layer.bidirectional, layer.bias, dropout, layer._fastrnn_options),
-    )
+    spec, options = (regularised_layer.__wrapped__ if traced else regularised_layer)(asked)
     call = Call(
         spec,
         *(options, layer.training, layer.batch_first, lengths, resets, return_states),
@@ -88,24 +85,6 @@ def forward(
     weights = layer._fastrnn_weights()
     directions = directions_of(spec, options, weights, partial(by_name, layer))
     return run_stack(call, input, hx, directions)
-
-
-@lru_cache(maxsize=256)
-def _asked(
-    cell: str,
-    input_size: int,
-    hidden_size: int,
-    proj_size: int,
-    num_layers: int,
-    bidirectional: bool,
-    bias: bool,
-    dropout: float,
-    text: str,
-) -> tuple[Spec, Regularised]:
-    """What a layer computes without its options, and those, of which ``text`` has all."""
-    variant, options = options_of(text)
-    sizes = input_size, hidden_size, proj_size, num_layers
-    return Spec(cell, *sizes, bidirectional, bias, dropout, variant), options
 
 
 def directions_of(
@@ -139,7 +118,7 @@ def step(module: Any, cell: str, input: Any, hx: Any) -> Any:
         return done
     sizes = module.input_size, module.hidden_size
     traced = torch.compiler.is_dynamo_compiling()
-    spec, options = (_asked_of_cell.__wrapped__ if traced else _asked_of_cell)(
+    spec, options = (regularised_cell.__wrapped__ if traced else regularised_cell)(
         cell, *sizes, bool(module.bias), module._fastrnn_options
     )
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ch")
@@ -149,11 +128,3 @@ def step(module: Any, cell: str, input: Any, hx: Any) -> Any:
         Weights(w_ih, w_hh, b_ih, b_hh, None, w_ch), {name: getattr(module, name) for name in norms}
     )
     return run_step(Call(spec, options, module.training), input, hx, own)
-
-
-@lru_cache(maxsize=256)
-def _asked_of_cell(
-    cell: str, input_size: int, hidden_size: int, bias: bool, text: str
-) -> tuple[Spec, Regularised]:
-    variant, options = options_of(text)
-    return spec_of_cell(cell, input_size, hidden_size, bias, variant), options

@@ -15,39 +15,28 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .._autograd import operators
 from .._autograd.normed import Making, making
-from .._call.regularised import Parts, Regularised, norm_sizes, options_of, parts_of
+from .._call.regularised import Parts, Regularised, norm_sizes, parts_of
 from .._call.spec import Spec
 from .._call.weights import NAMES, Weights, flat, name_of, shapes_of_direction
 from .._engine import backends
 from . import short_way
 from .masked_stack import cell_of
 from .parameters import by_name
-from .plan import Options, layer_plan, spec_of_cell
+from .plan import Asked, Options, layer_plan, regularised_cell, regularised_layer
 from .run import run_program_step_directly
 
 __all__ = ["layer_directly", "step_directly"]
 
 
 def layer_directly(
-    layer: Any, input: Any, hx: Any, lengths: Any = None, resets: Any = None
+    layer: Any, asked: Asked, input: Any, hx: Any, lengths: Any = None, resets: Any = None
 ) -> tuple[Any, ...] | None:
     """What a layer with options returns; None if this call is none for the short way."""
     if layer._fastrnn_given is not None:  # other weights than its own
         return None
     if _is_left(input.data if isinstance(input, PackedSequence) else input):
         return None
-    own = _of_layer(
-        layer.mode.lower(),
-        layer.input_size,
-        layer.hidden_size,
-        layer.proj_size,
-        layer.num_layers,
-        bool(layer.bias),
-        bool(layer.bidirectional),
-        layer.dropout if layer.training else 0.0,
-        layer.training,
-        layer._fastrnn_options,
-    )
+    own = _of_layer(asked, layer.training)
     weights = None if own is None else own.weights(layer)
     if own is None or weights is None:
         return None
@@ -108,25 +97,12 @@ class _Unmasked(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _of_layer(
-    cell: str,
-    input_size: int,
-    hidden_size: int,
-    proj_size: int,
-    num_layers: int,
-    bias: bool,
-    bidirectional: bool,
-    dropout: float,
-    training: bool,
-    text: str,
-) -> _Unmasked | None:
+def _of_layer(asked: Asked, training: bool) -> _Unmasked | None:
     """Of a layer; None if it draws masks."""
-    variant, options = options_of(text)
-    if options.draws(training) or (dropout and num_layers > 1):
+    spec, options = regularised_layer(asked)
+    if options.draws(training) or (spec.dropout and spec.num_layers > 1):
         return None
-    sizes = input_size, hidden_size, proj_size, num_layers
-    spec = Spec(cell, *sizes, bidirectional, bias, 0.0, variant)
-    each = itertools.product(range(num_layers), range(spec.directions))
+    each = itertools.product(range(spec.num_layers), range(spec.directions))
     names = [partial(name_of, layer=layer, direction=direction) for layer, direction in each]
     return _unmasked(spec, parts_of(spec, options, training, centred=training), options, names)
 
@@ -136,10 +112,9 @@ def _of_cell(
     cell: str, input_size: int, hidden_size: int, bias: bool, training: bool, text: str
 ) -> _Unmasked | None:
     """The same of a cell, whose single step is no reason to centre weights."""
-    variant, options = options_of(text)
+    spec, options = regularised_cell(cell, input_size, hidden_size, bias, text)
     if options.draws(training) or not (input_size and hidden_size):
         return None
-    spec = spec_of_cell(cell, input_size, hidden_size, bias, variant)
     return _unmasked(spec, parts_of(spec, options, training, centred=False), options, [str])
 
 
